@@ -1,0 +1,15 @@
+//! Applies order updates from RabbitMQ to Dynamics 365, or any OData V4 service with ETags, with
+//! one writer per order.
+//!
+//! ```text
+//! publisher ──▶ exchange ──consistent hash──▶ shard queue ──▶ delivery
+//!   delivery ──decode──▶ update ──route by order key──▶ mailbox (FIFO, one runner)
+//!   runner ──▶ GET ─▶ PATCH ─▶ settle
+//!               ▲       │
+//!               └ wait ◀┘
+//!   settle = ack | dead-letter (publish, await confirm, then ack) | release (the broker keeps it)
+//! ```
+
+pub mod config;
+pub mod order;
+pub mod simulator;

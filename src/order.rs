@@ -1,0 +1,160 @@
+//! The nouns: which order, what to change, and the ETag that guards the change.
+//!
+//! Values only. Nothing here reads a socket, a clock or a configuration file.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Names one order: the values of its key properties, in configured order.
+///
+/// Two forms of the same key. The *values* go into the URL exactly as the publisher wrote them; the
+/// *canonical* form is the identity: what is routed by, and what exclusivity is kept for. They differ
+/// where a property folds case, because to Dynamics `USMF` and `usmf` are one company.
+#[derive(Debug, Clone)]
+pub struct OrderKey {
+    canonical: Arc<str>,
+    values: Vec<KeyValue>,
+}
+
+/// One property of an order key with its value as sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyValue {
+    /// The key property's name, as configured.
+    pub property: Arc<str>,
+    /// The value as the publisher wrote it.
+    pub literal: Literal,
+}
+
+/// A key value and how OData writes it in a URL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Literal {
+    /// An `Edm.String`: in single quotes.
+    Text(String),
+    /// An integer: bare.
+    Integer(i64),
+}
+
+impl fmt::Display for Literal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Integer(number) => number.fmt(f),
+        }
+    }
+}
+
+impl OrderKey {
+    /// Joins values to a key. `folds` says of each property whether its case is ignored.
+    ///
+    /// In the canonical form a `/` or `%` inside a value is percent-encoded, so that no two
+    /// different keys share one canonical form.
+    pub fn new(values: Vec<KeyValue>, folds: impl Fn(&str) -> bool) -> Self {
+        let mut canonical = String::with_capacity(48);
+        for (index, value) in values.iter().enumerate() {
+            if index > 0 {
+                canonical.push('/');
+            }
+            let text = value.literal.to_string();
+            let text = if folds(&value.property) { text.to_uppercase() } else { text };
+            for character in text.chars() {
+                match character {
+                    '/' => canonical.push_str("%2F"),
+                    '%' => canonical.push_str("%25"),
+                    other => canonical.push(other),
+                }
+            }
+        }
+        Self { canonical: canonical.into(), values }
+    }
+
+    /// The identity: values joined by `/`, folded where configured. Also the routing key.
+    pub fn canonical(&self) -> &Arc<str> {
+        &self.canonical
+    }
+
+    /// The values as sent, in configured order.
+    pub fn values(&self) -> &[KeyValue] {
+        &self.values
+    }
+}
+
+impl fmt::Display for OrderKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.canonical)
+    }
+}
+
+/// An entity tag: opaque bytes of a server, sent back byte for byte.
+///
+/// Weak tags (`W/"…"`) are used like any other: Dynamics 365 issues weak ones and honours them in
+/// If-Match. Holding a value of this type means that it is safe to put into an HTTP header.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ETag(Arc<str>);
+
+impl ETag {
+    /// Longest entity tag that is accepted, in bytes. Dynamics issues about 100; the limit keeps a
+    /// broken server from filling logs, headers and dead letters.
+    pub const BYTES_MAX: usize = 1024;
+
+    /// Takes a tag as the server wrote it. `None` if it is empty, `*`, over [`Self::BYTES_MAX`], or
+    /// holds a byte that no header may hold (RFC 9110, section 8.8.3).
+    pub fn new(text: &str) -> Option<Self> {
+        let fits = !text.is_empty() && text.len() <= Self::BYTES_MAX && text != "*";
+        let printable = text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+        (fits && printable).then(|| Self(text.into()))
+    }
+
+    /// The tag, byte for byte.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ETag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for ETag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(company: &str, number: &str) -> OrderKey {
+        let text = |property: &str, value: &str| KeyValue {
+            property: property.into(),
+            literal: Literal::Text(value.to_owned()),
+        };
+        let values = vec![text("dataAreaId", company), text("SalesOrderNumber", number)];
+        OrderKey::new(values, |property| property == "dataAreaId")
+    }
+
+    #[test]
+    fn folded_property_gives_one_identity_and_keeps_the_value_as_sent() {
+        let (upper, lower) = (key("USMF", "so-1"), key("usmf", "so-1"));
+        assert_eq!(upper.canonical(), lower.canonical());
+        assert_eq!(&**upper.canonical(), "USMF/so-1");
+        assert_eq!(lower.values()[0].literal, Literal::Text("usmf".to_owned()));
+        assert_ne!(key("USMF", "SO-1").canonical(), upper.canonical());
+    }
+
+    #[test]
+    fn separator_inside_a_value_cannot_make_two_orders_one() {
+        assert_ne!(key("A/B", "C").canonical(), key("A", "B/C").canonical());
+        assert_ne!(key("A%2FB", "C").canonical(), key("A/B", "C").canonical());
+    }
+
+    #[test]
+    fn etag_refuses_what_no_header_may_hold() {
+        assert!(ETag::new("W/\"JzEsNTYzNzE0NDU3Njsw\"").is_some());
+        for bad in ["", "*", "a\r\nb", "caf\u{e9}", &"x".repeat(ETag::BYTES_MAX + 1)] {
+            assert!(ETag::new(bad).is_none(), "{bad:?}");
+        }
+    }
+}
