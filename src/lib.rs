@@ -11,5 +11,6 @@
 //! ```
 
 pub mod config;
+pub mod decode;
 pub mod order;
 pub mod simulator;
