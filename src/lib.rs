@@ -13,4 +13,5 @@
 pub mod config;
 pub mod decode;
 pub mod order;
+pub mod protocol;
 pub mod simulator;
