@@ -11,7 +11,14 @@
 //! ```
 
 pub mod config;
-pub mod decode;
 pub mod order;
+
+pub mod decode;
+
+pub mod dispatch;
+
 pub mod protocol;
+
+pub mod telemetry;
+
 pub mod simulator;
