@@ -19,15 +19,26 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod bounded;
 mod broker;
+pub(crate) mod catalogue;
+mod check;
+pub(crate) mod layer;
 mod list;
+mod load;
+mod mistake;
 mod order;
 mod process;
 mod retry;
 mod secret;
+mod suggestion;
 mod target;
+#[cfg(test)]
+mod tests;
 
 pub use broker::{Broker, Topology};
+pub use load::{Loaded, Sources};
+pub use mistake::{Errors, Mistake, Origin, Place};
 pub use order::Order;
 pub use process::{DeadLetter, Dispatch, Drain, Instance, Log, LogFormat};
 pub use retry::{Retries, Retry};
@@ -64,6 +75,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The most attempts, each a GET and a PATCH, that the budgets allow one delivery.
+    pub fn attempts_max(&self) -> u32 {
+        let Retry { conflicts, failures, .. } = &self.retry;
+        conflicts.retries_max.saturating_add(failures.retries_max).saturating_add(1)
+    }
+
     /// The longest time that the requests and waits of one delivery can take.
     ///
     /// Every attempt the budgets allow runs into both deadlines, every wait is as long as jitter
@@ -72,12 +89,8 @@ impl Settings {
     /// channel under a delivery that is still being worked on.
     pub fn hold_max(&self) -> Duration {
         let Retry { conflicts, failures, jitter, retry_after_max } = &self.retry;
-        let attempts = conflicts.retries_max.saturating_add(failures.retries_max).saturating_add(1);
-        let requests = self
-            .target
-            .get_timeout
-            .saturating_add(self.target.patch_timeout)
-            .saturating_mul(attempts);
+        let requests = self.target.get_timeout.saturating_add(self.target.patch_timeout);
+        let requests = requests.saturating_mul(self.attempts_max());
         let waits = conflicts.waits_total(*jitter).saturating_add(failures.waits_total(*jitter));
         requests.saturating_add(waits).saturating_add(*retry_after_max)
     }

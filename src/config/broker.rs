@@ -14,9 +14,10 @@ pub struct Broker {
     /// The broker's address: `amqp://user:password@host:port/vhost`, or `amqps://` for TLS.
     ///
     /// User, password and virtual host are percent-encoded, so the virtual host named `/` is
-    /// written `%2f`. Without a user it is `guest`. Set `heartbeat` and `connect_timeout` here as
-    /// keys, not in the address.
+    /// written `%2f`. Without a user it is `guest`. `heartbeat` and `connect_timeout` are
+    /// keys of their own and not taken from the address.
     #[schemars(with = "String", extend("writeOnly" = true, "format" = "uri"))]
+    #[schemars(extend("default" = SecretUrl::DEFAULT))]
     pub url: SecretUrl,
     /// Interval between heartbeats, in whole seconds, because AMQP counts it so.
     ///
@@ -56,7 +57,8 @@ pub struct Broker {
     /// Deliveries that the broker hands out per shard before it waits for an ack.
     ///
     /// Bodies in memory are bounded by this times `topology.shards` times `order.body_bytes_max`.
-    /// Must be equal on all pods: it decides how many updates of a shard wait behind a slow order.
+    /// Must be equal on all pods: a pod that takes over with a smaller one is handed what came back
+    /// out of order.
     #[schemars(range(min = 1, max = 1000))]
     pub prefetch: u16,
     /// The broker's own `consumer_timeout`: how long it leaves a delivery without an ack.
@@ -105,8 +107,8 @@ pub struct Topology {
     pub declare: bool,
     /// How often the broker delivers one message before it dead-letters it by itself.
     ///
-    /// The net for a message that kills its worker. Every lost connection counts too, hence the
-    /// lower bound: a rolling upgrade must not dead-letter what merely waited.
+    /// The net for a message that kills its worker. Everything prefetched counts when its pod dies,
+    /// started or not, hence the lower bound: a few crashes must not dead-letter what merely waited.
     #[schemars(range(min = 20, max = 100_000))]
     pub delivery_limit: u32,
 }

@@ -34,9 +34,10 @@ pub struct DeadLetter {
     /// starts over.
     #[schemars(range(min = 0, max = 100))]
     pub publish_retries_max: u32,
-    /// Largest header that lists the attempts, in bytes; the middle ones are dropped first.
+    /// Largest header that lists the attempts, in bytes. Attempts that do not fit are left out.
     ///
-    /// All headers of a message must fit into one AMQP frame, which is 128 KiB.
+    /// All headers of a message must fit into one AMQP frame of 131064 bytes, or the broker closes
+    /// the connection. With the bounds here and below, 49144 bytes are left for all others.
     #[schemars(range(min = 1024, max = 65_536))]
     pub attempts_bytes_max: usize,
     /// Largest header with the detail, such as the service's error text, in bytes. Cut beyond it.
@@ -107,6 +108,6 @@ pub struct Instance {
     /// Name of this process in logs, dead letters and the broker's list of connections: at most 64
     /// printable ASCII characters without spaces. Empty takes the host name.
     ///
-    /// Must differ between pods, which host names do by themselves.
+    /// Must differ between pods, as their host names do.
     pub name: String,
 }

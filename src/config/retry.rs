@@ -67,12 +67,13 @@ impl Default for Retries {
 impl Retries {
     /// All waits together, each as long as jitter can make it.
     pub fn waits_total(&self, jitter: f64) -> Duration {
-        let mut wait = self.wait_min;
-        let mut total = Duration::ZERO;
-        for _ in 0..self.retries_max {
-            total = total.saturating_add(wait.min(self.wait_max));
+        let (mut wait, mut total, mut left) = (self.wait_min, Duration::ZERO, self.retries_max);
+        while left > 0 && !wait.is_zero() && wait < self.wait_max {
+            total = total.saturating_add(wait);
             wait = wait.saturating_mul(2);
+            left -= 1;
         }
+        total = total.saturating_add(wait.min(self.wait_max).saturating_mul(left));
         Duration::try_from_secs_f64(total.as_secs_f64() * (1.0 + jitter)).unwrap_or(Duration::MAX)
     }
 }
