@@ -108,7 +108,7 @@ pub struct Topology {
     /// How often the broker delivers one message before it dead-letters it by itself.
     ///
     /// The net for a message that kills its worker. Everything prefetched counts when its pod dies,
-    /// started or not, hence the lower bound: a few crashes must not dead-letter what merely waited.
+    /// started or not, hence the lower bound: a few crashes must not dead-letter what only waited.
     #[schemars(range(min = 20, max = 100_000))]
     pub delivery_limit: u32,
 }

@@ -16,8 +16,8 @@ pub struct Order {
     /// The key properties, in the order in which they are joined to a routing key.
     ///
     /// 1 to 8 different names, as the service spells them; the entity's whole key, since Dynamics
-    /// refuses a part of it. Must be equal on all pods and publishers. In the environment: separated
-    /// by commas.
+    /// refuses a part of it. Must be equal on all pods and publishers. In the environment:
+    /// separated by commas.
     #[serde(deserialize_with = "list::text")]
     #[schemars(length(min = 1, max = 8))]
     pub key: Vec<String>,
