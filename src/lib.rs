@@ -10,6 +10,7 @@
 //!   settle = ack | dead-letter (publish, await confirm, then ack) | release (the broker keeps it)
 //! ```
 
+pub mod cli;
 pub mod config;
 pub mod order;
 
