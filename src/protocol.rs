@@ -40,7 +40,8 @@ pub struct Rules {
     /// Each wait is multiplied by `1 ± jitter`, so that orders that failed together do not come
     /// back together.
     pub jitter: f64,
-    /// Longest `Retry-After` that is waited for inside one handling of a message.
+    /// Longest that is waited on the server's word (`Retry-After`) inside one handling of a message,
+    /// all its waits together.
     pub retry_after_max: Duration,
 }
 
@@ -49,6 +50,8 @@ pub struct Rules {
 struct Budget {
     conflicts: u32,
     failures: u32,
+    /// Waited for because the server asked for it, over all attempts.
+    told: Duration,
 }
 
 /// What the caller does next. Each variant owns the state that consumes the result, so a reply can
@@ -192,8 +195,10 @@ impl Budget {
         let Some(wait) = rules.failures.wait(self.failures) else {
             return dead_letter(code);
         };
-        let at_least = told.unwrap_or_default().min(rules.retry_after_max);
-        let budget = Self { failures: self.failures + 1, ..self };
+        let left = rules.retry_after_max.saturating_sub(self.told);
+        let at_least = told.unwrap_or_default().min(left);
+        let failures = self.failures + 1;
+        let budget = Self { failures, told: self.told + at_least, ..self };
         Step::Wait(Waiting { budget, wait, at_least })
     }
 }

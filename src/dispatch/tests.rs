@@ -67,11 +67,11 @@ impl Fake {
     }
 }
 
-fn answer(status: u16, body: &'static str) -> Reply {
+fn answer(status: u16, body: &'static str) -> Answer {
     let etag = ETag::new("W/\"1\"");
     let is_json = !body.is_empty();
     let body = Bytes::from_static(body.as_bytes());
-    Ok(Answer { status, etag, retry_after: None, is_json, service_request_id: None, body })
+    Answer { status, etag, retry_after: None, is_json, service_request_id: None, body }
 }
 
 impl Effects for Fake {
@@ -83,7 +83,7 @@ impl Effects for Fake {
         let time = if self.behaviour(update) == Behaviour::Slow { 5_000 } else { 10 };
         sleep(Duration::from_millis(time)).await;
         assert!(self.behaviour(update) != Behaviour::Panics, "as the test asked");
-        answer(200, r#"{"A":0}"#)
+        Ok(answer(200, r#"{"A":0}"#))
     }
 
     async fn patch(&self, update: &OrderUpdate, _: &ETag, _: Trail) -> Reply {
@@ -91,7 +91,7 @@ impl Effects for Fake {
         self.world.in_flight.fetch_sub(1, Ordering::SeqCst);
         match self.behaviour(update) {
             Behaviour::Down => Err(Fault::Broken),
-            Behaviour::Fine | Behaviour::Panics | Behaviour::Slow => answer(204, ""),
+            Behaviour::Fine | Behaviour::Panics | Behaviour::Slow => Ok(answer(204, "")),
         }
     }
 

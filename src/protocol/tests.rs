@@ -106,7 +106,11 @@ fn walk_all(step: Step, path: &Path_, longest: &mut Path_) -> u64 {
                 let judgement = match event {
                     Event::AlreadyApplied => Judgement::AlreadyApplied,
                     Event::GuardRefused => Judgement::Refused(Code::ExpectationFailed),
-                    _ => Judgement::Outdated,
+                    Event::Outdated
+                    | Event::Done
+                    | Event::Conflict
+                    | Event::Failure
+                    | Event::Refused => Judgement::Outdated,
                 };
                 let (fetch, fresh) = match trouble(event) {
                     Some(trouble) => (Fetch::Missed(trouble), None),
@@ -174,13 +178,10 @@ fn conflicts_wait_one_two_four_seconds_and_are_dead_lettered_after_the_third_ret
     let ended = loop {
         let patching = patch(get(step).on_fetch(found("\"1\"", Judgement::Outdated), &RULES));
         let conflict = Verdict::Not(Trouble::Conflict(Code::EtagConflict));
-        match patching.on_verdict(conflict, &RULES) {
-            Step::Wait(waiting) => {
-                waits.push(waiting.duration(0.5, &RULES).as_secs());
-                step = waiting.elapsed();
-            }
-            ended => break ended,
-        }
+        let next = patching.on_verdict(conflict, &RULES);
+        let Step::Wait(waiting) = next else { break next };
+        waits.push(waiting.duration(0.5, &RULES).as_secs());
+        step = waiting.elapsed();
     };
     assert_eq!(waits, [1, 2, 4]);
     assert_eq!(ended, Step::Settle(Settlement::DeadLetter(Code::ConflictExhausted)));
@@ -207,6 +208,19 @@ fn retry_after_is_the_least_that_is_waited_and_is_clamped() {
     assert_eq!(waits(7), Duration::from_secs(7));
     assert_eq!(waits(86_400), RULES.retry_after_max);
     assert_eq!(waits(0), Duration::from_millis(800));
+}
+
+#[test]
+fn retry_after_is_clamped_over_all_attempts_of_a_message_together() {
+    let told = Some(Duration::from_secs(20));
+    let trouble = || Fetch::Missed(Trouble::Failure { code: Code::Throttled, retry_after: told });
+    let mut step = start();
+    let mut waits = Vec::new();
+    while let Step::Wait(waiting) = get(step).on_fetch(trouble(), &RULES) {
+        waits.push(waiting.duration(0.5, &RULES).as_secs());
+        step = waiting.elapsed();
+    }
+    assert_eq!(waits, [20, 10, 4], "30 s on the server's word, then our own wait");
 }
 
 #[test]
