@@ -19,6 +19,7 @@ use crate::protocol::Rules;
 use crate::protocol::backoff::{self, Retry};
 use effects::Edges;
 use intake::Front;
+pub(crate) use intake::contract as intake_contract;
 
 /// How long closing channels and connections may take once everything is settled.
 const CLOSE_MAX: Duration = Duration::from_secs(3);
