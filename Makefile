@@ -1,7 +1,5 @@
 # The commands of this project. `make help` lists them.
 
-# One line of output per target is enough; what went wrong is printed by the tool itself.
-MAKEFLAGS += --no-print-directory
 SHELL := /bin/bash
 CARGO ?= cargo
 
@@ -23,7 +21,7 @@ check: ## Formatting, lints and documentation, with every warning an error
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps --document-private-items
 
-# The script stops the broker on Ctrl-C and reports success, but make itself is interrupted too.
+# At Ctrl-C the script ends in good order; make, which is interrupted as well, still says so.
 broker: ## Run a RabbitMQ in the foreground until Ctrl-C; prints its URLs, takes restart, kill, stop, start
 	@deploy/local/broker.sh run
 

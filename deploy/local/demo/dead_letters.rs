@@ -26,10 +26,8 @@ pub(crate) struct Group {
 #[derive(Debug)]
 pub(crate) struct DeadLetters {
     consumer: Consumer,
-    /// Kept, since the consumer lives as long as its connection.
-    _connection: Connection,
-    /// By reason code.
-    pub(crate) groups: BTreeMap<String, Group>,
+    connection: Connection,
+    groups: BTreeMap<String, Group>,
 }
 
 impl DeadLetters {
@@ -50,7 +48,7 @@ impl DeadLetters {
         };
         let (connection, consumer) =
             watched.await.map_err(|error| format!("cannot watch the queue {queue}: {error}"))?;
-        Ok(Self { consumer, _connection: connection, groups: BTreeMap::new() })
+        Ok(Self { consumer, connection, groups: BTreeMap::new() })
     }
 
     /// Waits for the next dead letter and notes it. Nothing is lost if this future is dropped.
@@ -63,6 +61,13 @@ impl DeadLetters {
             group.example = one_line(&letter.data);
         }
         Ok(())
+    }
+
+    /// Leaves, and gives what was seen, by reason code.
+    pub(crate) async fn leave(self) -> BTreeMap<String, Group> {
+        // Whatever becomes of the close, the broker puts back what was not acknowledged.
+        drop(self.connection.close(200, "seen".into()).await);
+        self.groups
     }
 
     /// How many were seen.

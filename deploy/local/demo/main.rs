@@ -14,6 +14,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program whose result is text")]
 
 mod dead_letters;
+mod interrupt;
 mod ledger;
 mod messages;
 mod program;
@@ -29,16 +30,19 @@ mod broker;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
+use interrupt::Interrupt;
 use stage::Stage;
+use summary::Outcome;
 
 /// Everything takes some 10 s, so whatever lasts this long hangs. The broker is not counted: its
 /// script has bounds of its own, and the first run may have to download it.
 const PLAY_TIME_MAX: Duration = Duration::from_mins(2);
 /// The daemon drains for at most 20 s.
-const CLEAR_TIME_MAX: Duration = Duration::from_secs(30);
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(30);
+
+const INTERRUPTED: &str = "interrupted; all that was started ends";
 
 /// Failures end the demo and are read by a person, so they are sentences.
 type Result<T> = std::result::Result<T, String>;
@@ -51,13 +55,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let outcome = runtime.block_on(async {
-        tokio::select! {
-            biased;
-            () = interrupted() => Err("interrupted; everything that was started is being stopped".to_owned()),
-            outcome = demo() => outcome,
-        }
-    });
+    let outcome = runtime.block_on(demo());
     // Waits for nobody: what blocks could only be the broker's script, which ends with our pipe.
     runtime.shutdown_background();
     match outcome {
@@ -69,45 +67,45 @@ fn main() -> ExitCode {
     }
 }
 
-/// The phases. Whoever drops this, at whatever point, drops the pipes that keep the programs alive.
+/// The phases. However this ends, the pipes that keep the programs alive end with it.
 async fn demo() -> Result<()> {
-    let mut stage = Stage::build().await?;
-    let played = timeout(PLAY_TIME_MAX, stage.play()).await;
+    let mut interrupt = Interrupt::new()?;
+    let mut stage = tokio::select! {
+        () = interrupt.came() => return Err(INTERRUPTED.to_owned()),
+        built = Stage::build() => built?,
+    };
+    let played = tokio::select! {
+        () = interrupt.came() => None,
+        played = timeout(PLAY_TIME_MAX, stage.play()) => Some(played.unwrap_or_else(|_elapsed| {
+            Err(format!("not finished after {} s", PLAY_TIME_MAX.as_secs()))
+        })),
+    };
+    let Some(played) = played else {
+        stage.clear(Ok(())).await?;
+        return Err(INTERRUPTED.to_owned());
+    };
     if std::env::var_os("KEEP").is_some_and(|keep| !keep.is_empty() && keep != "0") {
-        stage.describe();
-        if let Ok(Err(reason)) = &played {
-            println!("\nThe demo did not succeed: {reason}");
+        match &played {
+            Ok(outcome) => summary::print_settled(outcome),
+            Err(reason) => println!("The demo did not succeed: {reason}"),
         }
-        // Until Ctrl-C, which drops this future.
-        std::future::pending::<()>().await;
+        stage.describe();
+        interrupt.came().await;
+        // What was published by hand since then is in no sum, so the sums are not checked.
+        return stage.clear(played.map(drop)).await;
     }
-    let played = played.unwrap_or_else(|_elapsed| {
-        Err(format!("not finished after {} s", PLAY_TIME_MAX.as_secs()))
-    });
     let result = match played {
-        Ok(outcome) => match timeout(CLEAR_TIME_MAX, stage.finish_daemon()).await {
-            Ok(Ok(report)) => {
-                summary::print(&report, &outcome);
-                summary::check(&report, &outcome)
-            }
-            Ok(Err(reason)) => Err(reason),
-            Err(_elapsed) => Err("the daemon did not end after SIGTERM".to_owned()),
-        },
+        Ok(outcome) => account(&mut stage, &outcome).await,
         Err(reason) => Err(reason),
     };
     stage.clear(result).await
 }
 
-/// Returns at Ctrl-C, SIGTERM, or when the terminal is closed.
-async fn interrupted() {
-    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-    let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = kinds.map(signal) else {
-        // Without handlers the signals keep their default: the process ends, the pipes close.
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        _ = hangup.recv() => {}
-    }
+/// Ends the daemon, shows what came of it all, and compares the accounts.
+async fn account(stage: &mut Stage, outcome: &Outcome) -> Result<()> {
+    let report = timeout(DRAIN_TIME_MAX, stage.finish_daemon())
+        .await
+        .map_err(|_elapsed| "the daemon did not end after SIGTERM".to_owned())??;
+    summary::print(&report, outcome);
+    summary::check(&report, outcome)
 }

@@ -65,7 +65,7 @@ impl Stage {
         let published = self.publish().await?;
         let ledger = watch(&self.simulator_url, &mut dead_letters, published).await?;
         let duration = begun.elapsed();
-        Ok(Outcome { published, ledger, dead_letters: dead_letters.groups, duration })
+        Ok(Outcome { published, ledger, dead_letters: dead_letters.leave().await, duration })
     }
 
     /// Publishes as any publisher would, but without the check that keeps bad messages back.

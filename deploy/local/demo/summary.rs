@@ -39,9 +39,21 @@ impl Report {
     }
 }
 
+/// Prints what is known while the daemon still runs.
+pub(crate) fn print_settled(outcome: &Outcome) {
+    let letters: u64 = outcome.dead_letters.values().map(|group| group.count).sum();
+    println!(
+        "Of {} messages {} were applied and {letters} dead-lettered, in {:.1} s.",
+        outcome.published,
+        outcome.ledger.applied_distinct,
+        outcome.duration.as_secs_f64()
+    );
+}
+
 /// Prints the summary on stdout.
 pub(crate) fn print(report: &Report, outcome: &Outcome) {
     let Outcome { published, ledger, dead_letters, duration } = outcome;
+    println!();
     let bad = published.saturating_sub(ORDERS * UPDATES_PER_ORDER);
     line("published", *published, &format!("for {ORDERS} orders; {bad} of them bad on purpose"));
     line("applied", report.applied, "by a GET and a PATCH with the ETag of that GET");
@@ -51,7 +63,10 @@ pub(crate) fn print(report: &Report, outcome: &Outcome) {
         println!("    {reason:<22}{:>5}  e.g. {}", group.count, group.example);
     }
     println!();
-    let overcome = format!("somebody else was quicker; {} overcome", report.conflicts_overcome);
+    let overcome = format!(
+        "another user's change came between GET and PATCH ({} made); {} overcome",
+        ledger.actor_changes, report.conflicts_overcome
+    );
     line("conflicts", report.conflicts, &overcome);
     let faults = format!("the simulator made {} faults on purpose", ledger.faults.total());
     line("failures", report.failures, &faults);
@@ -62,8 +77,6 @@ pub(crate) fn print(report: &Report, outcome: &Outcome) {
     line("overlapping writers", ledger.overlaps, "two requests for one order at the same time");
     line("out of order", ledger.out_of_order, "an older update written over a newer one");
     line("applied twice", ledger.applied_twice, "the same update written again");
-    let changes = format!("of other users on the way: {}", ledger.actor_changes);
-    println!("  changes {changes}");
     let seconds = duration.as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "a thousand messages")]
     let rate = *published as f64 / seconds;
