@@ -1,0 +1,148 @@
+//! One of our programs as a child process that cannot outlive the demo.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+use crate::Result;
+
+/// Runs its arguments as a command and sends it SIGTERM when its own stdin ends. That happens when
+/// we close it, and also when we are killed, so the command ends in good order either way.
+const UNTIL_STDIN_ENDS: &str = r#"
+"$@" </dev/null &
+program=$!
+exec >&-
+read -r _
+kill -TERM "$program" 2>/dev/null
+wait "$program"
+"#;
+
+/// A running child: JSON lines on its stdout, log lines in a file.
+#[derive(Debug)]
+pub(crate) struct Program {
+    name: &'static str,
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Program {
+    /// Starts a program of this package that ends when its stdin does, or that needs no help to
+    /// end because it reads all of it.
+    pub(crate) fn start(
+        name: &'static str,
+        args: &[&str],
+        environment: &[(String, String)],
+        log: &Path,
+    ) -> Result<Self> {
+        let mut command = Command::new(binary(name)?);
+        command.args(args);
+        Self::spawn(name, command, environment, log)
+    }
+
+    /// Starts a program of this package that ends at SIGTERM.
+    pub(crate) fn start_daemon(
+        name: &'static str,
+        args: &[&str],
+        environment: &[(String, String)],
+        log: &Path,
+    ) -> Result<Self> {
+        let mut command = Command::new("bash");
+        command.args(["-c", UNTIL_STDIN_ENDS, name]).arg(binary(name)?).args(args);
+        Self::spawn(name, command, environment, log)
+    }
+
+    fn spawn(
+        name: &'static str,
+        mut command: Command,
+        environment: &[(String, String)],
+        log: &Path,
+    ) -> Result<Self> {
+        let log = File::create(log).map_err(|error| format!("{}: {error}", log.display()))?;
+        // Settings of the person who runs the demo may name a real broker, or a real token.
+        for (key, _) in std::env::vars_os() {
+            if key.to_string_lossy().starts_with("ORDERWRIGHT") {
+                command.env_remove(key);
+            }
+        }
+        let mut child = command
+            .envs(environment.iter().map(|(key, value)| (key, value)))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            // Ctrl-C is for the demo alone, which then ends the programs in order.
+            .process_group(0)
+            .spawn()
+            .map_err(|error| format!("cannot start {name}: {error}"))?;
+        let stdin = child.stdin.take();
+        let stdout = child.stdout.take().ok_or_else(|| format!("{name} has no stdout"))?;
+        Ok(Self { name, child, stdin, lines: BufReader::new(stdout).lines() })
+    }
+
+    /// The next line of stdout, or `None` once it has ended.
+    pub(crate) async fn line(&mut self) -> Result<Option<Value>> {
+        let name = self.name;
+        let Some(line) =
+            self.lines.next_line().await.map_err(|error| format!("{name}: {error}"))?
+        else {
+            return Ok(None);
+        };
+        let value = serde_json::from_str(&line)
+            .map_err(|error| format!("{name} printed a line that is not JSON ({error}): {line}"))?;
+        Ok(Some(value))
+    }
+
+    /// Reads lines until one has `field`, and gives that one.
+    pub(crate) async fn line_with(&mut self, field: &str) -> Result<Value> {
+        while let Some(value) = self.line().await? {
+            if value.get(field).is_some() {
+                return Ok(value);
+            }
+        }
+        Err(format!("{} ended without saying \"{field}\"", self.name))
+    }
+
+    /// Reads lines until the event `name`, and gives that one.
+    pub(crate) async fn event(&mut self, name: &str) -> Result<Value> {
+        loop {
+            let value = self.line_with("event").await?;
+            if value.get("event").and_then(Value::as_str) == Some(name) {
+                return Ok(value);
+            }
+        }
+    }
+
+    /// Writes all of the program's input and closes it.
+    pub(crate) async fn feed(&mut self, input: &str) -> Result<()> {
+        let name = self.name;
+        let Some(mut stdin) = self.stdin.take() else {
+            return Err(format!("{name} has been fed already"));
+        };
+        stdin.write_all(input.as_bytes()).await.map_err(|error| format!("{name}: {error}"))
+    }
+
+    /// Closes stdin, upon which the program ends.
+    pub(crate) fn ask_to_end(&mut self) {
+        drop(self.stdin.take());
+    }
+
+    /// Waits for the end.
+    pub(crate) async fn ended(&mut self) -> Result<ExitStatus> {
+        self.child.wait().await.map_err(|error| format!("{}: {error}", self.name))
+    }
+}
+
+/// `target/debug/orderwright` beside `target/debug/examples/demo`, whatever the target folder.
+fn binary(name: &str) -> Result<std::path::PathBuf> {
+    let demo = std::env::current_exe().map_err(|error| error.to_string())?;
+    let folder = demo.parent().and_then(Path::parent).ok_or("the demo has no target folder")?;
+    let path = folder.join(name);
+    if path.exists() {
+        return Ok(path);
+    }
+    Err(format!("{} is missing: run `cargo build --bins`, or `make demo`", path.display()))
+}
