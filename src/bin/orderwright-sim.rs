@@ -35,7 +35,8 @@ Examples:
     curl \"http://127.0.0.1:8090/sim/ledger?applied_distinct_min=100&wait_ms=60000\"
 
   Lose the reply to the next PATCH:
-    curl -X PUT http://127.0.0.1:8090/sim/faults -d '{\"next\":[{\"on\":\"patch\",\"do\":\"lost_reply\"}]}'";
+    curl -X PUT http://127.0.0.1:8090/sim/faults \\
+      -d '{\"next\":[{\"on\":\"patch\",\"do\":\"lost_reply\"}]}'";
 
 /// A stand-in for Dynamics 365 Finance & Operations: orders over OData, with faults and a ledger.
 ///
@@ -43,7 +44,7 @@ Examples:
 #[derive(Debug, Parser)]
 #[command(name = "orderwright-sim", version, after_help = EXAMPLES)]
 struct Arguments {
-    /// Address to listen on. Port 0 takes a free one. Anyone who can reach it may change everything.
+    /// Address to listen on; port 0 takes a free one. Whoever can reach it may change everything.
     #[arg(long, default_value = "127.0.0.1:8090")]
     listen: SocketAddr,
     /// Which product to imitate.
@@ -211,9 +212,10 @@ mod tests {
 
     #[test]
     fn flags_reach_the_settings() {
-        let flags = "orderwright-sim --orders 9 --seed 7 --get-latency 80ms..600ms --bearer-token t \
-                     --conflict-rate 0.1 --conflict-as-409 0.2 --conflict-as-text 0.3 \
-                     --error-rate 0.4 --reset-rate 0.5 --patch-latency 1s --changes-max 5";
+        let flags = "orderwright-sim --orders 9 --seed 7 --bearer-token t --changes-max 5 \
+                     --get-latency 80ms..600ms --patch-latency 1s --conflict-rate 0.1 \
+                     --conflict-as-409 0.2 --conflict-as-text 0.3 --error-rate 0.4 \
+                     --reset-rate 0.5";
         let settings = Arguments::try_parse_from(flags.split_whitespace()).unwrap().settings();
         let faults = faults::Rates {
             conflict_rate: 0.1,
