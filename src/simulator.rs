@@ -2,7 +2,7 @@
 //! without an account: one entity set over OData, with entity tags, conflicts, faults and latency.
 //!
 //! ```text
-//! TCP ──▶ server ──▶ request (parsed) ──▶ world: arrive ─ judge ─ leave ──▶ reply ──▶ server ──▶ TCP
+//! TCP ──▶ server ──▶ request ──▶ world: arrive ─ judge ─ leave ──▶ reply ──▶ server ──▶ TCP
 //!            │                              │
 //!            └──▶ admin: /sim/…  ──────────▶├ records   the orders, each with its own dice
 //!                                           ├ faults    what goes wrong, by rate or scripted

@@ -1,6 +1,6 @@
 //! Stands in for Dynamics 365 Finance & Operations on a TCP port, for tests and for the demo.
 
-use std::io::{Read as _, Write as _};
+use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-/// Answers up to twice as fast as the system's allocator under many connections.
+/// Small allocations on several threads are what this program does all day.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -35,7 +35,8 @@ Examples:
     curl \"http://127.0.0.1:8090/sim/ledger?applied_distinct_min=100&wait_ms=60000\"
 
   Lose the reply to the next PATCH:
-    curl -X PUT http://127.0.0.1:8090/sim/faults -d '{\"next\":[{\"on\":\"patch\",\"do\":\"lost_reply\"}]}'";
+    curl -X PUT http://127.0.0.1:8090/sim/faults \\
+      -d '{\"next\":[{\"on\":\"patch\",\"do\":\"lost_reply\"}]}'";
 
 /// A stand-in for Dynamics 365 Finance & Operations: orders over OData, with faults and a ledger.
 ///
@@ -43,7 +44,7 @@ Examples:
 #[derive(Debug, Parser)]
 #[command(name = "orderwright-sim", version, after_help = EXAMPLES)]
 struct Arguments {
-    /// Address to listen on. Port 0 takes a free one. Anyone who can reach it may change everything.
+    /// Address to listen on; port 0 takes a free one. Whoever can reach it may change everything.
     #[arg(long, default_value = "127.0.0.1:8090")]
     listen: SocketAddr,
     /// Which product to imitate.
@@ -123,9 +124,13 @@ impl Arguments {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(said) => return say(&said),
+    };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    log.with_ansi(std::io::stderr().is_terminal()).init();
     let settings = arguments.settings();
     if let Err(error) = settings.check() {
         tracing::error!(%error, "the arguments make no sense");
@@ -141,6 +146,15 @@ async fn main() -> ExitCode {
             tracing::error!(listen = %arguments.listen, %error, "cannot start");
             ExitCode::from(EXIT_UNAVAILABLE)
         }
+    }
+}
+
+/// Help and version go to stdout and are no mistake; clap's own exit code for one is not ours.
+fn say(said: &clap::Error) -> ExitCode {
+    if said.print().is_ok() && !said.use_stderr() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(EXIT_USAGE)
     }
 }
 
@@ -180,4 +194,46 @@ fn stop_with_stdin(stop: CancellationToken) {
         while std::io::stdin().read(&mut sink).is_ok_and(|bytes| bytes > 0) {}
         stop.cancel();
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn without_flags_the_settings_are_the_defaults() {
+        Arguments::command().debug_assert();
+        let arguments = Arguments::try_parse_from(["orderwright-sim"]).unwrap();
+        assert_eq!(arguments.settings(), Settings::default());
+        assert!(arguments.listen.ip().is_loopback());
+    }
+
+    #[test]
+    fn flags_reach_the_settings() {
+        let flags = "orderwright-sim --orders 9 --seed 7 --bearer-token t --changes-max 5 \
+                     --get-latency 80ms..600ms --patch-latency 1s --conflict-rate 0.1 \
+                     --conflict-as-409 0.2 --conflict-as-text 0.3 --error-rate 0.4 \
+                     --reset-rate 0.5";
+        let settings = Arguments::try_parse_from(flags.split_whitespace()).unwrap().settings();
+        let faults = faults::Rates {
+            conflict_rate: 0.1,
+            conflict_as_409: 0.2,
+            conflict_as_text: 0.3,
+            error_rate: 0.4,
+            reset_rate: 0.5,
+        };
+        let expected = Settings {
+            orders: 9,
+            seed: 7,
+            bearer_token: Some("t".to_owned()),
+            faults,
+            get_latency: "80ms..600ms".parse().unwrap(),
+            patch_latency: "1s".parse().unwrap(),
+            changes_max: 5,
+            ..Settings::default()
+        };
+        assert_eq!(settings, expected);
+    }
 }

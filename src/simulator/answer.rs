@@ -1,4 +1,5 @@
-//! The application behind the gateway: who may see an order, what a GET shows, what a PATCH changes.
+//! The application behind the gateway: who may see an order, what a GET shows, what a PATCH
+//! changes.
 
 use std::sync::Arc;
 

@@ -16,8 +16,8 @@ const VISIBLE: usize = 0;
 /// A joined table that no visible property comes from.
 const INVISIBLE: usize = 1;
 
-/// The versions of all rows behind one order. Kept as numbers, because a million ledger entries with
-/// two rendered tags each would fill the memory.
+/// The versions of all rows behind one order. Kept as numbers, because a million ledger entries
+/// with two rendered tags each would fill the memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Version {
     rec_id: i64,

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::reply::Spelling;
 
-/// Longest list of scripted faults, so that a script that loops fails instead of filling the memory.
+/// Longest list of scripted faults, so that a script that loops fails instead of filling the
+/// memory.
 pub const NEXT_MAX: usize = 10_000;
 
 /// The operations that a fault can strike.

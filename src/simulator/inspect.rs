@@ -53,7 +53,8 @@ impl World {
         Some(to_json(&record.view(&self.schema, &self.ledger)))
     }
 
-    /// At most `limit` orders as JSON, by name; only those on which a rule was broken if `bad_only`.
+    /// At most `limit` orders as JSON, by name; only those on which a rule was broken if
+    /// `bad_only`.
     pub fn list(&self, bad_only: bool, limit: usize) -> Bytes {
         let wanted = |record: &&Record| !bad_only || record.is_bad();
         let mut records: Vec<&Record> = self.records.values().filter(wanted).collect();

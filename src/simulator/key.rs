@@ -1,7 +1,7 @@
 //! Reads the key of an order out of a request's URL.
 //!
-//! Written apart from the daemon's own URL builder on purpose: the stand-in is the judge of what the
-//! daemon sends, and a judge that shares code with the judged also shares its mistakes.
+//! Written apart from the daemon's own URL builder on purpose: the stand-in is the judge of what
+//! the daemon sends, and a judge that shares code with the judged also shares its mistakes.
 
 use std::fmt;
 
@@ -56,8 +56,9 @@ impl Key {
         Self { company: company.into(), number: number.into() }
     }
 
-    /// Reads `SalesOrderHeadersV2(dataAreaId='USMF',SalesOrderNumber='SO-1')`, the raw segment after
-    /// `/data/`. It is percent-decoded as a whole first: OData puts quoting inside the encoding.
+    /// Reads `SalesOrderHeadersV2(dataAreaId='USMF',SalesOrderNumber='SO-1')`, the raw segment
+    /// after `/data/`. It is percent-decoded as a whole first: OData puts quoting inside the
+    /// encoding.
     pub fn parse(segment: &str) -> Result<Self, Error> {
         let decoded = percent_decode_str(segment).decode_utf8().map_err(|_| Error::Syntax)?;
         let (set, predicate) = decoded.split_once('(').unwrap_or((&decoded, ""));
@@ -98,7 +99,8 @@ impl Key {
     }
 }
 
-/// `USMF/SO-000001`. A `/` or `%` inside a value is percent-encoded, so that no two keys look alike.
+/// `USMF/SO-000001`. A `/` or `%` inside a value is percent-encoded, so that no two keys look
+/// alike.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let escaped = |value: &str| value.replace('%', "%25").replace('/', "%2F");

@@ -41,7 +41,8 @@ pub struct Totals {
     pub applied_twice: u64,
     /// Orders that exist.
     pub orders: u64,
-    /// Most requests under way at the same time: proves parallelism.
+    /// Most requests under way at the same time: proves parallelism. Without latency it stays 1,
+    /// since a request that takes no time is over before the next one is looked at.
     pub in_flight_max: u64,
     /// Requests refused for being too many. No profile throttles yet.
     pub throttled: u64,

@@ -165,7 +165,8 @@ impl Body for ReplyBody {
         }
     }
 
-    /// The whole length also of a body that will break off: so the client knows that some is missing.
+    /// The whole length also of a body that will break off: so the client knows that some is
+    /// missing.
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.bytes.len() as u64)
     }

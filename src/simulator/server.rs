@@ -1,8 +1,9 @@
 //! The TCP edge: connections, bytes, waiting. Decides nothing; the world does.
 //!
-//! A connection bounds what one client has under way, but does not own it: a request that takes time
-//! runs in a task of the server, and is carried out even if its client gives up. Real servers do
-//! not notice either, and a PATCH that arrives after its client has left is what entity tags are for.
+//! A connection bounds what one client has under way, but does not own it: a request that takes
+//! time runs in a task of the server, and is carried out even if its client gives up. Real servers
+//! do not notice either, and a PATCH that arrives after its client has left is what entity tags are
+//! for.
 
 use std::error::Error as _;
 use std::future::poll_fn;

@@ -8,8 +8,8 @@
 //! arrive ──▶ Arrived ── wait `before` ──▶ judge ──▶ Judged ── wait `after` ──▶ leave ──▶ Outcome
 //! ```
 //!
-//! A request is carried out at one moment, `judge`, in the middle of its latency. So both the way in
-//! and the way back take time, and the request is under way from `arrive` to `leave`.
+//! A request is carried out at one moment, `judge`, in the middle of its latency. So both the way
+//! in and the way back take time, and the request is under way from `arrive` to `leave`.
 
 use std::collections::HashMap;
 use std::time::Duration;

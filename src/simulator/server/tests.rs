@@ -119,8 +119,14 @@ async fn ledger_has_exactly_its_fields() {
     sim.get(ORDER).await;
     sim.patch(ORDER, &json!({"UpdateSequence": 1})).send().await.unwrap();
     let text = sim.get("/sim/ledger").await.text().await.unwrap();
-    let expected = r#"{"requests":2,"gets":1,"patches":1,"applied":1,"applied_distinct":1,"conflicts":0,"rejected":0,"faults":{"unavailable":0,"cut":0,"lost_reply":0,"other":0},"actor_changes":0,"overlaps":0,"out_of_order":0,"applied_twice":0,"orders":1,"in_flight_max":1,"throttled":0}"#;
-    assert_eq!(text, expected);
+    let expected = [
+        r#"{"requests":2,"gets":1,"patches":1,"applied":1"#,
+        r#","applied_distinct":1,"conflicts":0,"rejected":0"#,
+        r#","faults":{"unavailable":0,"cut":0,"lost_reply":0,"other":0}"#,
+        r#","actor_changes":0,"overlaps":0,"out_of_order":0"#,
+        r#","applied_twice":0,"orders":1,"in_flight_max":1,"throttled":0}"#,
+    ];
+    assert_eq!(text, expected.concat());
     let changes = sim.get_json("/sim/ledger/changes?after=0&limit=1").await;
     assert_eq!(changes["changes"][0]["changed"], json!({"UpdateSequence": 1}));
     assert_eq!(sim.get("/sim/ledger/changes?limit=x").await.status(), 400);
