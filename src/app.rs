@@ -51,6 +51,9 @@ pub enum Error {
     /// The broker cannot be reached, or refuses us.
     #[error("no start without the broker")]
     Broker(#[from] broker::Error),
+    /// The objects could not be looked at in time.
+    #[error("the broker did not answer for all its objects within broker.start_timeout")]
+    Slow,
     /// Objects are missing or have another shape.
     #[error("the broker's objects are not as they should be:\n{0}")]
     Topology(String),
@@ -61,6 +64,7 @@ impl Error {
     #[must_use]
     pub fn exit(&self) -> u8 {
         match self {
+            Self::Slow => exit::UNAVAILABLE,
             Self::Broker(error) if error.may_heal() => exit::UNAVAILABLE,
             Self::Target(_) | Self::Broker(_) | Self::Topology(_) => exit::CONFIG,
         }
@@ -132,7 +136,11 @@ impl App {
         let topology = Topology::new(&settings.topology);
         let client = odata::Client::new(&settings.target, &settings.order.entity_set, instance)?;
         let connection = connect(&settings, &link).await?;
-        prepare(&connection, &topology, settings.topology.declare).await?;
+        // An answer that the loss of the connection overtook would be waited for without end.
+        let preparing = prepare(&connection, &topology, settings.topology.declare);
+        timeout(settings.broker.start_timeout, preparing)
+            .await
+            .map_err(|_elapsed| Error::Slow)??;
 
         let (stop, drained) = (CancellationToken::new(), CancellationToken::new());
         let letters = link.named(&format!("orderwright {instance} dead letters"));

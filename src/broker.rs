@@ -19,7 +19,7 @@ mod session;
 mod shard;
 mod topology;
 
-pub use connection::{Link, connect};
+pub use connection::{Link, close, connect};
 pub use declare::{Finding, Report, check, declare};
 pub use delivery::{Delivery, Receipt, SettleError};
 pub use publisher::{Bulk, Outgoing, Publisher, Sent};

@@ -90,6 +90,16 @@ impl Link {
     }
 }
 
+/// Says goodbye, and waits for the answer no longer than this: the library would wait without end for
+/// one that the loss of the connection overtook.
+pub async fn close(connection: &Connection, within: Duration) {
+    match timeout(within, connection.close(200, "done".into())).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "the connection was closed already"),
+        Err(_elapsed) => tracing::debug!("the broker did not say goodbye"),
+    }
+}
+
 /// The reply code and text with which the broker ended a channel or connection.
 pub(super) fn said(error: &lapin::Error) -> Option<(u16, String)> {
     if let ErrorKind::ProtocolError(amqp) = error.kind() {

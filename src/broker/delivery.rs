@@ -107,7 +107,12 @@ impl Receipt {
         if !self.is_live() {
             return Err(SettleError);
         }
-        if let Ok(true) = self.acker.ack(BasicAckOptions::default()).await {
+        // The library never completes an ack that the loss of the connection overtook.
+        let acked = tokio::select! { biased;
+            acked = self.acker.ack(BasicAckOptions::default()) => acked,
+            () = self.lease.lost.cancelled() => Ok(false),
+        };
+        if let Ok(true) = acked {
             return Ok(());
         }
         self.lease.lost.cancel();

@@ -11,6 +11,7 @@ use lapin::{BasicProperties, Channel, Confirmation, Connection, PublisherConfirm
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::connection::close;
 use super::{Error, Link, connect};
 
 /// Messages published at once. Each has a channel to itself while it waits for its confirm: the
@@ -103,10 +104,8 @@ impl Publisher {
     /// Closes the connection. What is unconfirmed stays unconfirmed.
     pub async fn close(&self) {
         let connection = self.connection.lock().await.take();
-        if let Some(connection) = connection
-            && let Err(error) = connection.close(200, "done".into()).await
-        {
-            tracing::debug!(%error, "the publishing connection was closed already");
+        if let Some(connection) = connection {
+            close(&connection, self.confirm_timeout).await;
         }
     }
 }
@@ -237,8 +236,6 @@ impl Bulk {
 
     /// Closes the connection.
     pub async fn close(self) {
-        if let Err(error) = self.connection.close(200, "done".into()).await {
-            tracing::debug!(%error, "the connection was closed already");
-        }
+        close(&self.connection, self.confirm_timeout).await;
     }
 }

@@ -9,8 +9,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::connection::close;
 use super::delivery::Lease;
-use super::shard::{End, Shard, Stops};
+use super::shard::{End, Shard, Stops, Terms};
 use super::{Delivery, Error, Link, Topology, connect};
 use crate::config;
 use crate::protocol::backoff;
@@ -113,9 +114,7 @@ impl Consumer {
                 tracing::error!(%error, "a bug: the task of a shard panicked");
             }
         }
-        if let Err(error) = connection.close(200, "done".into()).await {
-            tracing::debug!(%error, "the connection was closed already");
-        }
+        close(&connection, self.settings.connect_timeout).await;
     }
 
     /// One shard on this connection: a lease after the other.
@@ -131,8 +130,16 @@ impl Consumer {
             let generation = self.generations.fetch_add(1, Ordering::Relaxed);
             let lease = Lease::new(generation, queue.clone());
             let tag = format!("{}-{generation}", self.instance);
-            match Shard::subscribe(&connection, lease, self.settings.prefetch, &tag).await {
-                Ok(shard) => {
+            let terms = Terms {
+                prefetch: self.settings.prefetch,
+                tag: &tag,
+                answer_max: self.settings.connect_timeout,
+            };
+            match Shard::subscribe(&connection, lease, terms).await {
+                Ok(None) => {
+                    tracing::warn!({ field::QUEUE } = %queue, "the broker does not answer");
+                }
+                Ok(Some(shard)) => {
                     if std::mem::take(&mut first) {
                         self.subscribed.add_permits(1);
                     }

@@ -6,11 +6,13 @@
 //! when a `Consumer` is dropped while its channel is open, so the consumer outlives the channel here.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::delivery::Lease;
@@ -42,23 +44,46 @@ pub(super) struct Shard {
     channel: Channel,
     consumer: lapin::Consumer,
     lease: Arc<Lease>,
+    answer_max: Duration,
+}
+
+/// Terms of a subscription.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms<'a> {
+    /// Most deliveries that are unsettled at once.
+    pub(super) prefetch: u16,
+    /// Consumer tag.
+    pub(super) tag: &'a str,
+    /// How long the broker may take to answer: the library waits without end for an answer that the
+    /// loss of the connection overtook.
+    pub(super) answer_max: Duration,
 }
 
 impl Shard {
-    /// Opens a channel and subscribes.
+    /// Opens a channel and subscribes. `None` if the broker does not answer.
     pub(super) async fn subscribe(
         connection: &Connection,
         lease: Lease,
-        prefetch: u16,
-        tag: &str,
+        terms: Terms<'_>,
+    ) -> Result<Option<Self>, lapin::Error> {
+        match timeout(terms.answer_max, Self::open(connection, lease, terms)).await {
+            Ok(subscribed) => subscribed.map(Some),
+            Err(_elapsed) => Ok(None),
+        }
+    }
+
+    async fn open(
+        connection: &Connection,
+        lease: Lease,
+        terms: Terms<'_>,
     ) -> Result<Self, lapin::Error> {
         let channel = connection.create_channel().await?;
         // Per consumer, not global: brokers close the connection over the latter on quorum queues.
-        channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+        channel.basic_qos(terms.prefetch, BasicQosOptions::default()).await?;
         let (queue, options) = (lease.queue.as_ref().into(), BasicConsumeOptions::default());
         let consumer =
-            channel.basic_consume(queue, tag.into(), options, FieldTable::default()).await?;
-        Ok(Self { channel, consumer, lease: Arc::new(lease) })
+            channel.basic_consume(queue, terms.tag.into(), options, FieldTable::default()).await?;
+        Ok(Self { channel, consumer, lease: Arc::new(lease), answer_max: terms.answer_max })
     }
 
     /// Hands deliveries to the intake until the lease ends.
@@ -77,8 +102,10 @@ impl Shard {
             }
         };
         self.lease.lost.cancel();
-        if let Err(error) = self.channel.close(200, "done".into()).await {
-            tracing::debug!(%error, queue = %self.lease.queue, "the channel was closed already");
+        match timeout(self.answer_max, self.channel.close(200, "done".into())).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "the channel was closed already"),
+            Err(_elapsed) => tracing::debug!("the broker did not say goodbye to the channel"),
         }
         drop(self.consumer);
         end

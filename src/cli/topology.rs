@@ -52,8 +52,7 @@ pub(super) async fn run(arguments: &Arguments, loaded: Loaded) -> u8 {
         } else {
             broker::check(&connection, &topology).await?
         };
-        // The report is complete; a broker that is gone by now changes nothing about it.
-        let _gone = connection.close(200, "done".into()).await;
+        broker::close(&connection, settings.broker.connect_timeout).await;
         Ok::<_, broker::Error>(report)
     };
     match asked.await {

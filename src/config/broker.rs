@@ -26,7 +26,8 @@ pub struct Broker {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String", extend("x-minimum" = "5s", "x-maximum" = "60s"))]
     pub heartbeat: Duration,
-    /// How long one attempt to connect may take, from the name lookup to the opened virtual host.
+    /// How long one attempt to connect may take, from the name lookup to the opened virtual host;
+    /// and how long the broker may take to answer when a channel is opened or closed.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String", extend("x-minimum" = "100ms", "x-maximum" = "2m"))]
     pub connect_timeout: Duration,

@@ -32,22 +32,23 @@ impl Lines {
     }
 
     async fn find(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
-        let found = async {
-            loop {
-                let arrived = self.arrived.notified();
-                tokio::pin!(arrived);
-                // Registered before the look, so that no line slips in between.
-                arrived.as_mut().enable();
-                let line = self.lines.lock().unwrap().iter().find(|line| wanted(line)).cloned();
-                match line {
-                    Some(line) => return line,
-                    None => arrived.await,
-                }
-            }
-        };
-        match timeout(PATIENCE, found).await {
+        match timeout(PATIENCE, self.wait_for(wanted)).await {
             Ok(line) => line,
             Err(_elapsed) => panic!("no {what} in:\n{}", self.tail()),
+        }
+    }
+
+    async fn wait_for(&self, wanted: impl Fn(&str) -> bool) -> String {
+        loop {
+            let arrived = self.arrived.notified();
+            tokio::pin!(arrived);
+            // Registered before the look, so that no line slips in between.
+            arrived.as_mut().enable();
+            let line = self.lines.lock().unwrap().iter().find(|line| wanted(line)).cloned();
+            match line {
+                Some(line) => return line,
+                None => arrived.await,
+            }
         }
     }
 
@@ -108,12 +109,19 @@ impl Daemon {
 
     /// Starts, and waits until it consumes from every shard.
     pub(crate) async fn start(settings: &[(String, String)]) -> Self {
-        let daemon = Self::spawn(settings);
-        let ready = timeout(PATIENCE, daemon.stdout.find("ready", |line| line.contains("ready")));
-        if ready.await.is_err() {
-            panic!("not ready:\n{}", daemon.stderr.tail());
+        let mut daemon = Self::spawn(settings);
+        let ready = daemon.stdout.wait_for(|line| line.contains("\"ready\""));
+        let either = async {
+            tokio::select! { biased;
+                _line = ready => true,
+                _status = daemon.child.wait() => false,
+            }
+        };
+        match timeout(PATIENCE, either).await {
+            Ok(true) => daemon,
+            Ok(false) => panic!("the daemon ended instead: {:?}", daemon.ended().await),
+            Err(_elapsed) => panic!("the daemon is not ready:\n{}", daemon.stderr.tail()),
         }
-        daemon
     }
 
     /// Waits for a line of the log that holds this text.

@@ -8,9 +8,12 @@ use lapin::types::{AMQPValue, FieldTable};
 use crate::daemon::orderwright;
 use crate::stage::{Stage, update};
 
-/// Content type and encoding, body, code. The complete list of decode errors is in the decoder's own
+/// Code; content type and encoding; body.
+type Case = (&'static str, Option<&'static str>, Option<&'static str>, Vec<u8>);
+
+/// The complete list of decode errors is in the decoder's own
 /// tests; here each way to be bad goes over a real broker.
-fn undecodable() -> Vec<(&'static str, Option<&'static str>, Option<&'static str>, Vec<u8>)> {
+fn undecodable() -> Vec<Case> {
     let json = Some("application/json");
     let whole = |field: &str| {
         format!(

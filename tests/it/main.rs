@@ -4,6 +4,15 @@
 //! own). Tests wait for events, never for time: the simulator's ledger answers when a number is
 //! reached, a dead letter arrives at a consumer, the daemon says what it does in its log.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::match_wild_err_arm,
+    reason = "a test that cannot go on must fail, and say where"
+)]
+
 mod commands;
 mod daemon;
 mod dead_letters;
@@ -12,6 +21,7 @@ mod lifecycle;
 mod order;
 mod stage;
 
+#[allow(dead_code, reason = "shared with the demo, which uses all of it")]
 #[path = "../support/broker.rs"]
 mod broker;
 #[allow(dead_code, reason = "shared with the demo, which uses all of it")]

@@ -80,6 +80,8 @@ impl Stage {
             ("BROKER__RECONNECT_WAIT_MIN", "100ms"),
             ("BROKER__RECONNECT_WAIT_MAX", "1s"),
             ("TARGET__URL", &target),
+            ("TARGET__GET_TIMEOUT", "5s"),
+            ("TARGET__PATCH_TIMEOUT", "5s"),
             ("TOPOLOGY__PREFIX", &self.prefix),
             ("TOPOLOGY__SHARDS", &shards),
             ("RETRY__CONFLICTS__WAIT_MIN", "10ms"),
