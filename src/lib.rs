@@ -10,6 +10,15 @@
 //!   settle = ack | dead-letter (publish, await confirm, then ack) | release (the broker keeps it)
 //! ```
 
+pub mod app;
+pub mod broker;
+pub mod cli;
 pub mod config;
+pub mod dead_letter;
+pub mod decode;
+pub mod dispatch;
+pub mod odata;
 pub mod order;
+pub mod protocol;
 pub mod simulator;
+pub mod telemetry;

@@ -5,6 +5,75 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde_json::value::RawValue;
+
+/// One order update, decoded and found well formed.
+#[derive(Debug, Clone)]
+pub struct OrderUpdate {
+    /// Which order.
+    pub key: OrderKey,
+    /// What to write.
+    pub changes: Changes,
+    /// The publisher's own numbering of its updates to this order, rising.
+    pub sequence: Option<Sequence>,
+    /// What the order must look like for the update to make sense.
+    pub expect: Option<Expect>,
+    /// When it happened at the publisher's side.
+    pub occurred_at: Option<jiff::Timestamp>,
+}
+
+/// The properties to write: a JSON object, kept as the text that was sent.
+///
+/// Text and not a tree of values, so that `10.10` arrives at the service as `10.10`, and an amount
+/// with more digits than a binary float holds is neither rounded nor compared as if it were.
+#[derive(Debug, Clone)]
+pub struct Changes(Box<RawValue>);
+
+impl Changes {
+    /// Takes the text of a JSON object that has at least one member.
+    pub fn new(object: Box<RawValue>) -> Self {
+        Self(object)
+    }
+
+    /// The JSON text as sent: the body of the PATCH.
+    pub fn as_json(&self) -> &str {
+        self.0.get()
+    }
+}
+
+/// Allowed current values by property: a JSON object of non-empty arrays, as sent.
+#[derive(Debug, Clone)]
+pub struct Expect(Box<RawValue>);
+
+impl Expect {
+    /// Takes the text of a JSON object whose members are non-empty arrays.
+    pub fn new(object: Box<RawValue>) -> Self {
+        Self(object)
+    }
+
+    /// The JSON text as sent.
+    pub fn as_json(&self) -> &str {
+        self.0.get()
+    }
+}
+
+/// A publisher's number for an update of one order. Fits `Edm.Int64`, the type that a target
+/// property for it would have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Sequence(i64);
+
+impl Sequence {
+    /// `None` above the largest `Edm.Int64`.
+    pub fn new(number: u64) -> Option<Self> {
+        i64::try_from(number).ok().map(Self)
+    }
+
+    /// The number.
+    pub const fn get(self) -> i64 {
+        self.0
+    }
+}
+
 /// Names one order: the values of its key properties, in configured order.
 ///
 /// Two forms of the same key. The *values* go into the URL exactly as the publisher wrote them; the

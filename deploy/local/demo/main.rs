@@ -15,9 +15,7 @@
 
 mod dead_letters;
 mod interrupt;
-mod ledger;
 mod messages;
-mod program;
 mod progress;
 mod stage;
 mod summary;
@@ -26,6 +24,12 @@ mod summary;
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
 #[path = "../../../tests/support/broker.rs"]
 mod broker;
+#[allow(dead_code, reason = "shared with the tests, which use all of it")]
+#[path = "../../../tests/support/ledger.rs"]
+mod ledger;
+#[allow(dead_code, reason = "shared with the tests, which use all of it")]
+#[path = "../../../tests/support/program.rs"]
+mod program;
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! One of our programs as a child process that cannot outlive the demo.
+//! One of our programs as a child process that cannot outlive us.
 
 use std::fs::File;
 use std::path::Path;
@@ -63,7 +63,7 @@ impl Program {
         log: &Path,
     ) -> Result<Self> {
         let log = File::create(log).map_err(|error| format!("{}: {error}", log.display()))?;
-        // Settings of the person who runs the demo may name a real broker, or a real token.
+        // Settings of the person who runs this may name a real broker, or a real token.
         for (key, _) in std::env::vars_os() {
             if key.to_string_lossy().starts_with("ORDERWRIGHT") {
                 command.env_remove(key);
@@ -74,7 +74,7 @@ impl Program {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)
-            // Ctrl-C is for the demo alone, which then ends the programs in order.
+            // Ctrl-C is for us alone: the programs are then ended in order.
             .process_group(0)
             .spawn()
             .map_err(|error| format!("cannot start {name}: {error}"))?;
@@ -136,10 +136,10 @@ impl Program {
     }
 }
 
-/// `target/debug/orderwright` beside `target/debug/examples/demo`, whatever the target folder.
+/// `target/debug/orderwright` beside the folder that this program is in, whatever the target folder.
 fn binary(name: &str) -> Result<std::path::PathBuf> {
-    let demo = std::env::current_exe().map_err(|error| error.to_string())?;
-    let folder = demo.parent().and_then(Path::parent).ok_or("the demo has no target folder")?;
+    let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    let folder = own.parent().and_then(Path::parent).ok_or("this program has no target folder")?;
     let path = folder.join(name);
     if path.exists() {
         return Ok(path);

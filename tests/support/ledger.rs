@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::Result;
 
 /// The simulator answers a long poll after this time at the latest.
@@ -79,5 +81,35 @@ impl Reader {
         let answer = async { self.client.get(&url).send().await?.error_for_status()?.text().await };
         let text = answer.await.map_err(|error| format!("the simulator's ledger: {error}"))?;
         serde_json::from_str(&text).map_err(|error| format!("the simulator's ledger: {error}"))
+    }
+
+    /// Changes what goes wrong.
+    pub(crate) async fn faults(&self, faults: &Value) -> Result<()> {
+        let url = self.url.replace("/sim/ledger", "/sim/faults");
+        let put = self.client.put(url).body(faults.to_string());
+        self.ask(put).await.map(drop)
+    }
+
+    /// Creates an order.
+    pub(crate) async fn create(&self, company: &str, number: &str) -> Result<()> {
+        let url = self.url.replace("/sim/ledger", "/sim/orders");
+        let key = serde_json::json!({"dataAreaId": company, "SalesOrderNumber": number});
+        self.ask(self.client.post(url).body(key.to_string())).await.map(drop)
+    }
+
+    /// Everything about one order. The number must need no escape in a URL.
+    pub(crate) async fn order(&self, company: &str, number: &str) -> Result<Value> {
+        self.ask(self.client.get(format!("{}/orders/{company}/{number}", self.url))).await
+    }
+
+    /// The orders that something is wrong with, in one text.
+    pub(crate) async fn bad_orders(&self) -> Result<Value> {
+        self.ask(self.client.get(format!("{}/orders?bad=true", self.url))).await
+    }
+
+    async fn ask(&self, request: reqwest::RequestBuilder) -> Result<Value> {
+        let answer = async { request.send().await?.error_for_status()?.text().await };
+        let text = answer.await.map_err(|error| format!("the simulator: {error}"))?;
+        serde_json::from_str(&text).map_err(|error| format!("the simulator: {error}"))
     }
 }

@@ -1,0 +1,250 @@
+//! The composition root: builds the edges, wires them together, and owns the order of the drain.
+
+mod effects;
+mod intake;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::{self, Consumer, Finding, Link, Publisher, Report, Topology};
+use crate::config::Settings;
+use crate::dispatch::{Dispatch, Limits, Snapshot, Tally};
+use crate::odata;
+use crate::protocol::Rules;
+use crate::protocol::backoff::{self, Retry};
+use effects::Edges;
+use intake::Front;
+pub(crate) use intake::contract as intake_contract;
+
+/// How long closing channels and connections may take once everything is settled.
+const CLOSE_MAX: Duration = Duration::from_secs(3);
+
+/// Exit codes of all commands: a subset of BSD's `sysexits.h`.
+pub mod exit {
+    /// Done, or drained clean.
+    pub const OK: u8 = 0;
+    /// The command line makes no sense.
+    pub const USAGE: u8 = 64;
+    /// Data that was given makes no sense.
+    pub const DATA: u8 = 65;
+    /// Something that is needed cannot be reached.
+    pub const UNAVAILABLE: u8 = 69;
+    /// A bug.
+    pub const BUG: u8 = 70;
+    /// The grace period ran out before the drain was done. Nothing is lost: the broker redelivers.
+    pub const GRACE: u8 = 75;
+    /// The configuration, or the broker's objects, are not as they should be.
+    pub const CONFIG: u8 = 78;
+}
+
+/// Why the daemon did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The HTTP client cannot be made.
+    #[error("the target is not configured well")]
+    Target(#[from] odata::Error),
+    /// The broker cannot be reached, or refuses us.
+    #[error("no start without the broker")]
+    Broker(#[from] broker::Error),
+    /// Objects are missing or have another shape.
+    #[error("the broker's objects are not as they should be:\n{0}")]
+    Topology(String),
+}
+
+impl Error {
+    /// The exit code.
+    #[must_use]
+    pub fn exit(&self) -> u8 {
+        match self {
+            Self::Broker(error) if error.may_heal() => exit::UNAVAILABLE,
+            Self::Target(_) | Self::Broker(_) | Self::Topology(_) => exit::CONFIG,
+        }
+    }
+}
+
+/// How the daemon ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Everything started was settled.
+    Drained,
+    /// The grace period ran out with this many orders at work.
+    Abandoned(usize),
+}
+
+impl From<Ended> for ExitCode {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Drained => Self::from(exit::OK),
+            Ended::Abandoned(_) => Self::from(exit::GRACE),
+        }
+    }
+}
+
+/// A daemon that is connected and about to consume.
+#[derive(Debug)]
+pub struct App {
+    settings: Settings,
+    consumer: Arc<Consumer>,
+    connection: lapin::Connection,
+    publisher: Arc<Publisher>,
+    dispatch: Arc<Dispatch<Edges>>,
+    tally: Arc<Tally>,
+    stop: CancellationToken,
+    drained: CancellationToken,
+}
+
+/// Connects, waiting for a broker that is not up yet for at most `broker.start_timeout`.
+///
+/// # Errors
+/// The last error when the time is up, or at once one that time cannot heal.
+pub async fn connect(settings: &Settings, link: &Link) -> Result<lapin::Connection, Error> {
+    let begun = Instant::now();
+    let broker = &settings.broker;
+    for failures in 0.. {
+        let error = match broker::connect(link).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => error,
+        };
+        let (min, max) = (broker.reconnect_wait_min, broker.reconnect_wait_max);
+        let wait =
+            backoff::jittered(backoff::exponential(failures, min, max), 0.5, fastrand::f64());
+        if !error.may_heal() || begun.elapsed() + wait > broker.start_timeout {
+            return Err(error.into());
+        }
+        tracing::warn!(%error, "waiting for the broker");
+        tokio::time::sleep(wait).await;
+    }
+    unreachable!("the loop ends with a connection or with the start timeout")
+}
+
+impl App {
+    /// Connects, and checks or declares the broker's objects. Consumes nothing yet.
+    ///
+    /// # Errors
+    /// Any [`Error`]; nothing has been touched then.
+    pub async fn build(settings: Settings, instance: &str) -> Result<Self, Error> {
+        let link = Link::new(&settings.broker, &format!("orderwright {instance}"))?;
+        let topology = Topology::new(&settings.topology);
+        let client = odata::Client::new(&settings.target, &settings.order.entity_set, instance)?;
+        let connection = connect(&settings, &link).await?;
+        prepare(&connection, &topology, settings.topology.declare).await?;
+
+        let (stop, drained) = (CancellationToken::new(), CancellationToken::new());
+        let letters = link.named(&format!("orderwright {instance} dead letters"));
+        let publisher = Arc::new(Publisher::new(letters, settings.broker.publish_timeout));
+        let edges = Edges::new(client, publisher.clone(), &topology, &settings, instance, &stop);
+        let tally = Arc::new(Tally::default());
+        let limits = limits(&settings);
+        let dispatch = Arc::new(Dispatch::new(edges, limits, tally.clone(), stop.clone()));
+        let broker = &settings.broker;
+        let consumer =
+            Consumer::new(link, &topology, broker, instance, stop.clone(), drained.clone());
+        let consumer = Arc::new(consumer);
+        Ok(Self { settings, consumer, connection, publisher, dispatch, tally, stop, drained })
+    }
+
+    /// Consumes until `shutdown` completes, then drains. `ready` is called once every shard is
+    /// subscribed to.
+    pub async fn run(
+        self,
+        ready: impl FnOnce(),
+        shutdown: impl Future<Output = ()>,
+    ) -> (Ended, Snapshot) {
+        let front = Front::new(&self.settings, self.dispatch.clone(), self.tally.clone());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(self.consumer.clone().run(self.connection, Arc::new(front)));
+        tokio::pin!(shutdown);
+        tokio::select! { biased;
+            () = &mut shutdown => {}
+            () = self.consumer.ready() => {
+                ready();
+                shutdown.await;
+            }
+        }
+        // From here on nothing begins: what is on the wire is finished, backoffs are given up.
+        self.stop.cancel();
+        let grace = self.settings.drain.grace;
+        tracing::info!(orders = self.dispatch.running(), grace = ?grace, "draining");
+        let ended = match timeout(grace, self.dispatch.drained()).await {
+            Ok(()) => Ended::Drained,
+            Err(_elapsed) => Ended::Abandoned(self.dispatch.running()),
+        };
+        // Everything that will be settled is: now the channels may close.
+        self.drained.cancel();
+        let closing = async {
+            while tasks.join_next().await.is_some() {}
+            self.publisher.close().await;
+        };
+        if timeout(CLOSE_MAX, closing).await.is_err() {
+            tracing::warn!("the broker did not answer the goodbye");
+        }
+        (ended, self.tally.snapshot())
+    }
+}
+
+fn limits(settings: &Settings) -> Limits {
+    let retry = |retries: &crate::config::Retries| Retry {
+        retries_max: retries.retries_max,
+        wait_min: retries.wait_min,
+        wait_max: retries.wait_max,
+    };
+    Limits {
+        concurrency_max: settings.dispatch.concurrency_max,
+        rules: Rules {
+            conflicts: retry(&settings.retry.conflicts),
+            failures: retry(&settings.retry.failures),
+            jitter: settings.retry.jitter,
+            retry_after_max: settings.retry.retry_after_max,
+        },
+    }
+}
+
+async fn prepare(
+    connection: &lapin::Connection,
+    topology: &Topology,
+    declare: bool,
+) -> Result<(), Error> {
+    let report = if declare {
+        broker::declare(connection, topology).await?
+    } else {
+        broker::check(connection, topology).await?
+    };
+    let faults: Vec<_> = report.faults().map(explain).collect();
+    if faults.is_empty() { Ok(()) } else { Err(Error::Topology(faults.join("\n"))) }
+}
+
+/// What was found of one object, and what to do about it.
+#[must_use]
+pub fn explain((what, name, finding): &(&'static str, String, Finding)) -> String {
+    let advice = match finding {
+        Finding::Fine => "as it should be".to_owned(),
+        Finding::Missing => "missing: run `orderwright topology declare`".to_owned(),
+        Finding::Drifted(text) => format!(
+            "has another shape ({text}). Its shape cannot be changed in place: set the configuration \
+             to what exists, choose another topology.prefix, or drain and delete the {what}, and run \
+             `orderwright topology declare`"
+        ),
+        Finding::Unverified(text) => {
+            format!("exists, but its shape could not be compared ({text})")
+        }
+        Finding::Denied(text) => {
+            format!("is not ours to look at or to declare ({text}): ask for the permission")
+        }
+        Finding::NoPlugin(text) => format!(
+            "needs the plugin rabbitmq_consistent_hash_exchange ({text}): run `rabbitmq-plugins \
+             enable rabbitmq_consistent_hash_exchange`, or set topology.shards = 1"
+        ),
+    };
+    format!("  {what} {name}: {advice}")
+}
+
+/// Whether a report stands in the way of a start.
+#[must_use]
+pub fn is_fine(report: &Report) -> bool {
+    report.faults().next().is_none()
+}

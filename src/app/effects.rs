@@ -1,0 +1,147 @@
+//! What the dispatch's steps do to the world: the edges behind one trait.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::{Delivery, Outgoing, Publisher, Topology};
+use crate::config::Settings;
+use crate::dead_letter::{self, Original};
+use crate::dispatch::{Effects, Held, Letter, Trail};
+use crate::odata::Client;
+use crate::order::{ETag, OrderUpdate};
+use crate::protocol::Reply;
+use crate::protocol::backoff::{Retry, jittered};
+use crate::telemetry::field;
+
+/// A delivery, in the words of the dispatch.
+#[derive(Debug)]
+pub(super) struct Message(pub(super) Delivery);
+
+impl Held for Message {
+    fn is_live(&self) -> bool {
+        self.0.receipt.is_live()
+    }
+
+    async fn lost(&self) {
+        self.0.receipt.lost().await;
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Edges {
+    client: Client,
+    publisher: Arc<Publisher>,
+    /// Exchange for dead letters.
+    exchange: String,
+    limits: dead_letter::Limits,
+    retry: Retry,
+    stop: CancellationToken,
+}
+
+impl Edges {
+    pub(super) fn new(
+        client: Client,
+        publisher: Arc<Publisher>,
+        topology: &Topology,
+        settings: &Settings,
+        instance: &str,
+        stop: &CancellationToken,
+    ) -> Self {
+        // One second up to half a minute: long enough for a broker's leader election or for an
+        // operator's quick repair, short beside the consumer timeout.
+        let retry = Retry {
+            retries_max: settings.dead_letter.publish_retries_max,
+            wait_min: Duration::from_secs(1),
+            wait_max: Duration::from_secs(30),
+        };
+        Self {
+            client,
+            publisher,
+            exchange: topology.dead_letters(),
+            limits: dead_letter::Limits::new(&settings.dead_letter, instance),
+            retry,
+            stop: stop.clone(),
+        }
+    }
+
+    /// Publishes until confirmed. False when it is time to give up: a drain, a lost channel, or no
+    /// retry left.
+    async fn publish(&self, message: &Message, letter: &Outgoing) -> bool {
+        for spent in 0.. {
+            let Err(error) = self.publisher.publish(letter).await else { return true };
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(%error, source, "a dead letter could not be published");
+            let Some(wait) = self.retry.wait(spent) else { return false };
+            tokio::select! { biased;
+                () = self.stop.cancelled() => return false,
+                () = message.lost() => return false,
+                () = tokio::time::sleep(jittered(wait, 0.2, self.dice())) => {}
+            }
+        }
+        false
+    }
+}
+
+impl Effects for Edges {
+    type Held = Message;
+
+    async fn get(&self, update: &OrderUpdate, trail: Trail) -> Reply {
+        self.client.get(&update.key, trail).await
+    }
+
+    async fn patch(&self, update: &OrderUpdate, etag: &ETag, trail: Trail) -> Reply {
+        self.client.patch(&update.key, etag, update.changes.as_json(), trail).await
+    }
+
+    async fn ack(&self, held: Message) -> bool {
+        held.0.receipt.ack().await.is_ok()
+    }
+
+    async fn dead_letter(&self, mut held: Message, letter: Letter) -> bool {
+        let original = Original {
+            properties: &held.0.properties,
+            exchange: held.0.exchange.as_str(),
+            routing_key: held.0.routing_key.as_str(),
+            queue: held.0.receipt.queue(),
+        };
+        let outgoing = Outgoing {
+            exchange: self.exchange.clone(),
+            routing_key: held.0.routing_key.clone(),
+            properties: dead_letter::record(original, &letter, &self.limits, self.now()),
+            body: std::mem::take(&mut held.0.body),
+        };
+        let confirmed = self.publish(&held, &outgoing).await;
+        let (order, id) = (letter.order.as_deref(), held.0.properties.message_id().as_ref());
+        let id = id.map(ToString::to_string);
+        if !confirmed {
+            // Neither settled nor skipped: later updates of the order must not overtake it. The
+            // broker hands out the whole shard again, in order.
+            held.0.receipt.give_up_channel();
+            return false;
+        }
+        tracing::warn!(
+            { field::ORDER } = order,
+            { field::REASON } = letter.code,
+            { field::MESSAGE_ID } = id,
+            attempts = letter.attempts.len(),
+            "dead-lettered"
+        );
+        held.0.receipt.ack().await.is_ok()
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    fn dice(&self) -> f64 {
+        fastrand::f64()
+    }
+
+    fn uuid(&self) -> uuid::Uuid {
+        // Names requests in logs. Guards nothing, so no secure randomness is spent on it.
+        uuid::Builder::from_random_bytes(fastrand::u128(..).to_le_bytes()).into_uuid()
+    }
+}

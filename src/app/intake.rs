@@ -1,0 +1,78 @@
+//! Where deliveries come in: decoded, then handed to their order's mailbox.
+
+use std::sync::Arc;
+
+use super::effects::{Edges, Message};
+use crate::broker::{Delivery, Intake};
+use crate::config::Settings;
+use crate::decode::{Contract, Envelope, KeyProperty, decode};
+use crate::dispatch::{Dispatch, Job, Letter, Tally};
+use crate::telemetry::field;
+
+#[derive(Debug)]
+pub(super) struct Front {
+    contract: Contract,
+    dispatch: Arc<Dispatch<Edges>>,
+    tally: Arc<Tally>,
+}
+
+/// The contract that these settings agree on with publishers.
+pub(crate) fn contract(settings: &Settings) -> Contract {
+    let order = &settings.order;
+    let property = |name: &String| KeyProperty {
+        name: name.as_str().into(),
+        folds_case: order.key_fold_case.contains(name),
+    };
+    Contract {
+        key: order.key.iter().map(property).collect(),
+        body_bytes_max: order.body_bytes_max,
+        nesting_max: order.nesting_max,
+    }
+}
+
+impl Front {
+    pub(super) fn new(
+        settings: &Settings,
+        dispatch: Arc<Dispatch<Edges>>,
+        tally: Arc<Tally>,
+    ) -> Self {
+        Self { contract: contract(settings), dispatch, tally }
+    }
+}
+
+impl Intake for Front {
+    fn deliver(&self, delivery: Delivery) {
+        self.tally.received();
+        let text =
+            |value: &Option<lapin::types::ShortString>| value.as_ref().map(ToString::to_string);
+        let content_type = text(delivery.properties.content_type());
+        let content_encoding = text(delivery.properties.content_encoding());
+        let envelope = Envelope {
+            content_type: content_type.as_deref(),
+            content_encoding: content_encoding.as_deref(),
+            body: &delivery.body,
+        };
+        let first_seen = delivery.received_at;
+        match decode(&self.contract, envelope) {
+            Ok(update) => {
+                tracing::debug!(
+                    { field::ORDER } = %update.key,
+                    { field::QUEUE } = delivery.receipt.queue(),
+                    { field::MESSAGE_ID } = text(delivery.properties.message_id()),
+                    redelivered = delivery.redelivered,
+                    "received"
+                );
+                self.dispatch.accept(Job { update, held: Message(delivery), first_seen });
+            }
+            Err(error) => {
+                let detail = match std::error::Error::source(&error) {
+                    Some(source) => format!("{error}: {source}"),
+                    None => error.to_string(),
+                };
+                let (code, attempts, order) = (error.code(), Vec::new(), None);
+                let letter = Letter { code, detail, order, attempts, first_seen };
+                self.dispatch.refuse(Message(delivery), letter);
+            }
+        }
+    }
+}

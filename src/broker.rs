@@ -1,0 +1,100 @@
+//! The AMQP edge: everything that knows RabbitMQ.
+//!
+//! ```text
+//! session = one connection ── shard 0: one channel = one lease ──▶ deliveries ──▶ intake
+//!                          ├─ shard 1: …
+//!                          └─ …
+//! publisher = a connection of its own, for dead letters
+//! ```
+//!
+//! Two connections, because a broker under a memory or disk alarm stops reading from connections
+//! that publish: acks must not stand behind a blocked dead letter. The library's own recovery is
+//! off: it hides the loss of a channel, and a mailbox must know of it.
+
+mod connection;
+mod declare;
+mod delivery;
+mod publisher;
+mod session;
+mod shard;
+mod topology;
+
+pub use connection::{Link, connect};
+pub use declare::{Finding, Report, check, declare};
+pub use delivery::{Delivery, Receipt, SettleError};
+pub use publisher::{Bulk, Outgoing, Publisher, Sent};
+pub use session::{Consumer, Intake};
+pub use topology::{Binding, Destination, Exchange, Kind, Queue, Topology};
+
+/// What can go wrong between us and the broker.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The URL is none that the AMQP library understands.
+    #[error("broker.url is not an AMQP URL: {0}")]
+    Url(String),
+    /// Nobody answered, or not in AMQP. Time may heal it.
+    #[error("the broker at {address} cannot be reached")]
+    Unreachable {
+        /// Host and port.
+        address: String,
+        /// What happened.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The broker accepted the connection and said nothing.
+    #[error("the broker at {address} did not answer within {seconds} s")]
+    Silent {
+        /// Host and port.
+        address: String,
+        /// How long we waited.
+        seconds: u64,
+    },
+    /// The broker knows us not, or not there. Time will not heal it.
+    #[error("the broker at {address} refuses user {user:?} on virtual host {vhost:?}: {text}")]
+    Refused {
+        /// Host and port.
+        address: String,
+        /// User name.
+        user: String,
+        /// Virtual host.
+        vhost: String,
+        /// The broker's words.
+        text: String,
+    },
+    /// A channel or connection ended.
+    #[error("the broker ended the conversation")]
+    Ended(#[from] lapin::Error),
+    /// The broker returned a message that no queue took.
+    #[error("no queue is bound where exchange {exchange:?} routes key {routing_key:?}")]
+    Returned {
+        /// Published to.
+        exchange: String,
+        /// Published with.
+        routing_key: String,
+    },
+    /// The broker did not take responsibility for a message.
+    #[error("the broker refused the message: a queue is full")]
+    Nacked,
+    /// No confirm came in time: the message may or may not be there.
+    #[error("the broker did not confirm within {seconds} s")]
+    Unconfirmed {
+        /// How long we waited.
+        seconds: u64,
+    },
+}
+
+impl Error {
+    /// Whether trying again can help.
+    #[must_use]
+    pub const fn may_heal(&self) -> bool {
+        match self {
+            Self::Url(_) | Self::Refused { .. } => false,
+            Self::Unreachable { .. }
+            | Self::Silent { .. }
+            | Self::Ended(_)
+            | Self::Returned { .. }
+            | Self::Nacked
+            | Self::Unconfirmed { .. } => true,
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Publishes so that nothing is lost: persistent, mandatory, confirmed.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use lapin::message::BasicReturnMessage;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::ShortString;
+use lapin::{BasicProperties, Channel, Confirmation, Connection, PublisherConfirm};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::{Error, Link, connect};
+
+/// Messages published at once. Each has a channel to itself while it waits for its confirm: the
+/// library hands a returned message to any confirm of its channel, so one alone is never mistaken.
+const LANES_MAX: usize = 8;
+
+/// AMQP delivery mode "persistent".
+const PERSISTENT: u8 = 2;
+
+/// A message to be published.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// Exchange.
+    pub exchange: String,
+    /// Routing key.
+    pub routing_key: ShortString,
+    /// Properties; the delivery mode is set here.
+    pub properties: BasicProperties,
+    /// Payload.
+    pub body: Vec<u8>,
+}
+
+/// Publishes one message at a time on each of a few channels, over a connection of its own.
+#[derive(Debug)]
+pub struct Publisher {
+    link: Link,
+    confirm_timeout: Duration,
+    lanes: Semaphore,
+    idle: Mutex<Vec<Channel>>,
+    connection: tokio::sync::Mutex<Option<Connection>>,
+}
+
+impl Publisher {
+    /// Connects with the first message.
+    pub fn new(link: Link, confirm_timeout: Duration) -> Self {
+        Self {
+            link,
+            confirm_timeout,
+            lanes: Semaphore::new(LANES_MAX),
+            idle: Mutex::default(),
+            connection: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Publishes once and waits for the broker to take responsibility.
+    ///
+    /// # Errors
+    /// Any; after [`Error::Unconfirmed`] the message may be there all the same.
+    pub async fn publish(&self, message: &Outgoing) -> Result<(), Error> {
+        let Ok(_lane) = self.lanes.acquire().await else {
+            return Err(Error::Unconfirmed { seconds: 0 });
+        };
+        let seconds = self.confirm_timeout.as_secs();
+        let publishing = async {
+            let channel = self.channel().await?;
+            let confirm = send(&channel, message).await?.await?;
+            Ok::<_, Error>((channel, confirm))
+        };
+        // A channel that failed or timed out is dropped, not used again: its confirms are unknown.
+        let (channel, confirm) = timeout(self.confirm_timeout, publishing)
+            .await
+            .map_err(|_elapsed| Error::Unconfirmed { seconds })??;
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(channel);
+        match confirm {
+            Confirmation::Ack(None) => Ok(()),
+            Confirmation::Ack(Some(returned)) => Err(returned_error(&returned)),
+            Confirmation::Nack(_) | Confirmation::NotRequested => Err(Error::Nacked),
+        }
+    }
+
+    async fn channel(&self) -> Result<Channel, Error> {
+        loop {
+            let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            match idle {
+                Some(channel) if channel.status().connected() => return Ok(channel),
+                Some(_) => {}
+                None => break,
+            }
+        }
+        let mut connection = self.connection.lock().await;
+        let connected = match connection.take() {
+            Some(connected) if connected.status().connected() => connected,
+            Some(_) | None => connect(&self.link).await?,
+        };
+        let channel = confirming_channel(&connected).await;
+        *connection = Some(connected);
+        channel
+    }
+
+    /// Closes the connection. What is unconfirmed stays unconfirmed.
+    pub async fn close(&self) {
+        let connection = self.connection.lock().await.take();
+        if let Some(connection) = connection
+            && let Err(error) = connection.close(200, "done".into()).await
+        {
+            tracing::debug!(%error, "the publishing connection was closed already");
+        }
+    }
+}
+
+async fn confirming_channel(connection: &Connection) -> Result<Channel, Error> {
+    let channel = connection.create_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    Ok(channel)
+}
+
+async fn send(channel: &Channel, message: &Outgoing) -> Result<PublisherConfirm, Error> {
+    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+    let properties = message.properties.clone().with_delivery_mode(PERSISTENT);
+    let (exchange, key) = (message.exchange.as_str().into(), message.routing_key.clone());
+    Ok(channel.basic_publish(exchange, key, options, &message.body, properties).await?)
+}
+
+fn returned_error(returned: &BasicReturnMessage) -> Error {
+    Error::Returned {
+        exchange: returned.exchange.to_string(),
+        routing_key: returned.routing_key.to_string(),
+    }
+}
+
+/// Publishes many messages in order, with a bounded number of confirms outstanding.
+pub struct Bulk {
+    connection: Connection,
+    channel: Channel,
+    confirm_timeout: Duration,
+    outstanding: std::collections::VecDeque<PublisherConfirm>,
+    outstanding_max: usize,
+    sent: Sent,
+}
+
+impl std::fmt::Debug for Bulk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bulk").field("sent", &self.sent).finish_non_exhaustive()
+    }
+}
+
+/// What became of the messages.
+#[derive(Debug, Default, Clone)]
+pub struct Sent {
+    /// The broker took responsibility, and a queue has it.
+    pub confirmed: u64,
+    /// The broker refused responsibility.
+    pub nacked: u64,
+    /// Message ids of those that no queue took. The broker acks these as well, and the library may
+    /// hand a return to the confirm of a neighbour: only the id tells which it was.
+    pub returned: BTreeSet<String>,
+}
+
+impl Bulk {
+    /// Opens a connection and a channel.
+    ///
+    /// # Errors
+    /// As [`connect`].
+    pub async fn open(
+        link: &Link,
+        confirm_timeout: Duration,
+        outstanding_max: usize,
+    ) -> Result<Self, Error> {
+        let connection = connect(link).await?;
+        let channel = confirming_channel(&connection).await?;
+        let outstanding = std::collections::VecDeque::with_capacity(outstanding_max);
+        let sent = Sent::default();
+        Ok(Self { connection, channel, confirm_timeout, outstanding, outstanding_max, sent })
+    }
+
+    /// Sends one message, after waiting for a confirm where too many are outstanding. Its message id
+    /// must be unique.
+    ///
+    /// # Errors
+    /// [`Error::Ended`] and [`Error::Unconfirmed`] end the bulk: what is outstanding is unknown.
+    pub async fn send(&mut self, message: &Outgoing) -> Result<(), Error> {
+        if self.outstanding.len() >= self.outstanding_max {
+            self.settle_oldest().await?;
+        }
+        self.outstanding.push_back(send(&self.channel, message).await?);
+        Ok(())
+    }
+
+    async fn settle_oldest(&mut self) -> Result<(), Error> {
+        let Some(confirm) = self.outstanding.pop_front() else { return Ok(()) };
+        let seconds = self.confirm_timeout.as_secs();
+        let confirm = timeout(self.confirm_timeout, confirm)
+            .await
+            .map_err(|_elapsed| Error::Unconfirmed { seconds })??;
+        let returned = match confirm {
+            Confirmation::Ack(returned) => {
+                self.sent.confirmed += 1;
+                returned
+            }
+            Confirmation::Nack(returned) => {
+                self.sent.nacked += 1;
+                returned
+            }
+            Confirmation::NotRequested => None,
+        };
+        if let Some(returned) = returned {
+            let id = returned.properties.message_id().as_ref().map(ToString::to_string);
+            self.sent.returned.insert(id.unwrap_or_default());
+            self.sent.confirmed = self.sent.confirmed.saturating_sub(1);
+        }
+        Ok(())
+    }
+
+    /// What is known by now.
+    pub fn sent(&self) -> &Sent {
+        &self.sent
+    }
+
+    /// Confirms that are still awaited.
+    pub fn outstanding(&self) -> usize {
+        self.outstanding.len()
+    }
+
+    /// Waits for all confirms.
+    ///
+    /// # Errors
+    /// As [`Self::send`]; [`Self::sent`] tells what is known then.
+    pub async fn settle(&mut self) -> Result<(), Error> {
+        while !self.outstanding.is_empty() {
+            self.settle_oldest().await?;
+        }
+        Ok(())
+    }
+
+    /// Closes the connection.
+    pub async fn close(self) {
+        if let Err(error) = self.connection.close(200, "done".into()).await {
+            tracing::debug!(%error, "the connection was closed already");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Bodies to messages with the properties and the routing key that the contract asks for.
+
+use jiff::Timestamp;
+use lapin::BasicProperties;
+use lapin::types::ShortString;
+use serde_json::{Map, Value};
+
+use crate::broker::Outgoing;
+use crate::decode::{self, Contract, Envelope, decode};
+
+/// What a message that is no update is routed by: the broker wants some key, and this one shows.
+const NO_KEY: &str = "undecodable";
+
+pub(super) struct Builder {
+    pub(super) contract: Contract,
+    pub(super) exchange: String,
+    pub(super) unchecked: bool,
+}
+
+impl Builder {
+    /// The message for a body. An error only where checking was asked for.
+    pub(super) fn build(&self, body: &[u8]) -> Result<Outgoing, decode::Error> {
+        let (content_type, content_encoding) = (Some("application/json"), None);
+        let envelope = Envelope { content_type, content_encoding, body };
+        let routing_key: ShortString = match decode(&self.contract, envelope) {
+            Ok(update) => (&**update.key.canonical()).into(),
+            Err(_) if self.unchecked => NO_KEY.into(),
+            Err(error) => return Err(error),
+        };
+        let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_le_bytes()).into_uuid();
+        let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
+        let properties = BasicProperties::default()
+            .with_content_type("application/json".into())
+            .with_message_id(id.to_string().as_str().into())
+            .with_app_id("orderwright-publish".into())
+            .with_timestamp(now);
+        let (exchange, body) = (self.exchange.clone(), body.to_vec());
+        Ok(Outgoing { exchange, routing_key, properties, body })
+    }
+}
+
+/// The body of an update that is given by flags.
+pub(super) fn from_flags(
+    contract: &Contract,
+    key: &str,
+    set: &[String],
+    sequence: Option<u64>,
+) -> Result<Vec<u8>, String> {
+    let names: Vec<_> = contract.key.iter().map(|property| property.name.to_string()).collect();
+    let values: Vec<_> = key.split('/').collect();
+    if values.len() != names.len() {
+        return Err(format!(
+            "--key has {} value(s), and the key is {}: give {} values joined by `/`",
+            values.len(),
+            names.join("/"),
+            names.len()
+        ));
+    }
+    let unescape = |value: &str| value.replace("%2F", "/").replace("%25", "%");
+    let key: Map<_, _> =
+        names.into_iter().zip(values).map(|(name, value)| (name, unescape(value).into())).collect();
+    let mut changes = Map::new();
+    for assignment in set {
+        let Some((name, value)) = assignment.split_once('=') else {
+            return Err(format!("--set {assignment:?} is not NAME=VALUE"));
+        };
+        if changes.insert(name.to_owned(), literal(value)).is_some() {
+            return Err(format!("--set names {name:?} twice"));
+        }
+    }
+    let mut body = Map::new();
+    body.insert("key".to_owned(), key.into());
+    body.insert("changes".to_owned(), changes.into());
+    if let Some(sequence) = sequence {
+        body.insert("sequence".to_owned(), sequence.into());
+    }
+    Ok(Value::Object(body).to_string().into_bytes())
+}
+
+/// JSON where it is some, text where it is not.
+fn literal(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_not_json| Value::String(text.to_owned()))
+}

@@ -1,0 +1,93 @@
+//! `orderwright run`: the daemon.
+
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
+
+use super::{Output, fail, instance, print};
+use crate::app::{App, Ended, exit};
+use crate::config::Loaded;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  orderwright run --config /etc/orderwright/orderwright.toml
+  ORDERWRIGHT__BROKER__URL_FILE=/run/secrets/amqp orderwright run
+
+SIGTERM or SIGINT drains: nothing new is begun, what is on the wire is finished, all else stays with
+the broker. A second signal ends the process at once; the broker redelivers.")]
+pub(super) struct Arguments {
+    /// What is printed to standard output: nothing but a summary at the end, or JSON lines with the
+    /// events `ready` and `summary`. The log goes to standard error.
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+pub(super) async fn run(arguments: &Arguments, loaded: Loaded) -> u8 {
+    let (mut terminate, mut interrupt) =
+        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+            (Err(error), _) | (_, Err(error)) => return fail(exit::BUG, &error),
+        };
+    let mut asked = async || {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    let begun = Instant::now();
+    let name = instance(&loaded.settings);
+    let built = tokio::select! { biased;
+        // Nothing has been consumed: there is nothing to drain.
+        () = asked() => return exit::OK,
+        built = App::build(loaded.settings, &name) => built,
+    };
+    let app = match built {
+        Ok(app) => app,
+        Err(error) => return fail(error.exit(), &error),
+    };
+    let json = arguments.output == Output::Json;
+    let ready = || {
+        tracing::info!(instance = %name, version = env!("CARGO_PKG_VERSION"), "consuming");
+        if json {
+            print("{\"event\":\"ready\"}\n");
+        }
+    };
+    let (shut, shutdown) = tokio::sync::oneshot::channel::<()>();
+    let app = app.run(ready, async {
+        // A sender that is gone means shutdown as well.
+        let _either = shutdown.await;
+    });
+    tokio::pin!(app);
+    let mut shut = Some(shut);
+    let (ended, snapshot) = loop {
+        tokio::select! { biased;
+            done = &mut app => break done,
+            () = asked() => match shut.take() {
+                Some(shut) => drop(shut),
+                None => return exit::GRACE,
+            },
+        }
+    };
+    let seconds = begun.elapsed().as_secs_f64();
+    if json {
+        let mut summary = json!(snapshot);
+        if let Some(fields) = summary.as_object_mut() {
+            fields.insert("event".to_owned(), json!("summary"));
+            fields.insert("duration_seconds".to_owned(), json!(seconds));
+        }
+        print(&format!("{summary}\n"));
+    } else {
+        let letters: u64 = snapshot.dead_lettered.values().sum();
+        print(&format!(
+            "{} applied, {} already applied, {letters} dead-lettered, {} given back to the broker\n",
+            snapshot.applied, snapshot.already_applied, snapshot.released
+        ));
+    }
+    match ended {
+        Ended::Drained => exit::OK,
+        Ended::Abandoned(orders) => {
+            tracing::warn!(orders, "the grace period ran out; the broker redelivers");
+            exit::GRACE
+        }
+    }
+}

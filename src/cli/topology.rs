@@ -1,0 +1,101 @@
+//! `orderwright topology`: the objects on the broker.
+
+use serde_json::json;
+
+use super::{Output, fail, instance, print};
+use crate::app::{self, exit};
+use crate::broker::{self, Finding, Link, Report, Topology};
+use crate::config::Loaded;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Make what is missing. Changes nothing that exists; can be run at any time.
+    #[command(
+        after_help = "Exit codes: 0 all is there, 69 unreachable, 78 something has another shape"
+    )]
+    Declare {
+        /// How to print.
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Look, make nothing: tells each object that is missing or has drifted, and what to do.
+    #[command(
+        after_help = "Bindings cannot be seen over AMQP: `topology declare` makes sure of them.
+
+Exit codes: 0 all is as it should be, 69 unreachable, 78 something is missing or has another shape"
+    )]
+    Check {
+        /// How to print.
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
+    },
+}
+
+pub(super) async fn run(arguments: &Arguments, loaded: Loaded) -> u8 {
+    let (declare, output) = match arguments.command {
+        Command::Declare { output } => (true, output),
+        Command::Check { output } => (false, output),
+    };
+    let settings = &loaded.settings;
+    let topology = Topology::new(&settings.topology);
+    let name = format!("orderwright topology {}", instance(settings));
+    let asked = async {
+        let connection = broker::connect(&Link::new(&settings.broker, &name)?).await?;
+        let report = if declare {
+            broker::declare(&connection, &topology).await?
+        } else {
+            broker::check(&connection, &topology).await?
+        };
+        // The report is complete; a broker that is gone by now changes nothing about it.
+        let _gone = connection.close(200, "done".into()).await;
+        Ok::<_, broker::Error>(report)
+    };
+    match asked.await {
+        Ok(report) => {
+            print(&shown(&report, output));
+            if app::is_fine(&report) { exit::OK } else { exit::CONFIG }
+        }
+        Err(error) => fail(if error.may_heal() { exit::UNAVAILABLE } else { exit::CONFIG }, &error),
+    }
+}
+
+fn shown(report: &Report, output: Output) -> String {
+    match output {
+        Output::Json => {
+            let line = |(what, name, finding): &(&'static str, String, Finding)| {
+                let (state, broker_says) = state(finding);
+                let line = json!({"object": what, "name": name, "state": state, "broker_says": broker_says});
+                format!("{line}\n")
+            };
+            report.findings.iter().map(line).collect()
+        }
+        Output::Text => {
+            let fine = |finding: &&(&str, String, Finding)| finding.2 == Finding::Fine;
+            let count = report.findings.iter().filter(fine).count();
+            let mut text =
+                format!("{count} of {} objects are as they should be\n", report.findings.len());
+            for finding in report.findings.iter().filter(|finding| !fine(finding)) {
+                text.push_str(&app::explain(finding));
+                text.push('\n');
+            }
+            text
+        }
+    }
+}
+
+fn state(finding: &Finding) -> (&'static str, Option<&str>) {
+    match finding {
+        Finding::Fine => ("fine", None),
+        Finding::Missing => ("missing", None),
+        Finding::Drifted(text) => ("drifted", Some(text)),
+        Finding::Unverified(text) => ("unverified", Some(text)),
+        Finding::Denied(text) => ("denied", Some(text)),
+        Finding::NoPlugin(text) => ("no_plugin", Some(text)),
+    }
+}

@@ -1,0 +1,120 @@
+//! The settings of the broker's side: the connection, and what is declared over it.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::secret::SecretUrl;
+
+/// The connection to RabbitMQ.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Broker {
+    /// The broker's address: `amqp://user:password@host:port/vhost`, or `amqps://` for TLS.
+    ///
+    /// User, password and virtual host are percent-encoded, so the virtual host named `/` is
+    /// written `%2f`. Without a user it is `guest`. `heartbeat` and `connect_timeout` are
+    /// keys of their own and not taken from the address.
+    #[schemars(with = "String", extend("writeOnly" = true, "format" = "uri"))]
+    #[schemars(extend("default" = SecretUrl::DEFAULT))]
+    pub url: SecretUrl,
+    /// Interval between heartbeats, in whole seconds, because AMQP counts it so.
+    ///
+    /// A lost connection is noticed after twice this. Shorter aborts work on a busy network; longer
+    /// leaves a shard without a worker for longer.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", extend("x-minimum" = "5s", "x-maximum" = "60s"))]
+    pub heartbeat: Duration,
+    /// How long one attempt to connect may take, from the name lookup to the opened virtual host.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", extend("x-minimum" = "100ms", "x-maximum" = "2m"))]
+    pub connect_timeout: Duration,
+    /// How long the first connection may take, over all attempts, before the process exits with 69.
+    ///
+    /// Long enough for a broker that starts beside us; not for ever, so that a wrong address is
+    /// seen as a failed start instead of a quiet pod.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", extend("x-minimum" = "100ms", "x-maximum" = "1h"))]
+    pub start_timeout: Duration,
+    /// First wait before a lost connection is opened again. Doubles with each failed attempt.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", extend("x-minimum" = "10ms", "x-maximum" = "1m"))]
+    pub reconnect_wait_min: Duration,
+    /// Longest wait between two attempts to connect. At least `reconnect_wait_min`.
+    ///
+    /// Bounds how late a recovered broker is noticed.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", extend("x-minimum" = "10ms", "x-maximum" = "10m"))]
+    pub reconnect_wait_max: Duration,
+    /// How long the broker may take to confirm a message we published: a dead letter or a forward.
+    ///
+    /// After this the outcome is unknown, and the message may be published twice. A quorum queue
+    /// that elects a leader answers within seconds, so shorter makes duplicates of every election.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", extend("x-minimum" = "1s", "x-maximum" = "5m"))]
+    pub publish_timeout: Duration,
+    /// Deliveries that the broker hands out per shard before it waits for an ack.
+    ///
+    /// Bodies in memory are bounded by this times `topology.shards` times `order.body_bytes_max`.
+    /// Must be equal on all pods: a pod that takes over with a smaller one is handed what came back
+    /// out of order.
+    #[schemars(range(min = 1, max = 1000))]
+    pub prefetch: u16,
+    /// The broker's own `consumer_timeout`: how long it leaves a delivery without an ack.
+    ///
+    /// This does not set it, it tells us: the longest hold of one delivery must stay below half of
+    /// it. The default is the broker's own. Tell the smallest one if a policy differs per queue.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", extend("x-minimum" = "1m", "x-maximum" = "24h"))]
+    pub consumer_timeout: Duration,
+}
+
+impl Default for Broker {
+    fn default() -> Self {
+        Self {
+            url: SecretUrl::default(),
+            heartbeat: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(10),
+            start_timeout: Duration::from_mins(1),
+            reconnect_wait_min: Duration::from_millis(500),
+            reconnect_wait_max: Duration::from_secs(30),
+            publish_timeout: Duration::from_secs(15),
+            prefetch: 32,
+            consumer_timeout: Duration::from_mins(30),
+        }
+    }
+}
+
+/// The exchanges and queues.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Topology {
+    /// First part of the name of every exchange and queue: 1 to 64 of `A-Z a-z 0-9 . _ -`.
+    ///
+    /// Two installations on one virtual host need two prefixes. Another prefix is another set of
+    /// queues: what waits in the old ones stays there.
+    pub prefix: String,
+    /// Shard queues. One pod works on a shard at a time, so this is also the most pods of use.
+    ///
+    /// Must be equal on all pods and must not change while messages wait: it decides which queue an
+    /// order belongs to.
+    #[schemars(range(min = 1, max = 1024))]
+    pub shards: u16,
+    /// Whether the exchanges and queues are declared at start.
+    ///
+    /// `false` where the broker's operators declare them; a missing one then fails the start.
+    pub declare: bool,
+    /// How often the broker delivers one message before it dead-letters it by itself.
+    ///
+    /// The net for a message that kills its worker. Everything prefetched counts when its pod dies,
+    /// started or not, hence the lower bound: a few crashes must not dead-letter what only waited.
+    #[schemars(range(min = 20, max = 100_000))]
+    pub delivery_limit: u32,
+}
+
+impl Default for Topology {
+    fn default() -> Self {
+        Self { prefix: "orderwright".to_owned(), shards: 64, declare: true, delivery_limit: 100 }
+    }
+}

@@ -1,0 +1,89 @@
+//! The settings of the HTTP side: where the service is, and how long and how much it may answer.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::secret;
+
+/// The OData service that the updates are applied to.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Target {
+    /// The service root, such as `https://contoso.operations.dynamics.com/data`: http or https,
+    /// without user, query and fragment. A slash at its end makes no difference.
+    #[serde(serialize_with = "secret::masked_url")]
+    pub url: Url,
+    /// Whether every request carries `cross-company=true`.
+    ///
+    /// Without it, Dynamics finds only the orders of its user's own company, and answers 404 for
+    /// all others. `false` for a service that is not Dynamics.
+    pub cross_company: bool,
+    /// The bearer token sent with every request, if any: printable ASCII without spaces, at most
+    /// 16384 bytes.
+    #[serde(serialize_with = "secret::masked_text")]
+    #[schemars(with = "Option<String>", extend("writeOnly" = true))]
+    pub bearer_token: Option<SecretString>,
+    /// How long a TCP and TLS connection to the service may take to open.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", extend("x-minimum" = "10ms", "x-maximum" = "1m"))]
+    pub connect_timeout: Duration,
+    /// How long one GET may take, from the connection to the last byte of the answer.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", extend("x-minimum" = "10ms", "x-maximum" = "10m"))]
+    pub get_timeout: Duration,
+    /// How long one PATCH may take. After this its outcome is unknown, and a GET looks first.
+    ///
+    /// Long, because an update runs the order's business rules while we wait, and giving up early
+    /// only adds load. Not longer, because with the default budgets of 7 attempts, each a GET and a
+    /// PATCH, one delivery is held for about 11 minutes at most, and must stay below half of
+    /// `broker.consumer_timeout`, which is 15 minutes.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", extend("x-minimum" = "10ms", "x-maximum" = "10m"))]
+    pub patch_timeout: Duration,
+    /// Largest answer that is read, in bytes. A larger one counts as a failure.
+    ///
+    /// An order with all its fields takes some ten thousand bytes; the limit bounds what a broken
+    /// proxy can make us read, times `dispatch.concurrency_max`.
+    #[schemars(range(min = 1024, max = 67_108_864))]
+    pub body_bytes_max: usize,
+    /// How long an idle connection is kept open.
+    ///
+    /// Just below the 60 s after which many load balancers drop one silently: a request sent on a
+    /// dropped connection is a failure whose outcome is unknown.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", extend("x-minimum" = "1s", "x-maximum" = "10m"))]
+    pub pool_idle_timeout: Duration,
+    /// Most idle connections kept open; 0 opens one for every request.
+    ///
+    /// No less than `dispatch.concurrency_max` avoids opening connections again in steady work.
+    #[schemars(range(min = 0, max = 4096))]
+    pub pool_idle_max: usize,
+}
+
+impl Target {
+    /// Where the default points: a simulator on this machine.
+    fn url_default() -> Url {
+        #[expect(clippy::expect_used, reason = "a constant, and every test loads it")]
+        Url::parse("http://127.0.0.1:8090/data").expect("a constant URL")
+    }
+}
+
+impl Default for Target {
+    fn default() -> Self {
+        Self {
+            url: Self::url_default(),
+            cross_company: true,
+            bearer_token: None,
+            connect_timeout: Duration::from_secs(5),
+            get_timeout: Duration::from_secs(30),
+            patch_timeout: Duration::from_mins(1),
+            body_bytes_max: 4_194_304,
+            pool_idle_timeout: Duration::from_secs(55),
+            pool_idle_max: 64,
+        }
+    }
+}

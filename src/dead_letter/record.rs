@@ -1,0 +1,357 @@
+//! The properties and headers of a dead letter. The body is the original's, byte for byte.
+
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+
+use crate::config;
+use crate::dispatch::{Attempt, Letter};
+
+/// The headers that a dead letter may carry, with their meaning. The names are part of the interface.
+pub const HEADERS: [(&str, &str); 13] = [
+    (REASON, "why: the stable reason code"),
+    (DETAIL, "why, in words"),
+    (ORDER, "canonical order key, where the message could be decoded"),
+    (ATTEMPTS, "every attempt as JSON: times, statuses, ETags, request ids"),
+    (FIRST_SEEN, "when orderwright first held the message"),
+    (DEAD_LETTERED_AT, "when it gave up"),
+    (EXCHANGE, "exchange that the message was published to"),
+    (ROUTING_KEY, "routing key that it was published with"),
+    (QUEUE, "queue that it was consumed from"),
+    (USER_ID, "user that published it, where the message named one"),
+    (HEADERS_DROPPED, "names of original headers that had no room"),
+    (VERSION, "version of orderwright"),
+    (INSTANCE, "instance that gave up"),
+];
+
+const REASON: &str = "orderwright-reason";
+const DETAIL: &str = "orderwright-detail";
+const ORDER: &str = "orderwright-order";
+const ATTEMPTS: &str = "orderwright-attempts";
+const FIRST_SEEN: &str = "orderwright-first-seen";
+const DEAD_LETTERED_AT: &str = "orderwright-dead-lettered-at";
+const EXCHANGE: &str = "orderwright-original-exchange";
+const ROUTING_KEY: &str = "orderwright-original-routing-key";
+const QUEUE: &str = "orderwright-original-queue";
+const USER_ID: &str = "orderwright-original-user-id";
+const HEADERS_DROPPED: &str = "orderwright-headers-dropped";
+const VERSION: &str = "orderwright-version";
+const INSTANCE: &str = "orderwright-instance";
+
+/// Bytes that the original's own headers may take. All headers must fit one frame, 128 KiB unless the
+/// broker is configured otherwise; a larger one makes it close the connection.
+const ORIGINAL_BYTES_MAX: usize = 32 * 1024;
+
+/// What is known of the message as it was.
+#[derive(Debug, Clone, Copy)]
+pub struct Original<'a> {
+    /// Its properties.
+    pub properties: &'a BasicProperties,
+    /// Exchange that it was published to.
+    pub exchange: &'a str,
+    /// Routing key that it was published with.
+    pub routing_key: &'a str,
+    /// Queue that it was consumed from.
+    pub queue: &'a str,
+}
+
+/// Bounds, and who we are.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Bytes of the attempts' JSON.
+    pub attempts_bytes_max: usize,
+    /// Bytes of the detail.
+    pub detail_bytes_max: usize,
+    /// Name of this instance.
+    pub instance: String,
+}
+
+impl Limits {
+    /// From the settings.
+    #[must_use]
+    pub fn new(settings: &config::DeadLetter, instance: &str) -> Self {
+        Self {
+            attempts_bytes_max: settings.attempts_bytes_max,
+            detail_bytes_max: settings.detail_bytes_max,
+            instance: instance.to_owned(),
+        }
+    }
+}
+
+/// The properties of the dead letter for a message. `now` is when it is given up.
+#[must_use]
+pub fn record(
+    original: Original<'_>,
+    letter: &Letter,
+    limits: &Limits,
+    now: jiff::Timestamp,
+) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    let mut put = |name: &str, value: &str| {
+        headers.insert(name.into(), AMQPValue::LongString(value.into()));
+    };
+    put(REASON, letter.code);
+    put(DETAIL, cut(&letter.detail, limits.detail_bytes_max));
+    if let Some(order) = &letter.order {
+        put(ORDER, order);
+    }
+    put(ATTEMPTS, &attempts(&letter.attempts, limits.attempts_bytes_max));
+    put(FIRST_SEEN, &letter.first_seen.to_string());
+    put(DEAD_LETTERED_AT, &now.to_string());
+    put(EXCHANGE, original.exchange);
+    put(ROUTING_KEY, original.routing_key);
+    put(QUEUE, original.queue);
+    put(VERSION, env!("CARGO_PKG_VERSION"));
+    put(INSTANCE, &limits.instance);
+    if let Some(user) = original.properties.user_id() {
+        put(USER_ID, user.as_str());
+    }
+    let dropped = copy_headers(original.properties, &mut headers);
+    if !dropped.is_empty() {
+        let names = dropped.join(",");
+        let names = AMQPValue::LongString(cut(&names, limits.detail_bytes_max).into());
+        headers.insert(HEADERS_DROPPED.into(), names);
+    }
+    kept(original.properties).with_headers(headers)
+}
+
+/// The original's properties that mean the same on a dead letter. Left behind: the expiration, which
+/// would delete the evidence; the user id, which the broker checks against *our* user; the delivery
+/// mode, which the publisher sets.
+fn kept(original: &BasicProperties) -> BasicProperties {
+    type With = fn(BasicProperties, ShortString) -> BasicProperties;
+    let texts: [(&Option<ShortString>, With); 8] = [
+        (original.content_type(), BasicProperties::with_content_type),
+        (original.content_encoding(), BasicProperties::with_content_encoding),
+        (original.correlation_id(), BasicProperties::with_correlation_id),
+        (original.reply_to(), BasicProperties::with_reply_to),
+        (original.message_id(), BasicProperties::with_message_id),
+        (original.kind(), BasicProperties::with_type),
+        (original.app_id(), BasicProperties::with_app_id),
+        (original.cluster_id(), BasicProperties::with_cluster_id),
+    ];
+    let mut kept = BasicProperties::default();
+    for (value, with) in texts {
+        if let Some(value) = value {
+            kept = with(kept, value.clone());
+        }
+    }
+    if let Some(priority) = original.priority() {
+        kept = kept.with_priority(*priority);
+    }
+    if let Some(timestamp) = original.timestamp() {
+        kept = kept.with_timestamp(*timestamp);
+    }
+    kept
+}
+
+fn copy_headers(original: &BasicProperties, headers: &mut FieldTable) -> Vec<String> {
+    let Some(theirs) = original.headers() else { return Vec::new() };
+    let mut room = ORIGINAL_BYTES_MAX;
+    let mut dropped = Vec::new();
+    for (name, value) in theirs.inner() {
+        if is_brokers(name.as_str()) || headers.contains_key(name.as_str()) {
+            continue;
+        }
+        let bytes = name.as_str().len() + size(value);
+        match room.checked_sub(bytes) {
+            Some(left) => {
+                room = left;
+                headers.insert(name.clone(), value.clone());
+            }
+            None => dropped.push(name.to_string()),
+        }
+    }
+    dropped
+}
+
+/// Headers that the broker writes or acts on. `CC` and `BCC` would send copies of the dead letter to
+/// queues of the publisher's choice; the others are about a life that has ended.
+fn is_brokers(name: &str) -> bool {
+    matches!(name, "CC" | "BCC" | "x-delivery-count" | "x-acquired-count" | "x-death")
+        || name.starts_with("x-first-death-")
+        || name.starts_with("x-last-death-")
+}
+
+/// At least the bytes that a value takes in a frame.
+fn size(value: &AMQPValue) -> usize {
+    const SCALAR: usize = 16;
+    match value {
+        AMQPValue::LongString(text) => SCALAR + text.as_bytes().len(),
+        AMQPValue::ShortString(text) => SCALAR + text.as_str().len(),
+        AMQPValue::ByteArray(bytes) => SCALAR + bytes.as_slice().len(),
+        AMQPValue::FieldArray(array) => SCALAR + array.as_slice().iter().map(size).sum::<usize>(),
+        AMQPValue::FieldTable(table) => {
+            let each = table.inner().iter().map(|(name, value)| name.as_str().len() + size(value));
+            SCALAR + each.sum::<usize>()
+        }
+        AMQPValue::Boolean(_)
+        | AMQPValue::ShortShortInt(_)
+        | AMQPValue::ShortShortUInt(_)
+        | AMQPValue::ShortInt(_)
+        | AMQPValue::ShortUInt(_)
+        | AMQPValue::LongInt(_)
+        | AMQPValue::LongUInt(_)
+        | AMQPValue::LongLongInt(_)
+        | AMQPValue::Float(_)
+        | AMQPValue::Double(_)
+        | AMQPValue::DecimalValue(_)
+        | AMQPValue::Timestamp(_)
+        | AMQPValue::Void => SCALAR,
+    }
+}
+
+/// The attempts as compact JSON. Where they do not fit, those in the middle are left out, with a mark
+/// that says how many: the first and the last tell the most.
+fn attempts(all: &[Attempt], bytes_max: usize) -> String {
+    let texts: Vec<String> =
+        all.iter().map(|attempt| serde_json::to_string(attempt).unwrap_or_default()).collect();
+    let whole = format!("[{}]", texts.join(","));
+    if whole.len() <= bytes_max {
+        return whole;
+    }
+    let mark = |left_out: usize| format!("{{\"left_out\":{left_out}}}");
+    // Room for the brackets, the mark and its commas.
+    let mut room = bytes_max.saturating_sub(2 + mark(all.len()).len() + 2);
+    let (mut head, mut tail) = (0, texts.len());
+    let mut from_head = true;
+    while head < tail {
+        let next = if from_head { texts.get(head) } else { texts.get(tail - 1) };
+        let Some(left) = next.and_then(|text| room.checked_sub(text.len() + 1)) else { break };
+        room = left;
+        if from_head {
+            head += 1;
+        } else {
+            tail -= 1;
+        }
+        from_head = !from_head;
+    }
+    let kept = texts.iter().take(head).cloned();
+    let kept = kept.chain([mark(tail - head)]).chain(texts.iter().skip(tail).cloned());
+    format!("[{}]", kept.collect::<Vec<_>>().join(","))
+}
+
+/// At most `bytes_max` bytes, cut between characters.
+fn cut(text: &str, bytes_max: usize) -> &str {
+    text.get(..text.floor_char_boundary(bytes_max)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attempt(number: u32) -> Attempt {
+        Attempt {
+            number,
+            at: jiff::Timestamp::UNIX_EPOCH,
+            milliseconds: 12,
+            get_status: Some(200),
+            patch_status: Some(412),
+            etag_seen: crate::order::ETag::new("W/\"1\""),
+            etag_sent: crate::order::ETag::new("W/\"1\""),
+            outcome: "etag_conflict",
+            message: String::new(),
+            request_id: uuid::Uuid::nil(),
+            service_request_id: None,
+        }
+    }
+
+    fn letter(attempts: Vec<Attempt>) -> Letter {
+        Letter {
+            code: "conflict_exhausted",
+            detail: "é".repeat(4000),
+            order: Some("USMF/SO-1".into()),
+            attempts,
+            first_seen: jiff::Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn limits() -> Limits {
+        Limits::new(&config::DeadLetter::default(), "pod-1")
+    }
+
+    fn make(properties: &BasicProperties, letter: &Letter) -> BasicProperties {
+        let (exchange, routing_key) = ("orderwright.updates", "USMF/SO-1");
+        let original = Original { properties, exchange, routing_key, queue: "shard" };
+        record(original, letter, &limits(), jiff::Timestamp::UNIX_EPOCH)
+    }
+
+    fn header(properties: &BasicProperties, name: &str) -> Option<String> {
+        let headers = properties.headers().as_ref()?;
+        let value = headers.inner().get(name)?;
+        let AMQPValue::LongString(text) = value else { panic!("{value:?}") };
+        Some(text.to_string())
+    }
+
+    #[test]
+    fn every_header_that_is_written_is_in_the_list() {
+        let names = HEADERS.map(|(name, _)| name);
+        let made = make(&BasicProperties::default(), &letter(vec![attempt(1)]));
+        for name in made.headers().as_ref().unwrap().inner().keys() {
+            assert!(names.contains(&name.as_str()), "{name}");
+        }
+    }
+
+    #[test]
+    fn attempts_are_complete_json_with_etags_sent_and_seen() {
+        let made = make(&BasicProperties::default(), &letter((1..=4).map(attempt).collect()));
+        let json = header(&made, ATTEMPTS).unwrap();
+        let read: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
+        assert_eq!(read.len(), 4);
+        assert_eq!(read[3]["number"], 4);
+        assert_eq!(read[0]["etag_sent"], "W/\"1\"");
+        assert_eq!(read[0]["etag_seen"], "W/\"1\"");
+    }
+
+    #[test]
+    fn too_many_attempts_keep_the_first_and_the_last_and_say_how_many_are_missing() {
+        let all: Vec<_> = (1..=500).map(attempt).collect();
+        for bytes_max in [1024, 1025, 1500, 4096, 16_384] {
+            let json = attempts(&all, bytes_max);
+            assert!(json.len() <= bytes_max, "{} bytes, allowed {bytes_max}", json.len());
+            let read: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
+            assert_eq!(read[0]["number"], 1);
+            assert_eq!(read[read.len() - 1]["number"], 500);
+            let left_out: Vec<_> = read.iter().filter_map(|it| it["left_out"].as_u64()).collect();
+            assert_eq!(left_out, [u64::try_from(500 - (read.len() - 1)).unwrap()]);
+        }
+    }
+
+    #[test]
+    fn headers_fit_one_frame_whatever_the_message_brought() {
+        let mut theirs = FieldTable::default();
+        for number in 0..200 {
+            let value = AMQPValue::LongString("x".repeat(1000).into());
+            theirs.insert(format!("h{number:03}").as_str().into(), value);
+        }
+        let original = BasicProperties::default().with_headers(theirs);
+        let made = make(&original, &letter((1..=500).map(attempt).collect()));
+        let headers = made.headers().clone().unwrap();
+        assert!(size(&AMQPValue::FieldTable(headers)) < 100 * 1024);
+        assert!(header(&made, "h000").is_some(), "what has room is kept");
+        assert!(header(&made, HEADERS_DROPPED).unwrap().contains("h199"));
+        assert!(header(&made, DETAIL).unwrap().len() <= 2048);
+    }
+
+    #[test]
+    fn what_would_delete_copy_or_forbid_the_dead_letter_is_left_behind() {
+        let mut theirs = FieldTable::default();
+        for name in ["CC", "BCC", "x-death", "x-delivery-count", "x-first-death-queue", "trace"] {
+            theirs.insert(name.into(), AMQPValue::LongString("v".into()));
+        }
+        let original = BasicProperties::default()
+            .with_headers(theirs)
+            .with_expiration("1000".into())
+            .with_user_id("shop".into())
+            .with_message_id("m-1".into())
+            .with_timestamp(7);
+        let made = make(&original, &letter(vec![]));
+        assert!(made.expiration().is_none() && made.user_id().is_none());
+        assert_eq!(made.message_id().as_ref().map(ShortString::as_str), Some("m-1"));
+        assert_eq!(*made.timestamp(), Some(7));
+        assert_eq!(header(&made, USER_ID).as_deref(), Some("shop"));
+        assert_eq!(header(&made, "trace").as_deref(), Some("v"));
+        for gone in ["CC", "BCC", "x-death", "x-delivery-count", "x-first-death-queue"] {
+            assert_eq!(header(&made, gone), None, "{gone}");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! One order, one task: a mailbox per busy order, one runner per mailbox, one limit over all.
+//!
+//! ```text
+//! update ──▶ router ──▶ mailbox of its order ──▶ runner ──▶ attempt ──▶ settle ──▶ next in mailbox
+//!            (the map)  (FIFO, at most one runner)  └── waits for a place among concurrency_max
+//! ```
+//!
+//! A mailbox belongs to the process. It outlives the channel its messages came by: when a shard is
+//! lost and comes back while a runner is still at work, the redelivered copies queue behind it.
+//! Nothing here opens a socket: what a step does to the world is an [`Effects`] of the caller's.
+
+mod attempt;
+mod mailbox;
+mod router;
+mod runner;
+mod tally;
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use attempt::Attempt;
+pub use tally::{Snapshot, Tally};
+
+use crate::order::{ETag, OrderUpdate};
+use crate::protocol::{Reply, Rules};
+use router::{Routed, Router};
+use runner::Runner;
+
+/// A message in our hands, with the right to settle it once.
+pub trait Held: Send + Sync + 'static {
+    /// Whether the channel that it came by still lives. If not, the broker hands the message out
+    /// again, and this copy must not start anything.
+    fn is_live(&self) -> bool;
+
+    /// Completes when the channel is gone.
+    fn lost(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// Identifies one attempt to the service: in its logs, and in our own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trail {
+    /// One walk: one handling of one message. The same for all its attempts.
+    pub walk: uuid::Uuid,
+    /// One attempt: its GET and its PATCH.
+    pub attempt: uuid::Uuid,
+}
+
+/// What the steps do to the world. Each performs once and retries nothing, except for the
+/// publication of a dead letter.
+pub trait Effects: Send + Sync + 'static {
+    /// The message, and the right to settle it.
+    type Held: Held;
+
+    /// One GET of the order.
+    fn get(&self, update: &OrderUpdate, trail: Trail) -> impl Future<Output = Reply> + Send;
+
+    /// One PATCH of the order under `If-Match`.
+    fn patch(
+        &self,
+        update: &OrderUpdate,
+        etag: &ETag,
+        trail: Trail,
+    ) -> impl Future<Output = Reply> + Send;
+
+    /// Acks. False if the settlement was lost with its channel: the broker redelivers.
+    fn ack(&self, held: Self::Held) -> impl Future<Output = bool> + Send;
+
+    /// Publishes the dead letter, waits for the confirm, then acks. False if that did not come
+    /// about: the message is then not settled, and the broker redelivers.
+    fn dead_letter(&self, held: Self::Held, letter: Letter) -> impl Future<Output = bool> + Send;
+
+    /// The wall clock, for records that people read.
+    fn now(&self) -> Timestamp;
+
+    /// A draw from `0.0..1.0`.
+    fn dice(&self) -> f64;
+
+    /// A fresh identifier.
+    fn uuid(&self) -> uuid::Uuid;
+}
+
+/// Why a message is dead-lettered, and what was tried.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Letter {
+    /// The stable reason code.
+    pub code: &'static str,
+    /// One sentence for people.
+    pub detail: String,
+    /// The canonical order key, where the message could be decoded.
+    pub order: Option<Arc<str>>,
+    /// Every attempt, oldest first.
+    pub attempts: Vec<Attempt>,
+    /// When this process first held the message.
+    pub first_seen: Timestamp,
+}
+
+/// One update with the message it came in.
+#[derive(Debug)]
+pub struct Job<H> {
+    /// What to do.
+    pub update: OrderUpdate,
+    /// The message.
+    pub held: H,
+    /// When it arrived.
+    pub first_seen: Timestamp,
+}
+
+/// Limits of the dispatch.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Attempts under way at once, over all orders. A waiting order holds none.
+    pub concurrency_max: usize,
+    /// Retries and waits.
+    pub rules: Rules,
+}
+
+/// Takes updates and sees each to its end.
+pub struct Dispatch<E: Effects> {
+    shared: Arc<Shared<E>>,
+}
+
+struct Shared<E: Effects> {
+    effects: E,
+    rules: Rules,
+    router: Router<Job<E::Held>>,
+    /// Fair: whoever waits longest is next, so a hot order cannot shut out the others.
+    places: Semaphore,
+    runners: TaskTracker,
+    /// Begin nothing new.
+    stop: CancellationToken,
+    tally: Arc<Tally>,
+}
+
+impl<E: Effects> std::fmt::Debug for Dispatch<E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dispatch").field("runners", &self.shared.runners.len()).finish()
+    }
+}
+
+impl<E: Effects> Dispatch<E> {
+    /// Creates a dispatch that begins nothing new once `stop` is cancelled.
+    pub fn new(effects: E, limits: Limits, tally: Arc<Tally>, stop: CancellationToken) -> Self {
+        let shared = Shared {
+            effects,
+            rules: limits.rules,
+            router: Router::default(),
+            places: Semaphore::new(limits.concurrency_max),
+            runners: TaskTracker::new(),
+            stop,
+            tally,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Hands an update to its order's mailbox. Never waits: the prefetch bounds what is held.
+    pub fn accept(&self, job: Job<E::Held>) {
+        let key = job.update.key.canonical().clone();
+        if let Routed::Start(job) = self.shared.router.push(&key, job, |job| job.held.is_live()) {
+            let runner = Runner { shared: self.shared.clone(), key };
+            self.shared.runners.spawn(runner.run(job));
+        }
+    }
+
+    /// Dead-letters a message that cannot be decoded. It belongs to no order, so it waits for none
+    /// and holds up none.
+    pub fn refuse(&self, held: E::Held, letter: Letter) {
+        let shared = self.shared.clone();
+        self.shared.runners.spawn(async move {
+            let code = letter.code;
+            let settling = AssertUnwindSafe(shared.effects.dead_letter(held, letter));
+            shared.tally.settled_letter(code, settling.catch_unwind().await.unwrap_or(false));
+        });
+    }
+
+    /// Waits until every runner has ended. Call after `stop`: runners then end as soon as what is
+    /// on the wire is finished.
+    pub async fn drained(&self) {
+        self.shared.runners.close();
+        self.shared.runners.wait().await;
+    }
+
+    /// Runners at work.
+    pub fn running(&self) -> usize {
+        self.shared.runners.len()
+    }
+}
+
+#[cfg(test)]
+mod tests;

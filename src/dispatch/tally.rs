@@ -1,0 +1,118 @@
+//! Counts what was done since the start. Read by the summary at the end of a run.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+
+use crate::protocol::{Settlement, Trouble};
+
+/// The counters. Relaxed: each stands for itself.
+#[derive(Debug, Default)]
+pub struct Tally {
+    received: AtomicU64,
+    applied: AtomicU64,
+    already_applied: AtomicU64,
+    conflicts: AtomicU64,
+    conflicts_overcome: AtomicU64,
+    failures: AtomicU64,
+    retries: AtomicU64,
+    released: AtomicU64,
+    settlements_lost: AtomicU64,
+    /// By reason code. The codes are a closed set, so the map is bounded.
+    dead_lettered: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+/// The counters at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Snapshot {
+    /// Deliveries handed to us, redelivered ones included.
+    pub received: u64,
+    /// Messages acked after a successful PATCH.
+    pub applied: u64,
+    /// Messages acked because the order already looked as wanted.
+    pub already_applied: u64,
+    /// Messages acked after their dead letter was confirmed, by reason code.
+    pub dead_lettered: BTreeMap<&'static str, u64>,
+    /// Attempts that ended with a stale ETag.
+    pub conflicts: u64,
+    /// Messages that met a conflict and were applied all the same.
+    pub conflicts_overcome: u64,
+    /// Attempts that ended with trouble that may pass.
+    pub failures: u64,
+    /// Attempts after the first.
+    pub retries: u64,
+    /// Messages given back to the broker unfinished.
+    pub released: u64,
+    /// Messages that were finished, but whose channel was gone: the broker redelivers them.
+    pub settlements_lost: u64,
+}
+
+fn add(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+impl Tally {
+    /// A delivery arrived.
+    pub fn received(&self) {
+        add(&self.received);
+    }
+
+    pub(super) fn trouble(&self, trouble: Trouble) {
+        match trouble {
+            Trouble::Conflict(_) => add(&self.conflicts),
+            Trouble::Failure { .. } => add(&self.failures),
+            Trouble::Refused(_) => {}
+        }
+    }
+
+    pub(super) fn retry(&self) {
+        add(&self.retries);
+    }
+
+    pub(super) fn released(&self) {
+        add(&self.released);
+    }
+
+    pub(super) fn settled(&self, settlement: Settlement, after_conflict: bool, done: bool) {
+        match settlement {
+            Settlement::DeadLetter(code) => return self.settled_letter(code.as_str(), done),
+            Settlement::Applied | Settlement::AlreadyApplied if !done => {
+                return add(&self.settlements_lost);
+            }
+            Settlement::Applied => add(&self.applied),
+            Settlement::AlreadyApplied => add(&self.already_applied),
+        }
+        if after_conflict {
+            add(&self.conflicts_overcome);
+        }
+    }
+
+    pub(super) fn settled_letter(&self, code: &'static str, done: bool) {
+        if !done {
+            return add(&self.settlements_lost);
+        }
+        let mut letters =
+            self.dead_lettered.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *letters.entry(code).or_default() += 1;
+    }
+
+    /// Reads all counters.
+    pub fn snapshot(&self) -> Snapshot {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let letters = self.dead_lettered.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        Snapshot {
+            received: get(&self.received),
+            applied: get(&self.applied),
+            already_applied: get(&self.already_applied),
+            dead_lettered: letters.clone(),
+            conflicts: get(&self.conflicts),
+            conflicts_overcome: get(&self.conflicts_overcome),
+            failures: get(&self.failures),
+            retries: get(&self.retries),
+            released: get(&self.released),
+            settlements_lost: get(&self.settlements_lost),
+        }
+    }
+}

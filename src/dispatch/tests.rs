@@ -1,0 +1,308 @@
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep};
+
+use super::*;
+use crate::order::{Changes, KeyValue, Literal, OrderKey};
+use crate::protocol::backoff::Retry;
+use crate::protocol::{Answer, Fault};
+
+/// A message whose channel the test can take away.
+#[derive(Debug, Clone)]
+struct Message {
+    name: String,
+    channel: CancellationToken,
+}
+
+impl Held for Message {
+    fn is_live(&self) -> bool {
+        !self.channel.is_cancelled()
+    }
+
+    async fn lost(&self) {
+        self.channel.cancelled().await;
+    }
+}
+
+/// What the service answers to the PATCH of an order.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Behaviour {
+    Fine,
+    Down,
+    Panics,
+    /// Never answers the GET before the test's time is over.
+    Slow,
+}
+
+#[derive(Default)]
+struct World {
+    behaviour: Mutex<BTreeMap<String, Behaviour>>,
+    /// What happened, with the virtual millisecond.
+    story: Mutex<Vec<(u64, String)>>,
+    letters: Mutex<Vec<Letter>>,
+    in_flight: AtomicU64,
+    in_flight_max: AtomicU64,
+    identifiers: AtomicU64,
+}
+
+#[derive(Clone)]
+struct Fake {
+    world: Arc<World>,
+    begun: Instant,
+}
+
+impl Fake {
+    fn tell(&self, what: String) {
+        let at = u64::try_from(self.begun.elapsed().as_millis()).unwrap();
+        self.world.story.lock().unwrap().push((at, what));
+    }
+
+    fn behaviour(&self, update: &OrderUpdate) -> Behaviour {
+        let key = update.key.to_string();
+        self.world.behaviour.lock().unwrap().get(&key).copied().unwrap_or(Behaviour::Fine)
+    }
+}
+
+fn answer(status: u16, body: &'static str) -> Answer {
+    let etag = ETag::new("W/\"1\"");
+    let is_json = !body.is_empty();
+    let body = Bytes::from_static(body.as_bytes());
+    Answer { status, etag, retry_after: None, is_json, service_request_id: None, body }
+}
+
+impl Effects for Fake {
+    type Held = Message;
+
+    async fn get(&self, update: &OrderUpdate, _: Trail) -> Reply {
+        let now = self.world.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
+        self.world.in_flight_max.fetch_max(now, Ordering::SeqCst);
+        let time = if self.behaviour(update) == Behaviour::Slow { 5_000 } else { 10 };
+        sleep(Duration::from_millis(time)).await;
+        assert!(self.behaviour(update) != Behaviour::Panics, "as the test asked");
+        Ok(answer(200, r#"{"A":0}"#))
+    }
+
+    async fn patch(&self, update: &OrderUpdate, _: &ETag, _: Trail) -> Reply {
+        sleep(Duration::from_millis(10)).await;
+        self.world.in_flight.fetch_sub(1, Ordering::SeqCst);
+        match self.behaviour(update) {
+            Behaviour::Down => Err(Fault::Broken),
+            Behaviour::Fine | Behaviour::Panics | Behaviour::Slow => Ok(answer(204, "")),
+        }
+    }
+
+    async fn ack(&self, held: Message) -> bool {
+        self.tell(format!("ack {}", held.name));
+        true
+    }
+
+    async fn dead_letter(&self, held: Message, letter: Letter) -> bool {
+        self.tell(format!("{} {}", letter.code, held.name));
+        self.world.letters.lock().unwrap().push(letter);
+        true
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::UNIX_EPOCH
+    }
+
+    fn dice(&self) -> f64 {
+        0.5
+    }
+
+    fn uuid(&self) -> uuid::Uuid {
+        uuid::Uuid::from_u128(self.world.identifiers.fetch_add(1, Ordering::Relaxed).into())
+    }
+}
+
+struct Bench {
+    dispatch: Dispatch<Fake>,
+    fake: Fake,
+    stop: CancellationToken,
+    channel: CancellationToken,
+    tally: Arc<Tally>,
+}
+
+fn bench(concurrency_max: usize) -> Bench {
+    let wait_max = Duration::from_secs(4);
+    let retry = Retry { retries_max: 3, wait_min: Duration::from_secs(1), wait_max };
+    let rules = Rules { conflicts: retry, failures: retry, jitter: 0.2, retry_after_max: wait_max };
+    let fake = Fake { world: Arc::default(), begun: Instant::now() };
+    let (stop, tally) = (CancellationToken::new(), Arc::new(Tally::default()));
+    let limits = Limits { concurrency_max, rules };
+    let dispatch = Dispatch::new(fake.clone(), limits, tally.clone(), stop.clone());
+    Bench { dispatch, fake, stop, channel: CancellationToken::new(), tally }
+}
+
+impl Bench {
+    fn behave(&self, order: &str, behaviour: Behaviour) {
+        self.fake.world.behaviour.lock().unwrap().insert(order.to_owned(), behaviour);
+    }
+
+    /// Sends message `name` for `order` over the present channel.
+    fn send(&self, order: &str, name: &str) {
+        let literal = Literal::Text(order.to_owned());
+        let value = KeyValue { property: "Number".into(), literal };
+        let update = OrderUpdate {
+            key: OrderKey::new(vec![value], |_| false),
+            changes: Changes::new(serde_json::from_str(r#"{"A":1}"#).unwrap()),
+            sequence: None,
+            expect: None,
+            occurred_at: None,
+        };
+        let held = Message { name: name.to_owned(), channel: self.channel.clone() };
+        self.dispatch.accept(Job { update, held, first_seen: Timestamp::UNIX_EPOCH });
+    }
+
+    fn story(&self) -> Vec<(u64, String)> {
+        self.fake.world.story.lock().unwrap().clone()
+    }
+
+    fn told(&self) -> Vec<String> {
+        self.story().into_iter().map(|(_, what)| what).collect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn updates_of_one_order_are_applied_one_at_a_time_and_in_order() {
+    let bench = bench(8);
+    for name in ["1", "2", "3"] {
+        bench.send("hot", name);
+    }
+    bench.dispatch.drained().await;
+    let expected = [(20, "ack 1"), (40, "ack 2"), (60, "ack 3")];
+    assert_eq!(bench.story(), expected.map(|(at, what)| (at, what.to_owned())));
+    assert_eq!(bench.fake.world.in_flight_max.load(Ordering::SeqCst), 1);
+    assert!(bench.dispatch.shared.router.is_empty(), "an order at rest has no mailbox");
+}
+
+#[tokio::test(start_paused = true)]
+async fn different_orders_run_in_parallel_up_to_the_limit() {
+    let bench = bench(4);
+    for order in 0..12 {
+        bench.send(&format!("o{order}"), &order.to_string());
+    }
+    bench.dispatch.drained().await;
+    assert_eq!(bench.fake.world.in_flight_max.load(Ordering::SeqCst), 4);
+    let last = bench.story().last().unwrap().0;
+    assert_eq!(last, 60, "twelve updates of 20 ms, four at a time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_order_gives_up_its_place() {
+    let bench = bench(1);
+    bench.behave("down", Behaviour::Down);
+    bench.send("down", "d");
+    bench.send("fine", "f");
+    bench.dispatch.drained().await;
+    assert_eq!(bench.told(), ["ack f", "unknown_outcome d"]);
+    assert_eq!(bench.story()[0].0, 40, "during the first wait of the other order");
+    assert_eq!(bench.story()[1].0, 7_000 + 4 * 20, "after waits of 1, 2 and 4 seconds");
+}
+
+#[tokio::test(start_paused = true)]
+async fn hot_order_cannot_shut_out_the_others() {
+    let bench = bench(1);
+    for number in 0..20 {
+        bench.send("hot", &number.to_string());
+    }
+    bench.send("cold", "cold");
+    bench.dispatch.drained().await;
+    assert_eq!(bench.told()[..2], ["ack 0", "ack cold"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn panic_dead_letters_that_message_alone() {
+    let bench = bench(2);
+    bench.behave("bad", Behaviour::Panics);
+    bench.send("bad", "1");
+    bench.send("bad", "2");
+    bench.send("good", "3");
+    bench.dispatch.drained().await;
+    let mut told = bench.told();
+    told.sort();
+    assert_eq!(told, ["ack 3", "bug 1", "bug 2"]);
+    assert_eq!(bench.tally.snapshot().dead_lettered, BTreeMap::from([("bug", 2)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn exhausted_retries_are_dead_lettered_with_every_attempt() {
+    let bench = bench(2);
+    bench.behave("down", Behaviour::Down);
+    bench.send("down", "1");
+    bench.dispatch.drained().await;
+    let letters = bench.fake.world.letters.lock().unwrap().clone();
+    let [letter] = &letters[..] else { panic!("{letters:?}") };
+    assert_eq!((letter.code, letter.order.as_deref()), ("unknown_outcome", Some("down")));
+    let numbers: Vec<_> = letter.attempts.iter().map(|attempt| attempt.number).collect();
+    assert_eq!(numbers, [1, 2, 3, 4]);
+    for attempt in &letter.attempts {
+        assert_eq!((attempt.get_status, attempt.patch_status), (Some(200), None));
+        assert_eq!(attempt.etag_seen, attempt.etag_sent);
+        assert_eq!((attempt.outcome, attempt.milliseconds), ("unknown_outcome", 20));
+    }
+    let snapshot = bench.tally.snapshot();
+    assert_eq!((snapshot.failures, snapshot.retries), (4, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn drain_gives_up_a_backoff_at_once_and_begins_nothing() {
+    let bench = bench(2);
+    bench.behave("down", Behaviour::Down);
+    bench.send("down", "1");
+    bench.send("down", "2");
+    sleep(Duration::from_millis(100)).await;
+    bench.stop.cancel();
+    bench.dispatch.drained().await;
+    assert_eq!(bench.fake.begun.elapsed(), Duration::from_millis(100));
+    assert_eq!(bench.told(), [""; 0], "nothing was settled: the broker keeps both");
+    assert_eq!(bench.tally.snapshot().released, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn drain_finishes_what_is_on_the_wire() {
+    let bench = bench(2);
+    bench.behave("slow", Behaviour::Slow);
+    bench.send("slow", "1");
+    bench.send("slow", "2");
+    sleep(Duration::from_millis(100)).await;
+    bench.stop.cancel();
+    bench.dispatch.drained().await;
+    assert_eq!(bench.story(), [(5_010, "ack 1".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn message_of_a_lost_channel_is_neither_retried_nor_settled() {
+    let mut bench = bench(2);
+    bench.behave("down", Behaviour::Down);
+    bench.send("down", "old 1");
+    bench.send("down", "old 2");
+    sleep(Duration::from_millis(100)).await;
+    bench.channel.cancel();
+    bench.channel = CancellationToken::new();
+    bench.behave("down", Behaviour::Fine);
+    for name in ["new 1", "new 2"] {
+        bench.send("down", name);
+    }
+    bench.dispatch.drained().await;
+    assert_eq!(bench.told(), ["ack new 1", "ack new 2"], "each once, in order");
+}
+
+#[tokio::test(start_paused = true)]
+async fn redelivered_copy_waits_for_the_one_still_on_the_wire() {
+    let mut bench = bench(4);
+    bench.behave("slow", Behaviour::Slow);
+    bench.send("slow", "old");
+    sleep(Duration::from_millis(100)).await;
+    bench.channel.cancel();
+    bench.channel = CancellationToken::new();
+    bench.send("slow", "new");
+    bench.dispatch.drained().await;
+    assert_eq!(bench.fake.world.in_flight_max.load(Ordering::SeqCst), 1);
+    assert_eq!(bench.story(), [(10_020, "ack new".to_owned())]);
+    assert_eq!(bench.tally.snapshot().settlements_lost, 1);
+}

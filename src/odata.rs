@@ -1,0 +1,6 @@
+//! The HTTP edge: one GET, one PATCH, and the URL of an order. Retries nothing.
+
+mod client;
+pub mod url;
+
+pub use client::{Client, Error};

@@ -1,0 +1,211 @@
+//! Decides the next step for one order update. Performs none.
+//!
+//! Why pure: the bugs to fear here (a lost update, a second PATCH, a hot loop) are orderings of
+//! replies and timers, and orderings can be enumerated only where no socket and no clock hide.
+//! Time and dice are arguments.
+//!
+//! ```text
+//! Get   ── outdated ─────────▶ Patch ── applied ──▶ Settle(Applied)
+//! Get   ── wanted values ────▶ Settle(AlreadyApplied)    a redelivery, a replay or a lost reply
+//! Get   ── guard says no ────▶ Settle(DeadLetter)
+//! any   ── conflict ─────────▶ Wait ── elapsed ──▶ Get   spends one conflict
+//! any   ── failure ──────────▶ Wait ── elapsed ──▶ Get   spends one failure; outcome unknown
+//! any   ── refused, or nothing left to spend ────▶ Settle(DeadLetter)
+//! ```
+//!
+//! Invariant: every PATCH carries the ETag of a GET of the same attempt, and an attempt begins with
+//! that GET. So a write whose reply was lost is seen by the next GET instead of being repeated.
+
+pub mod backoff;
+pub mod compare;
+pub mod plan;
+pub mod verdict;
+
+use std::time::Duration;
+
+pub use plan::{Fetched, Judgement};
+pub use verdict::{Answer, Code, Complaint, Fault, Reply, Request, Trouble, Verdict};
+
+use crate::order::{ETag, OrderUpdate};
+use backoff::Retry;
+
+/// How often and how long an update may try. Conflicts and failures are counted apart: somebody
+/// else being quicker says nothing of the service's health.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rules {
+    /// After a stale ETag.
+    pub conflicts: Retry,
+    /// After an answer that tells of trouble, or none at all.
+    pub failures: Retry,
+    /// Each wait is multiplied by `1 ± jitter`, so that orders that failed together do not come
+    /// back together.
+    pub jitter: f64,
+    /// Longest that is waited on the server's word (`Retry-After`) inside one handling of a message,
+    /// all its waits together.
+    pub retry_after_max: Duration,
+}
+
+/// What has been spent so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Budget {
+    conflicts: u32,
+    failures: u32,
+    /// Waited for because the server asked for it, over all attempts.
+    told: Duration,
+}
+
+/// What the caller does next. Each variant owns the state that consumes the result, so a reply can
+/// only be given to the state that asked for it.
+#[derive(Debug, PartialEq)]
+#[must_use]
+pub enum Step {
+    /// GET the order. An attempt begins.
+    Get(Fetching),
+    /// PATCH it under `If-Match`.
+    Patch(Patching),
+    /// Let the time pass, then continue.
+    Wait(Waiting),
+    /// Tell the broker.
+    Settle(Settlement),
+}
+
+/// How a message ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settlement {
+    /// The PATCH was answered with success.
+    Applied,
+    /// The order already looked as wanted; nothing was written.
+    AlreadyApplied,
+    /// It cannot be applied, and an operator must know.
+    DeadLetter(Code),
+}
+
+/// Waits for the reply to a GET.
+#[derive(Debug, PartialEq)]
+pub struct Fetching {
+    budget: Budget,
+}
+
+/// Waits for the reply to a PATCH.
+#[derive(Debug, PartialEq)]
+pub struct Patching {
+    budget: Budget,
+    etag: ETag,
+}
+
+/// Waits for time to pass.
+#[derive(Debug, PartialEq)]
+pub struct Waiting {
+    budget: Budget,
+    wait: Duration,
+    at_least: Duration,
+}
+
+/// The first step of an update.
+pub fn start() -> Step {
+    Step::Get(Fetching { budget: Budget::default() })
+}
+
+/// What a GET came to, once its answer was classified and a good one was read.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Fetch {
+    /// The order is there, and this is what the update means for it.
+    Found(ETag, Judgement),
+    /// It is not, or not now.
+    Missed(Trouble),
+}
+
+/// Reads the reply to a GET.
+#[must_use]
+pub fn fetch(reply: &Reply, update: &OrderUpdate) -> Fetch {
+    let unreadable = Trouble::Failure { code: Code::UnknownOutcome, retry_after: None };
+    match (verdict::verdict(Request::Get, reply), reply) {
+        (Verdict::Not(trouble), _) => Fetch::Missed(trouble),
+        (Verdict::Done, Err(_)) => Fetch::Missed(unreadable),
+        (Verdict::Done, Ok(answer)) => match Fetched::read(&answer.body) {
+            None => Fetch::Missed(unreadable),
+            // The header first: it is what the standard asks of a service that needs ETags.
+            Some(order) => match answer.etag.clone().or_else(|| order.etag()) {
+                None => Fetch::Missed(Trouble::Refused(Code::NoEtag)),
+                Some(etag) => Fetch::Found(etag, order.judge(update)),
+            },
+        },
+    }
+}
+
+impl Fetching {
+    /// Consumes what the GET came to.
+    pub fn on_fetch(self, fetch: Fetch, rules: &Rules) -> Step {
+        match fetch {
+            Fetch::Found(_, Judgement::AlreadyApplied) => Step::Settle(Settlement::AlreadyApplied),
+            Fetch::Found(_, Judgement::Refused(code)) => dead_letter(code),
+            Fetch::Found(etag, Judgement::Outdated) => {
+                Step::Patch(Patching { budget: self.budget, etag })
+            }
+            Fetch::Missed(trouble) => self.budget.spend(trouble, rules),
+        }
+    }
+}
+
+impl Patching {
+    /// The ETag to send, byte for byte.
+    pub fn etag(&self) -> &ETag {
+        &self.etag
+    }
+
+    /// Consumes the verdict on the PATCH's reply.
+    pub fn on_verdict(self, verdict: Verdict, rules: &Rules) -> Step {
+        match verdict {
+            Verdict::Done => Step::Settle(Settlement::Applied),
+            Verdict::Not(trouble) => self.budget.spend(trouble, rules),
+        }
+    }
+}
+
+impl Waiting {
+    /// How long to wait. `dice` is a uniform draw from `0.0..1.0`. Never less than the server asked.
+    pub fn duration(&self, dice: f64, rules: &Rules) -> Duration {
+        backoff::jittered(self.wait, rules.jitter, dice).max(self.at_least)
+    }
+
+    /// The time has passed: look at the order again.
+    pub fn elapsed(self) -> Step {
+        Step::Get(Fetching { budget: self.budget })
+    }
+}
+
+impl Budget {
+    fn spend(self, trouble: Trouble, rules: &Rules) -> Step {
+        match trouble {
+            Trouble::Conflict(_) => self.spend_conflict(rules),
+            Trouble::Failure { code, retry_after } => self.spend_failure(code, retry_after, rules),
+            Trouble::Refused(code) => dead_letter(code),
+        }
+    }
+
+    fn spend_conflict(self, rules: &Rules) -> Step {
+        let Some(wait) = rules.conflicts.wait(self.conflicts) else {
+            return dead_letter(Code::ConflictExhausted);
+        };
+        let budget = Self { conflicts: self.conflicts + 1, ..self };
+        Step::Wait(Waiting { budget, wait, at_least: Duration::ZERO })
+    }
+
+    fn spend_failure(self, code: Code, told: Option<Duration>, rules: &Rules) -> Step {
+        let Some(wait) = rules.failures.wait(self.failures) else {
+            return dead_letter(code);
+        };
+        let left = rules.retry_after_max.saturating_sub(self.told);
+        let at_least = told.unwrap_or_default().min(left);
+        let failures = self.failures + 1;
+        let budget = Self { failures, told: self.told + at_least, ..self };
+        Step::Wait(Waiting { budget, wait, at_least })
+    }
+}
+
+fn dead_letter(code: Code) -> Step {
+    Step::Settle(Settlement::DeadLetter(code))
+}
+
+#[cfg(test)]
+mod tests;

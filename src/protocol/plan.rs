@@ -1,0 +1,114 @@
+//! What an update means for the order as it was just fetched.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::{Code, compare};
+use crate::order::{ETag, OrderUpdate};
+
+/// What the fetched order says of the update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Judgement {
+    /// Every wanted value is there already.
+    AlreadyApplied,
+    /// Something differs: write it.
+    Outdated,
+    /// The update must not be written to an order in this state.
+    Refused(Code),
+}
+
+/// The order as a GET returned it: names and values borrowed from the answer's text.
+#[derive(Debug)]
+pub struct Fetched<'a>(Members<'a>);
+
+impl<'a> Fetched<'a> {
+    /// Reads an answer's body. `None` if it is not a JSON object.
+    #[must_use]
+    pub fn read(body: &'a [u8]) -> Option<Self> {
+        serde_json::from_slice(body).ok().map(Self)
+    }
+
+    /// The ETag in the body (`@odata.etag`, OData JSON Format 4.01, section 4.6.13).
+    #[must_use]
+    pub fn etag(&self) -> Option<ETag> {
+        // 4.01 drops the prefix, 4.0 and Dynamics have it.
+        let raw = self.0.get("@odata.etag").or_else(|| self.0.get("@etag"))?;
+        ETag::new(&serde_json::from_str::<Cow<'_, str>>(raw.get()).ok()?)
+    }
+
+    /// Judges an update against this state. A wanted value that is there already needs no write; what
+    /// cannot be compared counts as different, because writing again is harmless and skipping is not.
+    #[must_use]
+    pub fn judge(&self, update: &OrderUpdate) -> Judgement {
+        if self.holds_all(update.changes.as_json()) {
+            return Judgement::AlreadyApplied;
+        }
+        match &update.expect {
+            Some(expect) if !self.is_as_expected(expect.as_json()) => {
+                Judgement::Refused(Code::ExpectationFailed)
+            }
+            Some(_) | None => Judgement::Outdated,
+        }
+    }
+
+    fn holds_all(&self, changes: &str) -> bool {
+        let Ok(wanted) = serde_json::from_str::<Members<'_>>(changes) else { return false };
+        wanted.0.iter().all(|(name, value)| {
+            self.0.get(name).is_some_and(|current| compare::same(value.get(), current.get()))
+        })
+    }
+
+    fn is_as_expected(&self, expect: &str) -> bool {
+        let Ok(expected) = serde_json::from_str::<Members<'_>>(expect) else { return false };
+        expected.0.iter().all(|(name, allowed)| {
+            let Some(current) = self.0.get(name) else { return false };
+            let Ok(allowed) = serde_json::from_str::<Vec<&RawValue>>(allowed.get()) else {
+                return false;
+            };
+            allowed.iter().any(|value| compare::same(value.get(), current.get()))
+        })
+    }
+}
+
+/// The members of a JSON object in their order, as text. A list, because an order has a few hundred
+/// properties at most and a handful are looked for: no allocation for each name, no hashing.
+#[derive(Debug)]
+pub(super) struct Members<'a>(pub(super) Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'a> Members<'a> {
+    pub(super) fn get(&self, name: &str) -> Option<&'a RawValue> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| *value)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MembersVisitor).map(Members)
+    }
+}
+
+struct MembersVisitor;
+
+impl<'de> Visitor<'de> for MembersVisitor {
+    type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Vec::new();
+        while let Some(Name(name)) = map.next_key()? {
+            members.push((name, map.next_value()?));
+        }
+        Ok(members)
+    }
+}
+
+/// A member's name, borrowed where it holds no escape.
+#[derive(serde::Deserialize)]
+#[serde(transparent)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);

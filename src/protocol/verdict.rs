@@ -1,0 +1,282 @@
+//! What an answer means: success or one of three kinds of trouble, with a code that says why.
+//!
+//! The table is in `docs/PROTOCOL.md`, and a test reads it from there. Sources: OData 4.01 Protocol,
+//! sections 8.2.4 and 9; RFC 9110, section 15; answers of Dynamics 365 seen by others.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Deserialize;
+
+/// What was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// The order, with its ETag.
+    Get,
+    /// The write, under `If-Match`.
+    Patch,
+}
+
+/// An answer that arrived whole.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// The `ETag` header.
+    pub etag: Option<crate::order::ETag>,
+    /// `Retry-After`, where it is given in seconds.
+    pub retry_after: Option<Duration>,
+    /// Whether the content type is JSON.
+    pub is_json: bool,
+    /// The service's own name for the request (`ms-dyn-aid`), to be quoted to its support.
+    pub service_request_id: Option<String>,
+    /// The body, bounded by the edge.
+    pub body: Bytes,
+}
+
+/// Why no whole answer arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// No connection: the request was never sent.
+    Unreachable,
+    /// The deadline passed.
+    Timeout,
+    /// The connection broke, or the answer was no HTTP.
+    Broken,
+    /// The answer is larger than the edge reads.
+    TooLarge,
+}
+
+/// What came back.
+pub type Reply = Result<Answer, Fault>;
+
+/// The class of a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Success: the order is in the body, or the write is done.
+    Done,
+    /// Anything else.
+    Not(Trouble),
+}
+
+/// The classes of a reply that is no success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// Somebody else was quicker. Nothing was written: fetch and judge again.
+    Conflict(Code),
+    /// Trouble that may pass. The outcome may be unknown: wait, then look before writing.
+    Failure {
+        /// What kind of trouble.
+        code: Code,
+        /// How long the service asked to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// The same request would be refused again.
+    Refused(Code),
+}
+
+macro_rules! codes {
+    ($($(#[doc = $doc:literal])+ $name:ident = $code:literal;)+) => {
+        /// Why an attempt ended as it did. The texts are part of the interface: they stand in dead
+        /// letters, metrics and alerts, and are never reworded.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Code { $($(#[doc = $doc])+ $name,)+ }
+
+        impl Code {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            /// The stable name.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $code,)+ }
+            }
+        }
+    };
+}
+
+codes! {
+    /// 412: the ETag is stale.
+    EtagConflict = "etag_conflict";
+    /// 409.
+    Conflict = "conflict";
+    /// An error text that tells of an update conflict, whatever the status.
+    UpdateConflict = "update_conflict";
+    /// More conflicts in a row than are allowed.
+    ConflictExhausted = "conflict_exhausted";
+    /// The order does not exist, or not for us.
+    NotFound = "not_found";
+    /// The GET brought no ETag, so no write can be guarded.
+    NoEtag = "no_etag";
+    /// 428 although an ETag was sent.
+    EtagRequired = "etag_required";
+    /// The message's `expect` does not hold.
+    ExpectationFailed = "expectation_failed";
+    /// The service refuses the request as it is.
+    Rejected = "rejected";
+    /// A rule of the business logic says no.
+    BusinessRule = "business_rule";
+    /// Body or URL is larger than the service takes.
+    TooLarge = "too_large";
+    /// The service cannot do this at all.
+    NotSupported = "not_supported";
+    /// 401.
+    Auth = "auth";
+    /// 403.
+    Forbidden = "forbidden";
+    /// 3xx or 407: something stands between us and the service.
+    Redirected = "redirected";
+    /// Success, but the body is not OData: a login or maintenance page.
+    NotOData = "not_odata";
+    /// 408 or 425, or our own deadline.
+    Timeout = "timeout";
+    /// 429.
+    Throttled = "throttled";
+    /// 503 with a time to come back.
+    Unavailable = "unavailable";
+    /// 502, 503 or 504.
+    Gateway = "gateway";
+    /// Any other 5xx.
+    ServerError = "server_error";
+    /// An error text that tells of a database deadlock.
+    Deadlock = "deadlock";
+    /// No connection could be made.
+    Unreachable = "unreachable";
+    /// The reply was lost or makes no sense: the write may have happened.
+    UnknownOutcome = "unknown_outcome";
+    /// A bug in orderwright itself.
+    Bug = "bug";
+}
+
+/// Classifies a reply.
+#[must_use]
+pub fn verdict(request: Request, reply: &Reply) -> Verdict {
+    match reply {
+        Err(Fault::Unreachable) => failure(Code::Unreachable),
+        Err(Fault::Timeout) => failure(Code::Timeout),
+        Err(Fault::Broken | Fault::TooLarge) => failure(Code::UnknownOutcome),
+        Ok(answer) => by_status(request, answer),
+    }
+}
+
+fn by_status(request: Request, answer: &Answer) -> Verdict {
+    match answer.status {
+        200 | 204 => success(request, answer),
+        300..=399 | 407 => failure(Code::Redirected),
+        400 | 500 => by_text(answer),
+        401 => failure(Code::Auth),
+        403 => failure(Code::Forbidden),
+        // After a PATCH only a GET can tell whether the order is gone (it may be the company).
+        404 if request == Request::Patch => conflict(Code::NotFound),
+        404 => refused(Code::NotFound),
+        408 | 425 => failure(Code::Timeout),
+        409 => conflict(Code::Conflict),
+        412 => conflict(Code::EtagConflict),
+        413 | 414 | 431 => refused(Code::TooLarge),
+        428 => refused(Code::EtagRequired),
+        429 => failure_told(Code::Throttled, answer),
+        402 | 405..=499 => refused(Code::Rejected),
+        501 | 505 => refused(Code::NotSupported),
+        503 if answer.retry_after.is_some() => failure_told(Code::Unavailable, answer),
+        502..=504 => failure(Code::Gateway),
+        506..=599 => failure(Code::ServerError),
+        0..=199 | 201..=299 | 600.. => failure(Code::UnknownOutcome),
+    }
+}
+
+/// 200 and 204. A login page comes as 200 too, so the body must be what was asked for.
+fn success(request: Request, answer: &Answer) -> Verdict {
+    match request {
+        Request::Get if answer.is_json => Verdict::Done,
+        Request::Patch if answer.is_json || answer.body.is_empty() => Verdict::Done,
+        Request::Get if answer.body.is_empty() => failure(Code::UnknownOutcome),
+        Request::Get | Request::Patch => failure(Code::NotOData),
+    }
+}
+
+/// 400 and 500: Finance & Operations reports a conflict, a deadlock and a broken business rule with
+/// either, and only the text tells them apart.
+fn by_text(answer: &Answer) -> Verdict {
+    let complaint = Complaint::read(&answer.body);
+    let text = complaint.message.to_ascii_lowercase();
+    if text.contains("update conflict occurred") || text.contains("updateconflict") {
+        return conflict(Code::UpdateConflict);
+    }
+    if text.contains("deadlock") {
+        return failure(Code::Deadlock);
+    }
+    let business_rule = complaint.kind.ends_with("AxODataWriteException");
+    match (answer.status, business_rule) {
+        (400, true) => refused(Code::BusinessRule),
+        (400, false) => refused(Code::Rejected),
+        (_, true) => failure(Code::BusinessRule),
+        (_, false) => failure(Code::ServerError),
+    }
+}
+
+const fn failure(code: Code) -> Verdict {
+    Verdict::Not(Trouble::Failure { code, retry_after: None })
+}
+
+const fn failure_told(code: Code, answer: &Answer) -> Verdict {
+    Verdict::Not(Trouble::Failure { code, retry_after: answer.retry_after })
+}
+
+const fn conflict(code: Code) -> Verdict {
+    Verdict::Not(Trouble::Conflict(code))
+}
+
+const fn refused(code: Code) -> Verdict {
+    Verdict::Not(Trouble::Refused(code))
+}
+
+impl Trouble {
+    /// Why.
+    #[must_use]
+    pub const fn code(self) -> Code {
+        match self {
+            Self::Conflict(code) | Self::Failure { code, .. } | Self::Refused(code) => code,
+        }
+    }
+}
+
+/// What an OData error body says (OData JSON Format 4.01, section 21.1).
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Complaint {
+    /// The innermost message: the outer one of Finance & Operations is always the same.
+    pub message: String,
+    /// `innererror.type`.
+    pub kind: String,
+}
+
+impl Complaint {
+    /// Longest message that is kept, in characters. Stack traces are not kept at all.
+    const CHARACTERS_MAX: usize = 2048;
+
+    /// Reads a body; one that is no OData error gives empty texts, as it may hold anything.
+    #[must_use]
+    pub fn read(body: &[u8]) -> Self {
+        #[derive(Deserialize, Default)]
+        #[serde(default)]
+        struct Body {
+            error: Outer,
+        }
+        #[derive(Deserialize, Default)]
+        #[serde(default)]
+        struct Outer {
+            message: String,
+            innererror: Inner,
+        }
+        #[derive(Deserialize, Default)]
+        #[serde(default)]
+        struct Inner {
+            message: String,
+            r#type: String,
+        }
+        let Outer { message, innererror } =
+            serde_json::from_slice::<Body>(body).unwrap_or_default().error;
+        let message = if innererror.message.is_empty() { message } else { innererror.message };
+        let cut = |text: String| text.chars().take(Self::CHARACTERS_MAX).collect();
+        Self { message: cut(message), kind: cut(innererror.r#type) }
+    }
+}

@@ -1,0 +1,231 @@
+//! What the stand-in answers, as values; the server turns them into bytes.
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::key;
+
+/// `innererror.type` when X++ code refuses a write.
+pub const WRITE_EXCEPTION: &str =
+    "Microsoft.Dynamics.Platform.Integration.Services.OData.AxODataWriteException";
+/// `innererror.type` when the request does not fit the model. Assumed: no dump shows it.
+pub const ODATA_EXCEPTION: &str = "Microsoft.OData.ODataException";
+
+const UNAVAILABLE_PAGE: &str =
+    "<html><head><title>503</title></head><body><h1>Service Unavailable</h1></body></html>";
+const LOGIN_PAGE: &str =
+    "<html><head><title>Sign in</title></head><body>Sign in to your account</body></html>";
+const THROTTLED_TEXT: &str = "This request could not be processed at this time due to system \
+    experiencing high resource utilization. Please retry the request after a few seconds";
+/// The text by which vendors know a conflict that Finance & Operations found while writing.
+const UPDATE_CONFLICT_TEXT: &str = "Write failed for table row of type 'SalesOrderHeaderV2Entity'. \
+    Infolog: Error: Cannot edit a record in Sales orders (SalesTable). An update conflict occurred \
+    due to another user process deleting the record or changing one or more fields in the record.";
+const STALE_TEXT: &str = "The If-Match header does not match the current version of the record.";
+
+/// What becomes of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is answered.
+    Reply(Reply),
+    /// The connection is cut without an answer.
+    Cut,
+    /// The head and half of the body go out, then the connection is cut.
+    CutInBody(Reply),
+}
+
+/// One answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// The `ETag` header.
+    pub etag: Option<String>,
+    /// The `Retry-After` header. A text, because absurd values have to be tested too.
+    pub retry_after: Option<String>,
+    /// The body, with its media type.
+    pub body: Body,
+    /// The `ms-dyn-aid` header: the server's own id of the request, for support.
+    pub aid: Uuid,
+}
+
+/// A body and what it claims to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// Nothing.
+    Empty,
+    /// OData JSON.
+    Json(Bytes),
+    /// A page for people.
+    Html(&'static str),
+}
+
+/// Why a request is not carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The entity tag is stale.
+    Conflict(Spelling),
+    /// No such order, or it cannot be seen. The answer has no body.
+    Missing,
+    /// No valid token. The answer has no body.
+    Unauthorized,
+    /// Refused with a text.
+    Rejected {
+        /// HTTP status.
+        status: u16,
+        /// `innererror.type`.
+        kind: &'static str,
+        /// `innererror.message`.
+        message: String,
+    },
+}
+
+/// The ways in which a conflict is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spelling {
+    /// 412, as OData demands.
+    PreconditionFailed,
+    /// 409, as some gateways answer.
+    Conflict,
+    /// 400 with the update-conflict text, as X++ code answers when it finds the conflict itself.
+    Text,
+}
+
+impl Reply {
+    /// An answer without body and headers.
+    pub const fn empty(status: u16) -> Self {
+        Self { status, etag: None, retry_after: None, body: Body::Empty, aid: Uuid::nil() }
+    }
+
+    /// An answer that does not come from the application: the login page, status 200.
+    pub fn login_page() -> Self {
+        Self { body: Body::Html(LOGIN_PAGE), ..Self::empty(200) }
+    }
+
+    /// A 200 whose JSON ends too early.
+    pub fn bad_json() -> Self {
+        Self { body: Body::Json(Bytes::from_static(b"{\"@odata.etag\":\"W/")), ..Self::empty(200) }
+    }
+
+    /// The answer of a scripted fault. A gateway answers 5xx with a page, unless a text is given.
+    pub fn fault(status: u16, message: Option<&str>, retry_after: Option<String>) -> Self {
+        let body = match message {
+            Some(message) => error_body(WRITE_EXCEPTION, message),
+            None if status >= 500 => Body::Html(UNAVAILABLE_PAGE),
+            None if status == 429 => error_body("", THROTTLED_TEXT),
+            None if (300..400).contains(&status) || status == 401 => Body::Empty,
+            None => error_body(WRITE_EXCEPTION, "Write failed."),
+        };
+        Self { retry_after, body, ..Self::empty(status) }
+    }
+}
+
+impl Refusal {
+    /// A request that does not fit the model of the entity.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::Rejected { status: 400, kind: ODATA_EXCEPTION, message: message.into() }
+    }
+
+    /// A write that X++ refuses, worded as its Infolog words it.
+    pub fn write_failed(warnings: &str) -> Self {
+        let message = format!(
+            "Write failed for table row of type 'SalesOrderHeaderV2Entity'. Infolog: {warnings}"
+        );
+        Self::Rejected { status: 400, kind: WRITE_EXCEPTION, message }
+    }
+
+    /// A body that is no JSON object.
+    pub fn bad_json(error: &str) -> Self {
+        Self::bad_request(format!("The request body is not a valid JSON object: {error}"))
+    }
+
+    /// A URL that names no order.
+    pub fn bad_key(error: &key::Error) -> Self {
+        let status = match error {
+            key::Error::UnknownSegment { .. } => 404,
+            key::Error::Syntax | key::Error::Property { .. } => 400,
+        };
+        Self::Rejected { status, kind: "", message: error.to_string() }
+    }
+
+    /// Only GET and PATCH of one order are served.
+    pub fn method_not_allowed() -> Self {
+        let message = "The requested resource does not support this http method.".to_owned();
+        Self::Rejected { status: 405, kind: "", message }
+    }
+
+    /// The answer that says so.
+    pub fn into_reply(self) -> Reply {
+        let (status, kind, message) = match self {
+            Self::Missing => return Reply::empty(404),
+            Self::Unauthorized => return Reply::empty(401),
+            Self::Conflict(Spelling::PreconditionFailed) => {
+                (412, ODATA_EXCEPTION, STALE_TEXT.to_owned())
+            }
+            Self::Conflict(Spelling::Conflict) => (409, ODATA_EXCEPTION, STALE_TEXT.to_owned()),
+            Self::Conflict(Spelling::Text) => {
+                (400, WRITE_EXCEPTION, UPDATE_CONFLICT_TEXT.to_owned())
+            }
+            Self::Rejected { status, kind, message } => (status, kind, message),
+        };
+        Reply { body: error_body(kind, &message), ..Reply::empty(status) }
+    }
+}
+
+/// The error shape of Finance & Operations: an empty code, and all that matters inside. The stack
+/// trace is there because a client must not carry it into logs and dead letters.
+fn error_body(kind: &str, message: &str) -> Body {
+    Body::Json(to_json(&json!({"error": {
+        "code": "",
+        "message": "An error has occurred.",
+        "innererror": {
+            "message": message,
+            "type": kind,
+            "stacktrace": "   at Microsoft.Dynamics.Platform.Integration.Services.OData.Update()",
+        }
+    }})))
+}
+
+/// Writes a value as JSON.
+#[expect(
+    clippy::expect_used,
+    reason = "every type written here has string keys and no failing part"
+)]
+pub(super) fn to_json(value: &impl Serialize) -> Bytes {
+    serde_json::to_vec(value).expect("a value with string keys is JSON").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(reply: &Reply) -> (String, String) {
+        let Body::Json(bytes) = &reply.body else { panic!("{reply:?} has no JSON body") };
+        let body: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+        assert_eq!(body["error"]["code"], "");
+        let inner = &body["error"]["innererror"];
+        (inner["type"].as_str().unwrap().to_owned(), inner["message"].as_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn conflict_has_three_spellings() {
+        let reply = |spelling| Refusal::Conflict(spelling).into_reply();
+        assert_eq!(reply(Spelling::PreconditionFailed).status, 412);
+        assert_eq!(reply(Spelling::Conflict).status, 409);
+        let text = reply(Spelling::Text);
+        assert_eq!(text.status, 400);
+        let (kind, message) = message(&text);
+        assert_eq!(kind, WRITE_EXCEPTION);
+        assert!(message.contains("An update conflict occurred due to another user process"));
+    }
+
+    #[test]
+    fn gateway_faults_are_pages_and_business_faults_are_odata() {
+        assert!(matches!(Reply::fault(503, None, None).body, Body::Html(_)));
+        assert_eq!(message(&Reply::fault(500, Some("deadlock"), None)).1, "deadlock");
+        assert!(message(&Reply::fault(429, None, None)).1.contains("high resource utilization"));
+        assert_eq!(Reply::fault(302, None, None).body, Body::Empty);
+    }
+}

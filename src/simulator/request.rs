@@ -1,0 +1,106 @@
+//! Reads what a request asks for out of its head and body. Pure, and done before the state is
+//! locked, because parsing is most of the work.
+
+use std::sync::Arc;
+
+use hyper::header::{AUTHORIZATION, IF_MATCH, USER_AGENT};
+use hyper::{HeaderMap, Method, Uri};
+use serde_json::{Map, Value as Json};
+
+use super::faults::On;
+use super::key::{self, Key};
+
+/// Names the walk of one worker over one message: the identity of a writer.
+const SESSION_ID: &str = "x-ms-client-session-id";
+/// Names one request, in the client's words.
+const REQUEST_ID: &str = "x-ms-client-request-id";
+/// Longest writer or request id that is kept.
+const ID_CHARS_MAX: usize = 200;
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub enum Operation {
+    /// Read the order.
+    Get,
+    /// Change it: the properties, or why the body is no JSON object.
+    Patch(Result<Map<String, Json>, String>),
+    /// Anything else, which is not served.
+    Other,
+}
+
+/// A request under `/data/`.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// What is asked for.
+    pub operation: Operation,
+    /// Of which order.
+    pub target: Result<Key, key::Error>,
+    /// Whether orders of other companies than the user's own may be seen.
+    pub cross_company: bool,
+    /// `$select`: the only properties that are wanted.
+    pub select: Option<Vec<String>>,
+    /// The `If-Match` header.
+    pub if_match: Option<String>,
+    /// The `Authorization` header.
+    pub authorization: Option<String>,
+    /// Who writes: the session id, else the user agent, else the peer's address.
+    pub writer: Arc<str>,
+    /// The client's own id of the request.
+    pub client_request_id: Option<Arc<str>>,
+}
+
+impl Request {
+    /// Reads a request. `segment` is the raw path after `/data/`.
+    pub fn read(
+        method: &Method,
+        segment: &str,
+        uri: &Uri,
+        headers: &HeaderMap,
+        peer: &Arc<str>,
+        body: &[u8],
+    ) -> Self {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let id = |name: &str| {
+            let kept: String = text(name)?.chars().take(ID_CHARS_MAX).collect();
+            (!kept.is_empty()).then(|| Arc::<str>::from(kept))
+        };
+        let operation = match method.as_str() {
+            "GET" => Operation::Get,
+            "PATCH" => {
+                Operation::Patch(serde_json::from_slice(body).map_err(|error| error.to_string()))
+            }
+            _ => Operation::Other,
+        };
+        let (mut cross_company, mut select) = (false, None);
+        for (name, value) in url::form_urlencoded::parse(uri.query().unwrap_or("").as_bytes()) {
+            match &*name {
+                "cross-company" => cross_company = value.eq_ignore_ascii_case("true"),
+                "$select" => {
+                    select = Some(value.split(',').map(|name| name.trim().to_owned()).collect());
+                }
+                _ => {}
+            }
+        }
+        Self {
+            operation,
+            target: Key::parse(segment),
+            cross_company,
+            select,
+            if_match: text(IF_MATCH.as_str()).map(str::to_owned),
+            authorization: text(AUTHORIZATION.as_str()).map(str::to_owned),
+            writer: id(SESSION_ID)
+                .or_else(|| id(USER_AGENT.as_str()))
+                .unwrap_or_else(|| Arc::clone(peer)),
+            client_request_id: id(REQUEST_ID),
+        }
+    }
+
+    /// The kind of fault that can strike it.
+    pub fn on(&self) -> Option<On> {
+        match self.operation {
+            Operation::Get => Some(On::Get),
+            Operation::Patch(_) => Some(On::Patch),
+            Operation::Other => None,
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Against the real parts: a real RabbitMQ, the daemon as a process, HTTP over real sockets.
+//!
+//! One binary, so that it links once and all tests share one broker (those that stop it have their
+//! own). Tests wait for events, never for time: the simulator's ledger answers when a number is
+//! reached, a dead letter arrives at a consumer, the daemon says what it does in its log.
+
+mod commands;
+mod daemon;
+mod dead_letters;
+mod faults;
+mod lifecycle;
+mod order;
+mod stage;
+
+#[path = "../support/broker.rs"]
+mod broker;
+#[allow(dead_code, reason = "shared with the demo, which uses all of it")]
+#[path = "../support/ledger.rs"]
+mod ledger;
+#[allow(dead_code, reason = "shared with the demo, which uses all of it")]
+#[path = "../support/program.rs"]
+mod program;
+
+/// What helpers return: an error that is a sentence.
+type Result<T> = std::result::Result<T, String>;
