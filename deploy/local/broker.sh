@@ -73,26 +73,35 @@ answer_ready() {
     printf '{"amqp":"%s","management":%s,"how":"%s"}\n' "$(escaped "$AMQP")" "$management" "$HOW"
 }
 
-# Runs a command for at most so many seconds, in a process group of its own, so that a signal to
-# this script is acted on at once and the terminal's Ctrl-C leaves the tidying to this script.
+# Runs a command for at most so many seconds. It and its alarm have process groups of their own, so
+# that a signal to this script is acted on at once and the terminal's Ctrl-C leaves the tidying to
+# this script.
 TASK=
+ALARM=
 bounded() {
     local seconds=$1 code
     shift
     set -m
     "$@" </dev/null &
     TASK=$!
-    set +m
-    (
+    {
         sleep "$seconds"
         kill -TERM -- "-$TASK"
-    ) </dev/null >/dev/null 2>&1 &
-    local alarm=$!
+    } </dev/null >/dev/null 2>&1 &
+    ALARM=$!
+    set +m
     wait "$TASK"
     code=$?
     TASK=
-    kill "$alarm" 2>/dev/null && wait "$alarm" 2>/dev/null
+    end_group "$ALARM"
+    ALARM=
     return "$code"
+}
+
+end_group() {
+    [[ -n $1 ]] || return 0
+    kill -TERM -- "-$1" 2>/dev/null
+    wait "$1" 2>/dev/null
 }
 
 # ---- the choice ----
@@ -142,7 +151,8 @@ HOME_DIR=
 # Ends everything, however this came about. A second signal must not interrupt the tidying.
 finish() {
     trap '' INT TERM HUP PIPE
-    [[ -z $TASK ]] || kill -TERM -- "-$TASK" 2>/dev/null
+    end_group "$TASK"
+    end_group "$ALARM"
     case ${HOW:-} in
     docker) docker_remove ;;
     installed | unpacked) node_remove ;;

@@ -30,8 +30,9 @@ node_first_start() {
         choose_ports AMQP_PORT MANAGEMENT_PORT DIST_PORT EPMD_PORT
         note "starting RabbitMQ ($HOW) in $HOME_DIR, AMQP on 127.0.0.1:$AMQP_PORT"
         node_start && return 0
+        if process_runs "$EPMD" && ! grep -q -e eaddrinuse -e dist_port_already_used "$LOG"; then break; fi
+        note "somebody took one of the ports"
         node_remove
-        if ! grep -q -e eaddrinuse -e 'Address already in use' "$HOME_DIR"/*.log; then break; fi
         rm -rf -- "$HOME_DIR/data"
     done
     tail -n 20 "$LOG" >&2
@@ -57,7 +58,7 @@ node_start() {
     : >"$LOG"
     configure
     # An epmd of our own, in the foreground: one that the node starts would outlive it unseen.
-    if [[ -z $EPMD ]] || ! kill -0 "$EPMD" 2>/dev/null; then
+    if ! process_runs "$EPMD"; then
         spawn epmd
         EPMD=$!
     fi
@@ -77,7 +78,7 @@ node_start() {
     local deadline=$((SECONDS + START_SECONDS_MAX))
     # Our own log first: on a port that somebody took, another broker could answer.
     until grep -q 'Server startup complete' "$LOG" && amqp_answers "$AMQP_PORT"; do
-        node_runs || return 1
+        if ! node_runs || ! process_runs "$EPMD"; then return 1; fi
         ((SECONDS < deadline)) || return 1
         sleep 0.1
     done
@@ -95,7 +96,9 @@ disk_free_limit.absolute = 50MB
 CONF
 }
 
-node_runs() { [[ -n $NODE ]] && kill -0 "$NODE" 2>/dev/null; }
+process_runs() { [[ -n $1 ]] && kill -0 "$1" 2>/dev/null; }
+
+node_runs() { process_runs "$NODE"; }
 
 # SIGTERM is an orderly stop: queues are closed, confirmed messages are on disk.
 node_stop() {

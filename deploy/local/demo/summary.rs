@@ -64,8 +64,8 @@ pub(crate) fn print(report: &Report, outcome: &Outcome) {
     }
     println!();
     let overcome = format!(
-        "another user's change came between GET and PATCH ({} made); {} overcome",
-        ledger.actor_changes, report.conflicts_overcome
+        "another user wrote between GET and PATCH; {} updates met it and were applied all the same",
+        report.conflicts_overcome
     );
     line("conflicts", report.conflicts, &overcome);
     let faults = format!("the simulator made {} faults on purpose", ledger.faults.total());
