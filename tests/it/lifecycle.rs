@@ -59,6 +59,13 @@ async fn broker_killed_in_mid_run_loses_nothing() {
     let broker = Broker::start().await;
     let stage = Stage::on(On::Own(broker), "kill", &LATENCY).await;
     let On::Own(broker) = &stage.broker else { panic!("the broker is its own") };
+    // RabbitMQ 4.0.5 forgets a quorum queue that was declared less than some seconds before a kill
+    // ("configured member was not found on this node"), with all its messages. A stop in good order
+    // writes the queues down; what is killed after that comes back.
+    let settings = stage.settings(&[]).await;
+    let declared = orderwright(&settings).args(["topology", "declare"]).output().await.unwrap();
+    assert!(declared.status.success(), "{declared:?}");
+    broker.restart().await;
     let daemon = stage.daemon(&[]).await;
     stage.publish(&updates(100, 10)).await;
     stage.applied(150).await;
