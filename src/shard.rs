@@ -7,7 +7,7 @@
 //! each with weight 1), so that in normal life nothing has to be forwarded.
 //!
 //! **It never changes.** Two workers that disagree would work on one order at the same time. The
-//! golden vectors in the tests below are its definition: a change that moves one is a mistake.
+//! golden vectors in its tests are its definition: a change that moves one is a mistake.
 //!
 //! ```text
 //! canonical key ──phash2──▶ 32 bits ──seed──▶ xorshift1024* ──▶ random numbers in 0..=1
@@ -21,8 +21,8 @@
 //! - Jump consistent hashing: Lamping and Veach, *A Fast, Minimal Memory, Consistent Hash Algorithm*
 //!   (arXiv:1406.2294). Going from n to n + 1 shards, a key stays or goes to the new shard. The paper
 //!   draws its random numbers from a 64-bit linear generator, the plugin from Erlang's `rand`.
-//! - `erlang:phash2/1`, which Erlang promises never to change: for a binary, Bob Jenkins' *lookup2*
-//!   (1996) with a start value of its own.
+//! - `erlang:phash2/1`, documented to be the same on every machine and in every version of Erlang.
+//!   Of a binary it is Bob Jenkins' *lookup2* (1996) with a start value of its own.
 //! - Erlang's `rand`, algorithm `exs1024`: xorshift1024* by Vigna, *An experimental exploration of
 //!   Marsaglia's xorshift generators, scrambled* (arXiv:1402.6246).
 //!
