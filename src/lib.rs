@@ -20,5 +20,6 @@ pub mod dispatch;
 pub mod odata;
 pub mod order;
 pub mod protocol;
+pub mod shard;
 pub mod simulator;
 pub mod telemetry;

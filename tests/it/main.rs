@@ -19,6 +19,7 @@ mod dead_letters;
 mod faults;
 mod lifecycle;
 mod order;
+mod shard;
 mod stage;
 
 #[allow(dead_code, reason = "shared with the demo, which uses all of it")]
