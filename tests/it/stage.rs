@@ -84,6 +84,8 @@ impl Stage {
             ("TARGET__PATCH_TIMEOUT", "5s"),
             ("TOPOLOGY__PREFIX", &self.prefix),
             ("TOPOLOGY__SHARDS", &shards),
+            ("BALANCE__INTERVAL", "200ms"),
+            ("DISPATCH__SETTLE_WINDOW", "1s"),
             ("RETRY__CONFLICTS__WAIT_MIN", "10ms"),
             ("RETRY__CONFLICTS__WAIT_MAX", "40ms"),
             ("RETRY__FAILURES__WAIT_MIN", "10ms"),
