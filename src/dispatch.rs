@@ -62,7 +62,7 @@ pub trait Held: Send + Sync + 'static {
 
     /// For a message that can neither be settled nor skipped: the broker hands out again all that
     /// came by its channel, in order.
-    fn give_up_channel(&self);
+    fn give_up_channel(begun: &Self::Begun);
 }
 
 /// Identifies one attempt to the service: in its logs, and in our own.
@@ -203,9 +203,13 @@ impl<E: Effects> Dispatch<E> {
         let shared = self.shared.clone();
         self.shared.runners.spawn(async move {
             let code = letter.code;
-            let Some(_begun) = held.begin() else { return shared.tally.released() };
+            let Some(begun) = held.begin() else { return shared.tally.released() };
             let settling = AssertUnwindSafe(shared.effects.dead_letter(held, letter));
-            shared.tally.settled_letter(code, settling.catch_unwind().await.unwrap_or(false));
+            let done = settling.catch_unwind().await.unwrap_or_else(|_panic| {
+                E::Held::give_up_channel(&begun);
+                false
+            });
+            shared.tally.settled_letter(code, done);
         });
     }
 

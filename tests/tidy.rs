@@ -32,6 +32,8 @@ const PURE: &[(&str, &[&str])] = &[
     ("src/dispatch/mailbox.rs", &[]),
     ("src/dispatch/attempt.rs", &[]),
     ("src/odata/url.rs", &[]),
+    ("src/shard.rs", &[]),
+    ("src/broker/balance.rs", &[]),
     ("src/cli/config.rs", &[]),
     // Arguments of queues and headers of messages are values.
     ("src/broker/topology.rs", &["lapin::types"]),
@@ -81,9 +83,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("dispatch", &["order", "protocol", "telemetry"]),
     ("config", &[]),
     ("telemetry", &["config"]),
-    ("broker", &["config", "protocol", "telemetry"]),
+    ("properties", &[]),
+    ("shard", &[]),
+    ("broker", &["config", "properties", "protocol", "telemetry"]),
     ("odata", &["config", "dispatch", "order", "protocol"]),
-    ("dead_letter", &["config", "dispatch"]),
+    ("dead_letter", &["config", "dispatch", "properties"]),
     (
         "app",
         &[
@@ -95,6 +99,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "odata",
             "order",
             "protocol",
+            "shard",
             "telemetry",
         ],
     ),

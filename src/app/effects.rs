@@ -53,8 +53,8 @@ impl Held for Message {
         self.delivery.delivery_count()
     }
 
-    fn give_up_channel(&self) {
-        self.delivery.receipt.give_up_channel();
+    fn give_up_channel(begun: &Begun) {
+        begun.give_up_channel();
     }
 
     async fn lost(&self) {

@@ -70,6 +70,11 @@ impl Lease {
     pub(super) fn is_troubled(&self) -> bool {
         self.troubled.load(Ordering::Relaxed)
     }
+
+    fn give_up(&self) {
+        self.troubled.store(true, Ordering::Relaxed);
+        self.ending.cancel();
+    }
 }
 
 /// A delivery.
@@ -120,7 +125,15 @@ pub struct Receipt {
 /// Says that a message is being worked on. While it lives, its channel is not given back.
 #[derive(Debug)]
 pub struct Begun {
+    lease: Arc<Lease>,
     _working: TaskTrackerToken,
+}
+
+impl Begun {
+    /// As [`Receipt::give_up_channel`], for when the receipt itself is gone.
+    pub fn give_up_channel(&self) {
+        self.lease.give_up();
+    }
 }
 
 /// A settlement that did not come about. Nobody retries it: a delivery tag dies with its channel, and
@@ -144,7 +157,7 @@ impl Receipt {
     /// Begins it.
     pub fn begin(&self) -> Option<Begun> {
         // Counted first: whoever gives the channel back either sees the count or is seen here.
-        let begun = Begun { _working: self.lease.working.token() };
+        let begun = Begun { lease: self.lease.clone(), _working: self.lease.working.token() };
         self.may_begin().then_some(begun)
     }
 
@@ -201,7 +214,6 @@ impl Receipt {
     /// Gives up the channel, so that the broker hands out again everything that came by it, in
     /// order. For a message that can neither be settled nor skipped.
     pub fn give_up_channel(&self) {
-        self.lease.troubled.store(true, Ordering::Relaxed);
-        self.lease.ending.cancel();
+        self.lease.give_up();
     }
 }

@@ -46,7 +46,7 @@ impl<E: Effects> Runner<E> {
 
     async fn handle(&self, job: Job<E::Held>) {
         let Job { update, held, first_seen } = job;
-        let Some(_begun) = held.begin() else { return self.shared.tally.released() };
+        let Some(begun) = held.begin() else { return self.shared.tally.released() };
         let mut walk = Walk {
             shared: &self.shared,
             update: &update,
@@ -82,7 +82,12 @@ impl<E: Effects> Runner<E> {
                 }
             }
         });
-        let done = settling.catch_unwind().await.unwrap_or(false);
+        let done = settling.catch_unwind().await.unwrap_or_else(|_panic| {
+            // The receipt went with it: what waits behind this message must not overtake it.
+            tracing::error!({ field::ORDER } = %self.key, "a bug: settling this message panicked");
+            E::Held::give_up_channel(&begun);
+            false
+        });
         self.shared.tally.settled(settlement, conflicts, done);
     }
 

@@ -22,10 +22,10 @@ struct Message {
 }
 
 impl Held for Message {
-    type Begun = ();
+    type Begun = CancellationToken;
 
-    fn begin(&self) -> Option<()> {
-        self.may_begin().then_some(())
+    fn begin(&self) -> Option<CancellationToken> {
+        self.may_begin().then(|| self.ending.clone())
     }
 
     fn may_begin(&self) -> bool {
@@ -51,8 +51,8 @@ impl Held for Message {
         self.losses
     }
 
-    fn give_up_channel(&self) {
-        self.ending.cancel();
+    fn give_up_channel(begun: &CancellationToken) {
+        begun.cancel();
     }
 
     async fn lost(&self) {
@@ -128,6 +128,7 @@ impl Effects for Fake {
     }
 
     async fn ack(&self, held: Message) -> bool {
+        assert!(held.name != "unsettleable", "as the test asked");
         self.tell(format!("ack {}", held.name));
         true
     }
@@ -270,6 +271,16 @@ async fn panic_dead_letters_that_message_alone() {
     told.sort();
     assert_eq!(told, ["ack 3", "bug 1", "bug 2"]);
     assert_eq!(bench.tally.snapshot().dead_lettered, BTreeMap::from([("bug", 2)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn panic_while_settling_gives_the_channel_up_and_lets_nothing_overtake() {
+    let bench = bench(2);
+    bench.send("order", "unsettleable");
+    bench.send("order", "next");
+    bench.dispatch.drained().await;
+    assert!(bench.ending.is_cancelled(), "the broker hands both out again");
+    assert_eq!(bench.told(), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]

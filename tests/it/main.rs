@@ -19,6 +19,7 @@ mod dead_letters;
 mod faults;
 mod lifecycle;
 mod order;
+mod pods;
 mod shard;
 mod stage;
 
