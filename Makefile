@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check broker fetch clean-cache
+.PHONY: help demo chaos test check broker fetch clean-cache
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -12,6 +12,16 @@ help: ## Show this list
 demo: ## 1,000 updates through RabbitMQ to a simulated Dynamics 365, then a summary; KEEP=1 leaves it running
 	@$(CARGO) build --quiet --bins
 	@$(CARGO) run --quiet --example demo
+
+# The names are those of the program's flags; see `cargo run --example chaos -- --help`. Their values
+# come from make's command line alone: bash has a variable SECONDS of its own.
+CHAOS_FLAGS = $(foreach flag,seconds workers seed faults shards orders rate set,$(call chaos_flag,$(flag)))
+chaos_flag = $(if $(filter command% override,$(origin $(call upper,$(1)))),--$(1) '$($(call upper,$(1)))')
+upper = $(shell echo $(1) | tr a-z A-Z)
+
+chaos: ## Workers killed, stopped and cut off while updates flow; then proof. SECONDS= WORKERS= SEED= FAULTS=
+	@$(CARGO) build --quiet --bins
+	@$(CARGO) run --quiet --example chaos -- $(CHAOS_FLAGS)
 
 test: ## All tests; those that need a RabbitMQ bring one up themselves
 	$(CARGO) test

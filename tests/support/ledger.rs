@@ -102,6 +102,12 @@ impl Reader {
         self.ask(self.client.get(format!("{}/orders/{company}/{number}", self.url))).await
     }
 
+    /// The updates written after number `after`, oldest first: a page of them.
+    pub(crate) async fn changes(&self, after: u64) -> Result<Value> {
+        let url = format!("{}/changes?after={after}&limit=10000", self.url);
+        self.ask(self.client.get(url)).await
+    }
+
     /// The orders that something is wrong with, in one text.
     pub(crate) async fn bad_orders(&self) -> Result<Value> {
         self.ask(self.client.get(format!("{}/orders?bad=true", self.url))).await

@@ -1,0 +1,61 @@
+//! What a run is asked for.
+
+use std::collections::BTreeSet;
+
+use crate::fault::{Grade, Kind};
+
+/// Publishes updates to a cluster of daemons while things go wrong, and checks what came of it.
+#[derive(Debug, clap::Parser)]
+#[command(name = "chaos")]
+pub(crate) struct Options {
+    /// How long faults are injected. Starting, healing and checking come on top.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(5..=7_200))]
+    pub(crate) seconds: u64,
+    /// Daemons at the start; scaling moves between 2 and two more than this.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(2..=16))]
+    pub(crate) workers: u64,
+    /// Repeats the same faults at the same times. Drawn and printed if omitted.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Kinds of faults. All that a healthy broker must survive, if omitted.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    faults: Vec<Kind>,
+    /// Shard queues.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=256))]
+    pub(crate) shards: u64,
+    /// Orders that are updated.
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(20..=100_000))]
+    pub(crate) orders: u64,
+    /// Updates published per second.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    pub(crate) rate: u64,
+    /// More settings of the daemons, such as `DRAIN__GRACE=2s`. They win over those of the run.
+    #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',')]
+    pub(crate) set: Vec<String>,
+    /// The daemons refuse updates that are older than the order: nothing may be out of order then.
+    #[arg(long)]
+    pub(crate) fenced: bool,
+    /// Keep the logs though everything went well.
+    #[arg(long)]
+    pub(crate) keep_logs: bool,
+}
+
+impl Options {
+    /// The kinds of faults, each once.
+    pub(crate) fn kinds(&self) -> BTreeSet<Kind> {
+        if self.faults.is_empty() {
+            return Kind::ALL.into_iter().filter(|kind| kind.is_usual()).collect();
+        }
+        self.faults.iter().copied().collect()
+    }
+
+    /// Whether an older update may be written again, together with all that came after it.
+    pub(crate) fn may_replay(&self) -> bool {
+        !self.fenced && self.kinds().into_iter().any(|kind| kind.grade() == Grade::Hard)
+    }
+
+    /// The settings given by hand, as pairs.
+    pub(crate) fn settings(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.set.iter().filter_map(|pair| pair.split_once('='))
+    }
+}

@@ -1,0 +1,249 @@
+//! What came of a run, in words, and whether every zero that is promised is one.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::audit::{Flaw, Judged, judge};
+use crate::fault::Kind;
+use crate::options::Options;
+use crate::ring::by_reason;
+use crate::stage::Outcome;
+use crate::trouble::Injected;
+
+/// A flaw later than this after the end of every fault is called unprovoked.
+const AFTERMATH_SECONDS: i64 = 20;
+/// Orders whose writes are shown around a flaw.
+const EXAMPLES_MAX: usize = 5;
+/// Writes shown before and after it.
+const AROUND: usize = 4;
+
+/// A figure that was found, and what it may be.
+struct Figure {
+    name: &'static str,
+    found: u64,
+    is_promised_zero: bool,
+    meaning: &'static str,
+}
+
+/// All orders, judged.
+struct Sums {
+    orders: BTreeMap<u64, Judged>,
+}
+
+impl Sums {
+    fn of(outcome: &Outcome) -> Self {
+        let mut dead: BTreeMap<u64, std::collections::BTreeSet<u64>> = BTreeMap::new();
+        for (order, sequence) in outcome.letters.iter().filter_map(|(_, update)| *update) {
+            dead.entry(order).or_default().insert(sequence);
+        }
+        let orders = outcome.published.newest.iter().map(|(order, newest)| {
+            let (none, no_writes) = (std::collections::BTreeSet::new(), Vec::new());
+            let writes = outcome.history.orders.get(order).unwrap_or(&no_writes);
+            (*order, judge(*newest, dead.get(order).unwrap_or(&none), writes))
+        });
+        Self { orders: orders.collect() }
+    }
+
+    fn sum(&self, of: impl Fn(&Judged) -> u64) -> u64 {
+        self.orders.values().map(of).sum()
+    }
+
+    fn count(&self, flaw: Flaw) -> u64 {
+        self.sum(|order| order.flaws.iter().filter(|(_, it)| *it == flaw).count() as u64)
+    }
+}
+
+/// Prints everything. True if every promise was kept.
+pub(crate) fn print(options: &Options, seed: u64, outcome: &Outcome) -> bool {
+    let sums = Sums::of(outcome);
+    print_faults(outcome);
+    print_workers(outcome);
+    let figures = figures(options, outcome, &sums);
+    println!("\nfound");
+    let broken = figures.iter().filter(|it| it.is_promised_zero && it.found > 0).count();
+    for Figure { name, found, is_promised_zero, meaning } in &figures {
+        let mark = match (is_promised_zero, found) {
+            (true, 0) => "0 promised",
+            (true, _) => "BROKEN",
+            (false, _) => "",
+        };
+        println!("  {name:<24}{found:>8}  {mark:<12}{meaning}");
+    }
+    for complaint in &outcome.complaints {
+        println!("  {complaint}");
+    }
+    for (reason, count) in by_reason(&outcome.letters) {
+        println!("  dead letter {reason:<24}{count:>6}");
+    }
+    print_flaws(outcome, &sums);
+    println!(
+        "\n{}: seed {seed}, {} s, {} workers, faults {}",
+        if broken == 0 { "kept" } else { "BROKEN" },
+        options.seconds,
+        options.workers,
+        options.kinds().iter().map(|kind| kind.name()).collect::<Vec<_>>().join(","),
+    );
+    broken == 0
+}
+
+/// Which zeros are promised: this table, and nothing else, decides the verdict.
+fn figures(options: &Options, outcome: &Outcome, sums: &Sums) -> Vec<Figure> {
+    let ledger = &outcome.ledger;
+    let zero = |name, found, meaning| Figure { name, found, is_promised_zero: true, meaning };
+    let seen = |name, found, meaning| Figure { name, found, is_promised_zero: false, meaning };
+    let either =
+        |is_promised_zero, name, found, meaning| Figure { name, found, is_promised_zero, meaning };
+    let stale = sums.sum(|order| u64::from(order.stale_at_the_end));
+    vec![
+        seen("published", outcome.published.distinct(), "different updates, each confirmed"),
+        seen("published again", outcome.published.again, "the broker's confirm was lost"),
+        seen("applied", ledger.applied_distinct, "different updates that were written"),
+        seen("conflicts", ledger.conflicts, "somebody else wrote between GET and PATCH"),
+        seen("faults of the service", ledger.faults.total(), "503s and resets"),
+        zero("unconfirmed", outcome.published.unconfirmed, "the broker did not take them"),
+        zero("lost", sums.sum(|order| order.lost), "neither written nor a dead letter"),
+        either(
+            !options.fenced,
+            "skipped",
+            sums.sum(|order| order.skipped),
+            "the same, but a newer update was written",
+        ),
+        zero("overlapping writers", ledger.overlaps, "two messages of one order worked on at once"),
+        zero("stale at the end", stale, "orders that are not as their newest update wants"),
+        zero("overtaken", sums.count(Flaw::Overtaken), "first written after a newer update"),
+        zero("stale in between", sums.count(Flaw::Stale), "again, without all that came after it"),
+        either(
+            !options.may_replay(),
+            "replayed",
+            sums.count(Flaw::Replay),
+            "again, with all that came after it: acks were lost",
+        ),
+        seen("repeated", sums.sum(|order| order.repeats), "again, and nothing newer was there"),
+        zero("dead letters", outcome.letters.len() as u64, "every update is good"),
+        zero("unroutable", u64::from(outcome.unroutable), "no queue took them"),
+        zero("left in the queues", u64::from(outcome.waiting), "after the last worker has ended"),
+        zero("not finished", u64::from(!outcome.is_settled), "work went on for too long"),
+        zero("bad ends", outcome.complaints.len() as u64, "workers that ended as none should"),
+    ]
+}
+
+fn print_faults(outcome: &Outcome) {
+    println!("\nfaults");
+    for kind in Kind::ALL {
+        let count = outcome.book.iter().filter(|fault| fault.kind == kind).count();
+        if count == 0 {
+            continue;
+        }
+        println!("  {:<8}{count:>4}  {}", kind.name(), kind.meaning());
+        let takeovers = outcome.history.takeovers(kind, &outcome.book);
+        let mut taken: Vec<f64> = takeovers.iter().copied().flatten().collect();
+        taken.sort_unstable_by(f64::total_cmp);
+        if let (Some(least), Some(most)) = (taken.first(), taken.last()) {
+            let middle = taken.get(taken.len() / 2).unwrap_or(most);
+            let (over, all) = (taken.len(), takeovers.len());
+            println!(
+                "                taken over {over} of {all} times, by the first write of another \
+                 worker after {least:.2} s, {middle:.2} s, {most:.2} s (least, median, most)"
+            );
+        }
+    }
+    println!("  all work done {:.1} s after the last of them", outcome.settled_after.as_secs_f64());
+    if outcome.published.lost > 0 {
+        println!("  the publisher lost its connection {} times", outcome.published.lost);
+    }
+}
+
+/// Writes are known for all workers, the rest only from those that could still say it.
+fn print_workers(outcome: &Outcome) {
+    let writes = outcome.history.by_worker();
+    println!("\nworkers     lived   end       writes   a second  released  settlements lost");
+    for worker in &outcome.workers {
+        let seconds = worker.died.duration_since(worker.born).as_secs_f64();
+        let count = writes.get(&worker.number).copied().unwrap_or_default();
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52 updates")]
+        let rate = count as f64 / seconds.max(0.1);
+        let field = |name: &str| {
+            let value = worker.summary.as_ref().and_then(|it| it.get(name)?.as_u64());
+            value.map_or("-".to_owned(), |value| value.to_string())
+        };
+        println!(
+            "  {:>4}  {seconds:>8.1} s   {:<9}{count:>6}  {rate:>9.1}  {:>8}  {:>16}",
+            worker.number,
+            worker.how,
+            field("released"),
+            field("settlements_lost"),
+        );
+    }
+}
+
+/// Where flaws come from: after which faults, and what was written around some of them.
+fn print_flaws(outcome: &Outcome, sums: &Sums) {
+    let mut after: BTreeMap<(String, &str), u64> = BTreeMap::new();
+    let mut count = |flaw: &str, time| {
+        *after.entry((flaw.to_owned(), cause(&outcome.book, time))).or_default() += 1;
+    };
+    let mut bad = Vec::new();
+    for (order, judged) in &sums.orders {
+        for (time, flaw) in &judged.flaws {
+            count(&format!("{flaw:?}").to_lowercase(), *time);
+        }
+        let worst = judged.flaws.iter().max_by_key(|(_, flaw)| *flaw);
+        bad.extend(worst.map(|(time, flaw)| (*flaw, *order, *time)));
+    }
+    for (_, time, _, _) in overlaps(outcome) {
+        count("overlap (the last of an order)", time);
+    }
+    if after.is_empty() {
+        return;
+    }
+    println!("\nby the latest fault before it");
+    for ((flaw, fault), count) in after {
+        println!("  {flaw:<32}{fault:<12}{count:>6}");
+    }
+    bad.sort_unstable_by(|one, other| other.cmp(one));
+    bad.truncate(EXAMPLES_MAX);
+    for (flaw, order, time) in bad {
+        println!("  {flaw:?} at {time:.3}, SO-{order:06}: {}", around(outcome, order, time));
+    }
+    for (order, time, writer, other) in overlaps(outcome).into_iter().take(EXAMPLES_MAX) {
+        println!("  Overlap at {time:.3}, {order}: {writer} met {other}");
+    }
+}
+
+/// Order, time, and the two writers.
+fn overlaps(outcome: &Outcome) -> Vec<(String, Timestamp, String, String)> {
+    let orders = outcome.bad_orders.get("orders").and_then(Value::as_array);
+    let who = |walk: &str| {
+        let worker = outcome.history.walks.get(walk);
+        worker.map_or_else(|| format!("walk {walk}"), |worker| format!("worker-{worker} {walk}"))
+    };
+    let read = |order: &Value| {
+        let overlap = order.get("last_overlap")?;
+        let text = |name: &str| overlap.get(name)?.as_str();
+        let (writer, other) = (who(text("writer")?), who(text("other")?));
+        Some((order.get("order")?.as_str()?.to_owned(), text("time")?.parse().ok()?, writer, other))
+    };
+    orders.into_iter().flatten().filter_map(read).collect()
+}
+
+fn cause(book: &[Injected], time: Timestamp) -> &'static str {
+    let is_recent = |fault: &&Injected| {
+        fault.begun <= time && time.duration_since(fault.ended).as_secs() <= AFTERMATH_SECONDS
+    };
+    let latest = book.iter().filter(is_recent).max_by_key(|fault| fault.begun);
+    latest.map_or("(none)", |fault| fault.kind.name())
+}
+
+fn around(outcome: &Outcome, order: u64, time: Timestamp) -> String {
+    let Some(writes) = outcome.history.orders.get(&order) else { return String::new() };
+    let at = writes.partition_point(|write| write.time < time);
+    let shown = writes.iter().skip(at.saturating_sub(AROUND)).take(2 * AROUND + 1);
+    let shown = shown.map(|write| {
+        let worker = write.worker.map_or("?".to_owned(), |worker| worker.to_string());
+        let apart = write.time.duration_since(time).as_secs_f64();
+        format!("{}({apart:+.3}s by {worker})", write.sequence)
+    });
+    shown.collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,152 @@
+//! What the run does to the broker's objects over AMQP, and what it reads of them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use lapin::options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use lapin::{Channel, Connection, ConnectionProperties};
+use tokio::time::{sleep, timeout};
+
+use crate::Result;
+use crate::publisher::{Update, read};
+
+/// All that is asked here is answered within a moment by a broker that is well.
+const ANSWER_MAX: Duration = Duration::from_secs(20);
+/// Dead letters that are read. More of them change no verdict.
+const LETTERS_MAX: u32 = 10_000;
+/// A broker that was restarted a moment ago may still be about to elect leaders.
+const TRIES: u32 = 5;
+
+/// The broker's objects of this run.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    url: String,
+    prefix: String,
+    shards: u64,
+}
+
+/// The dead letters: reason and update.
+pub(crate) type Letters = Vec<(String, Option<Update>)>;
+
+impl Ring {
+    pub(crate) fn new(url: &str, prefix: &str, shards: u64) -> Self {
+        Self { url: url.to_owned(), prefix: prefix.to_owned(), shards }
+    }
+
+    /// Where the broker is, without any link in between.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The exchange that publishers know.
+    pub(crate) fn entry(&self) -> String {
+        format!("{}.updates", self.prefix)
+    }
+
+    fn shard(&self, shard: u64) -> String {
+        format!("{}.shard.g1.{shard:03}", self.prefix)
+    }
+
+    /// Unbinds a queue in the middle of the ring and binds it again: most keys move.
+    pub(crate) async fn scramble(&self, dice: &mut fastrand::Rng) -> Result<u64> {
+        if self.shards < 2 {
+            return Err("a single shard has no ring to scramble".to_owned());
+        }
+        let shard = dice.u64(0..self.shards - 1);
+        let (queue, exchange) = (self.shard(shard), format!("{}.shards.g1", self.prefix));
+        self.ask(async |channel| {
+            let (queue, exchange) = (queue.as_str(), exchange.as_str());
+            let none = FieldTable::default();
+            channel.queue_unbind(queue.into(), exchange.into(), "1".into(), none.clone()).await?;
+            let options = QueueBindOptions::default();
+            channel.queue_bind(queue.into(), exchange.into(), "1".into(), options, none).await
+        })
+        .await?;
+        Ok(shard)
+    }
+
+    /// Messages that wait in the shard queues, and in the one for what no queue took. Exact only
+    /// when nobody consumes.
+    pub(crate) async fn waiting(&self) -> Result<(u32, u32)> {
+        self.ask(async |channel| {
+            let mut waiting = 0;
+            for shard in 0..self.shards {
+                waiting += depth(channel, &self.shard(shard)).await?;
+            }
+            Ok((waiting, depth(channel, &format!("{}.unroutable", self.prefix)).await?))
+        })
+        .await
+    }
+
+    /// How many dead letters there are.
+    pub(crate) async fn dead(&self) -> Result<u32> {
+        let queue = format!("{}.dead-letters", self.prefix);
+        self.ask(async |channel| depth(channel, &queue).await).await
+    }
+
+    /// All dead letters. They are put back.
+    pub(crate) async fn letters(&self) -> Result<Letters> {
+        let queue = format!("{}.dead-letters", self.prefix);
+        self.ask(async |channel| {
+            let mut letters = Vec::new();
+            for _ in 0..depth(channel, &queue).await?.min(LETTERS_MAX) {
+                let options = BasicGetOptions::default();
+                let Some(letter) = channel.basic_get(queue.as_str().into(), options).await? else {
+                    break;
+                };
+                letters.push((reason(&letter.delivery), read(&letter.delivery.data)));
+            }
+            Ok(letters)
+        })
+        .await
+    }
+
+    /// Asks on a channel of its own, again if the broker is not quite up yet.
+    async fn ask<T>(&self, question: impl AsyncFn(&Channel) -> lapin::Result<T>) -> Result<T> {
+        let mut last = String::new();
+        for _ in 0..TRIES {
+            let asked = async {
+                let properties = ConnectionProperties::default();
+                let connection = Connection::connect(&self.url, properties).await?;
+                let channel = connection.create_channel().await?;
+                let answer = question(&channel).await;
+                drop(connection.close(200, "asked".into()).await);
+                answer
+            };
+            last = match timeout(ANSWER_MAX, asked).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => error.to_string(),
+                Err(_elapsed) => "no answer".to_owned(),
+            };
+            sleep(Duration::from_secs(1)).await;
+        }
+        Err(format!("the broker: {last}"))
+    }
+}
+
+async fn depth(channel: &Channel, queue: &str) -> lapin::Result<u32> {
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let declared = channel.queue_declare(queue.into(), options, FieldTable::default()).await?;
+    Ok(declared.message_count())
+}
+
+fn reason(letter: &lapin::message::Delivery) -> String {
+    let headers = letter.properties.headers().as_ref();
+    let header = |name: &str| {
+        let value = headers.and_then(|headers| headers.inner().get(name))?;
+        value.as_long_string().map(ToString::to_string)
+    };
+    header("orderwright-reason")
+        .or_else(|| header("x-first-death-reason").map(|reason| format!("broker: {reason}")))
+        .unwrap_or_else(|| "(no reason)".to_owned())
+}
+
+/// How many dead letters of each reason.
+pub(crate) fn by_reason(letters: &Letters) -> BTreeMap<&str, u64> {
+    let mut counts = BTreeMap::new();
+    for (reason, _) in letters {
+        *counts.entry(reason.as_str()).or_default() += 1;
+    }
+    counts
+}

@@ -1,0 +1,230 @@
+//! Brings broker, simulator and workers up, plays the run, and takes all down again.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::Command;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::Result;
+use crate::broker::Broker;
+use crate::fault::{Deck, Kind, Lane};
+use crate::fleet::{Fleet, Ground, Obituary};
+use crate::history::History;
+use crate::ledger::{Ledger, Reader};
+use crate::options::Options;
+use crate::program::Program;
+use crate::publisher::{Published, Publisher};
+use crate::ring::{Letters, Ring};
+use crate::trouble::{Injected, Trouble};
+
+/// How long the workers may take for what is left once nothing goes wrong any more.
+const SETTLE_MAX: Duration = Duration::from_mins(2);
+/// No request for so long means that nobody works. Longer than any wait and any latency, shorter
+/// than the time-outs: nothing is that slow here.
+const QUIET: Duration = Duration::from_secs(2);
+/// `orderwright topology declare`.
+const DECLARE_MAX: Duration = Duration::from_mins(1);
+/// Keeps the publisher's dice apart from those of the faults.
+const PUBLISHER_SEED: u64 = 0x7075_626C;
+
+/// What the run is played on, in the order in which it is dropped.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    ground: Ground,
+    simulator: Program,
+    broker: Broker,
+    folder: TempDir,
+}
+
+/// Everything that is known after a run.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) published: Published,
+    pub(crate) book: Vec<Injected>,
+    pub(crate) workers: Vec<Obituary>,
+    pub(crate) complaints: Vec<String>,
+    pub(crate) ledger: Ledger,
+    pub(crate) bad_orders: Value,
+    pub(crate) history: History,
+    pub(crate) letters: Letters,
+    pub(crate) waiting: u32,
+    pub(crate) unroutable: u32,
+    /// Whether all work was done in time.
+    pub(crate) is_settled: bool,
+    pub(crate) settled_after: Duration,
+}
+
+impl Stage {
+    /// Starts broker and simulator, and declares what publishers need.
+    pub(crate) async fn build(options: &Options, seed: u64) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("orderwright-chaos.").tempdir();
+        let folder = folder.map_err(|error| format!("no temporary folder: {error}"))?;
+        let program = copy("orderwright", folder.path())?;
+        let broker = Broker::try_start().await?;
+        if broker.how() == "given" {
+            return Err("this needs a broker of its own: unset AMQP_URL".to_owned());
+        }
+        let (simulator, simulator_url) = simulator(options, seed, folder.path()).await?;
+        let ground = Ground {
+            program,
+            folder: folder.path().to_owned(),
+            broker: address(broker.url())?,
+            url: broker.url().to_owned(),
+            simulator: simulator_url,
+            prefix: "orderwright".to_owned(),
+        };
+        let stage = Self { ground, simulator, broker, folder };
+        stage.declare(options).await?;
+        Ok(stage)
+    }
+
+    async fn declare(&self, options: &Options) -> Result<()> {
+        let settings = self.ground.settings(options, "declarer", self.ground.broker);
+        let mut command = Command::new(&self.ground.program);
+        command.args(["topology", "declare"]).envs(settings).kill_on_drop(true);
+        let output = timeout(DECLARE_MAX, command.output()).await;
+        let output = output.map_err(|_elapsed| "topology declare hangs".to_owned())?;
+        let output = output.map_err(|error| format!("topology declare: {error}"))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            return Err(format!("topology declare: {}", said.trim_end()));
+        }
+        // RabbitMQ 4.0.5 forgets a quorum queue that was declared less than some seconds before the
+        // node is killed. A restart in good order writes the queues down.
+        if options.kinds().contains(&Kind::Crash) {
+            self.broker.restart().await;
+        }
+        Ok(())
+    }
+
+    /// Publishes and makes trouble until the time is up, then lets the workers finish.
+    pub(crate) async fn play(&self, options: &Options, seed: u64) -> Result<Outcome> {
+        let fleet = Fleet::new(&self.ground, options);
+        let ring = Ring::new(&self.ground.url, &self.ground.prefix, options.shards);
+        let starts = (0..options.workers).map(|_| fleet.start());
+        futures_util::future::try_join_all(starts).await?;
+        let trouble = Trouble {
+            fleet: &fleet,
+            broker: &self.broker,
+            ring: &ring,
+            workers: options.workers,
+            begun: Instant::now(),
+            book: Mutex::default(),
+        };
+        let published = publish_under(&trouble, options, seed).await?;
+        let book = trouble.book.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let reader = Reader::new(&self.ground.simulator)?;
+        let begun = Instant::now();
+        let settling = timeout(SETTLE_MAX, settle(&reader, &ring, &published)).await;
+        let is_settled = settling.is_ok();
+        settling.unwrap_or(Ok(()))?;
+        let settled_after = begun.elapsed().saturating_sub(QUIET);
+        let (workers, complaints) = fleet.finish().await?;
+        let (waiting, unroutable) = ring.waiting().await?;
+        let born = workers.last().map_or(0, |worker| worker.number);
+        Ok(Outcome {
+            published,
+            book,
+            workers,
+            complaints,
+            ledger: reader.read(0).await?,
+            bad_orders: reader.bad_orders().await?,
+            history: History::read(&reader, self.folder.path(), born).await?,
+            letters: ring.letters().await?,
+            waiting,
+            unroutable,
+            is_settled,
+            settled_after,
+        })
+    }
+
+    /// Stops what is left, and keeps the logs where there is something to find in them.
+    pub(crate) async fn clear(self, keep_logs: bool) -> Option<PathBuf> {
+        let Self { mut simulator, broker, folder, .. } = self;
+        simulator.ask_to_end();
+        drop(timeout(Duration::from_secs(5), simulator.ended()).await);
+        broker.end().await;
+        keep_logs.then(|| folder.keep())
+    }
+}
+
+/// The three things that happen at the same time.
+async fn publish_under(trouble: &Trouble<'_>, options: &Options, seed: u64) -> Result<Published> {
+    let stop = CancellationToken::new();
+    let (url, entry) = (trouble.ring.url(), trouble.ring.entry());
+    let dice = seed ^ PUBLISHER_SEED;
+    let publisher = Publisher::new(url, entry, options.orders, options.rate, dice);
+    let until = trouble.begun + Duration::from_secs(options.seconds);
+    let kinds = options.kinds();
+    let lane = |lane| trouble.lane(Deck::new(lane, &kinds, seed), until);
+    let both = async {
+        let all = async { tokio::try_join!(lane(Lane::Short), lane(Lane::Long)) };
+        let done = all.await;
+        // Lanes end early; the load does not.
+        if done.is_ok() {
+            tokio::time::sleep_until(until).await;
+        }
+        stop.cancel();
+        done
+    };
+    let (done, all) = tokio::join!(both, publisher.run(stop.clone()));
+    done.map(|_lanes| all)
+}
+
+/// Returns when everything published is written or dead, and nobody works any more.
+async fn settle(reader: &Reader, ring: &Ring, published: &Published) -> Result<()> {
+    let mut quiet_since = Instant::now();
+    let mut gets = 0;
+    loop {
+        let ledger = reader.read(0).await?;
+        if ledger.gets + ledger.patches != gets {
+            (gets, quiet_since) = (ledger.gets + ledger.patches, Instant::now());
+        }
+        if quiet_since.elapsed() >= QUIET {
+            let (waiting, _) = ring.waiting().await?;
+            let dead = u64::from(ring.dead().await?);
+            if waiting == 0 && ledger.applied_distinct + dead >= published.distinct() {
+                return Ok(());
+            }
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn simulator(options: &Options, seed: u64, folder: &Path) -> Result<(Program, String)> {
+    let (orders, seed) = (options.orders.to_string(), seed.to_string());
+    #[rustfmt::skip]
+    let args = [
+        "--listen", "127.0.0.1:0", "--exit-with-stdin",
+        "--orders", &orders, "--seed", &seed,
+        "--get-latency", "2ms..10ms", "--patch-latency", "5ms..30ms",
+        "--conflict-rate", "0.1", "--error-rate", "0.03", "--reset-rate", "0.02",
+    ];
+    let log = folder.join("simulator.log");
+    let mut program = Program::start("orderwright-sim", &args, &[], &log)?;
+    let line = program.line_with("listening").await?;
+    let url = line.get("listening").and_then(Value::as_str).map(str::to_owned);
+    Ok((program, url.ok_or("the simulator's address is not a text")?))
+}
+
+/// A copy, since workers start all the time and somebody may build a new one meanwhile.
+fn copy(name: &str, folder: &Path) -> Result<PathBuf> {
+    let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    let target = own.parent().and_then(Path::parent).ok_or("this program has no target folder")?;
+    let (from, to) = (target.join(name), folder.join(name));
+    std::fs::copy(&from, &to).map_err(|error| format!("{}: {error}", from.display()))?;
+    Ok(to)
+}
+
+/// Host and port of an AMQP URL on this machine.
+fn address(url: &str) -> Result<SocketAddr> {
+    let authority = url.split(['@', '/']).find(|part| part.contains("127.0.0.1:"));
+    let address = authority.and_then(|authority| authority.parse().ok());
+    address.ok_or_else(|| "the broker is not on this machine".to_owned())
+}

@@ -1,0 +1,147 @@
+//! Does the faults, one lane beside the other, and writes down when it did what.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::Result;
+use crate::broker::Broker;
+use crate::fault::{Deck, Kind};
+use crate::fleet::{Fleet, HEARTBEAT, Worker};
+use crate::ring::Ring;
+
+/// A restart takes some 5 to 10 s; the broker's script has bounds of its own.
+const BROKER_MAX: Duration = Duration::from_secs(150);
+/// Fewer workers than this could not take over from each other.
+const WORKERS_MIN: u64 = 2;
+
+/// One fault, as it was done.
+#[derive(Debug, Clone)]
+pub(crate) struct Injected {
+    pub(crate) kind: Kind,
+    pub(crate) begun: Timestamp,
+    pub(crate) ended: Timestamp,
+    /// The worker that it struck.
+    pub(crate) worker: Option<u64>,
+}
+
+/// What faults are done to, and the book that is kept of them.
+pub(crate) struct Trouble<'a> {
+    pub(crate) fleet: &'a Fleet<'a>,
+    pub(crate) broker: &'a Broker,
+    pub(crate) ring: &'a Ring,
+    /// Workers at the start.
+    pub(crate) workers: u64,
+    pub(crate) begun: Instant,
+    pub(crate) book: Mutex<Vec<Injected>>,
+}
+
+impl Trouble<'_> {
+    /// Draws faults from a deck and does them until the time is up.
+    pub(crate) async fn lane(&self, mut deck: Deck, until: Instant) -> Result<()> {
+        while let Some((pause, kind, dice)) = deck.draw() {
+            if Instant::now() + pause >= until {
+                break;
+            }
+            sleep(pause).await;
+            let begun = Timestamp::now();
+            let worker = Box::pin(self.inject(kind, dice)).await?;
+            let injected = Injected { kind, begun, ended: Timestamp::now(), worker };
+            self.book.lock().unwrap_or_else(PoisonError::into_inner).push(injected);
+        }
+        Ok(())
+    }
+
+    async fn inject(&self, kind: Kind, mut dice: fastrand::Rng) -> Result<Option<u64>> {
+        match kind {
+            Kind::Ring => {
+                let shard = self.ring.scramble(&mut dice).await?;
+                self.tell(kind, &format!("shard {shard} unbound and bound again"));
+                return Ok(None);
+            }
+            Kind::Broker | Kind::Crash => return self.broker(kind).await.map(|()| None),
+            Kind::Kill | Kind::Term | Kind::Scale | Kind::Reset | Kind::Stop | Kind::Cut => {}
+        }
+        if kind == Kind::Scale && self.grows(&mut dice) {
+            let new = self.fleet.start().await?;
+            self.tell(kind, &format!("worker-{new} joins, {} alive", self.fleet.alive()));
+            return Ok(None);
+        }
+        let Some(worker) = self.fleet.lend(&mut dice) else { return Ok(None) };
+        let number = worker.number;
+        match kind {
+            Kind::Kill => self.replace(kind, worker, "KILL").await?,
+            Kind::Term => self.replace(kind, worker, "TERM").await?,
+            Kind::Scale => {
+                self.tell(kind, &format!("worker-{number} leaves"));
+                self.fleet.end(worker, "TERM").await?;
+            }
+            Kind::Reset => {
+                worker.link.reset();
+                self.tell(kind, &format!("worker-{number}"));
+                self.fleet.give_back(worker);
+            }
+            Kind::Stop => self.stop(worker, &mut dice).await?,
+            Kind::Cut => self.cut(worker, &mut dice).await,
+            Kind::Ring | Kind::Broker | Kind::Crash => {}
+        }
+        Ok(Some(number))
+    }
+
+    fn grows(&self, dice: &mut fastrand::Rng) -> bool {
+        let alive = self.fleet.alive();
+        alive <= WORKERS_MIN || (alive < self.workers + 2 && dice.bool())
+    }
+
+    async fn replace(&self, kind: Kind, worker: Worker, signal: &str) -> Result<()> {
+        let number = worker.number;
+        self.fleet.end(worker, signal).await?;
+        let new = self.fleet.start().await?;
+        self.tell(kind, &format!("worker-{number}, and worker-{new} in its place"));
+        Ok(())
+    }
+
+    /// Longer than the broker waits for a sign of life.
+    async fn stop(&self, worker: Worker, dice: &mut fastrand::Rng) -> Result<()> {
+        let pause = HEARTBEAT * 3 + Duration::from_millis(dice.u64(500..3_000));
+        self.tell(Kind::Stop, &format!("worker-{} for {} s", worker.number, pause.as_secs()));
+        worker.process.signal("STOP").await?;
+        sleep(pause).await;
+        worker.process.signal("CONT").await?;
+        self.fleet.give_back(worker);
+        Ok(())
+    }
+
+    /// From a moment that nobody notices up to one after which the broker has given it up.
+    async fn cut(&self, worker: Worker, dice: &mut fastrand::Rng) {
+        let short = dice.u8(0..4) == 0;
+        let cut = Duration::from_millis(dice.u64(if short { 500..11_000 } else { 14_500..18_000 }));
+        self.tell(Kind::Cut, &format!("worker-{} for {} s", worker.number, cut.as_secs()));
+        worker.link.cut();
+        sleep(cut).await;
+        worker.link.heal();
+        self.fleet.give_back(worker);
+    }
+
+    async fn broker(&self, kind: Kind) -> Result<()> {
+        self.tell(kind, "down");
+        let back = async {
+            if kind == Kind::Crash {
+                self.broker.kill().await;
+                self.broker.start_again().await;
+            } else {
+                self.broker.restart().await;
+            }
+        };
+        let back = timeout(BROKER_MAX, back).await;
+        back.map_err(|_elapsed| "the broker does not come back".to_owned())?;
+        self.tell(kind, "up again");
+        Ok(())
+    }
+
+    fn tell(&self, kind: Kind, what: &str) {
+        println!("{:7.1} s  {:<7} {what}", self.begun.elapsed().as_secs_f64(), kind.name());
+    }
+}
