@@ -21,6 +21,7 @@ mod lifecycle;
 mod order;
 mod shard;
 mod stage;
+mod wire;
 
 #[allow(dead_code, reason = "shared with the demo, which uses all of it")]
 #[path = "../support/broker.rs"]
@@ -31,6 +32,8 @@ mod ledger;
 #[allow(dead_code, reason = "shared with the demo, which uses all of it")]
 #[path = "../support/program.rs"]
 mod program;
+#[path = "../support/proxy.rs"]
+mod proxy;
 
 /// What helpers return: an error that is a sentence.
 type Result<T> = std::result::Result<T, String>;
