@@ -1,10 +1,10 @@
 //! Which shard an order belongs to.
 //!
 //! Every message of an order must go through one shard queue. The broker spreads messages with its
-//! exchange type `x-consistent-hash`, whose ring changes with its history; so the worker decides, by
-//! [`shard_of`], and forwards what it finds in a wrong queue. This function is the one that the
-//! exchange itself computes when its ring is in order (queues 0, 1, 2, … bound one after the other,
-//! each with weight 1), so that in normal life nothing has to be forwarded.
+//! exchange type `x-consistent-hash`, but that exchange cannot be what decides: its ring changes
+//! with its history. [`shard_of`] decides. It is what the exchange itself computes while its ring
+//! is in order (queues 0, 1, 2, … bound one after the other, each with weight 1), so that in normal
+//! life every message is in the shard queue of its order already.
 //!
 //! **It never changes.** Two workers that disagree would work on one order at the same time. The
 //! golden vectors in its tests are its definition: a change that moves one is a mistake.
@@ -15,19 +15,20 @@
 //! ```
 //!
 //! The source is the broker's plugin `rabbitmq_consistent_hash_exchange`, file
-//! `rabbit_exchange_type_consistent_hash.erl`, as of RabbitMQ 3.10.8, 4.0.5 and 4.3.6, which compute
-//! the same (on Erlang/OTP 25, 27 and 29). Its parts:
+//! `rabbit_exchange_type_consistent_hash.erl`, as of RabbitMQ 3.10.8, 4.0.5 and 4.3.6, which
+//! compute the same (on Erlang/OTP 25, 27 and 29). Its parts:
 //!
-//! - Jump consistent hashing: Lamping and Veach, *A Fast, Minimal Memory, Consistent Hash Algorithm*
-//!   (arXiv:1406.2294). Going from n to n + 1 shards, a key stays or goes to the new shard. The paper
-//!   draws its random numbers from a 64-bit linear generator, the plugin from Erlang's `rand`.
+//! - Jump consistent hashing: Lamping and Veach, *A Fast, Minimal Memory, Consistent Hash
+//!   Algorithm* (arXiv:1406.2294). Going from n to n + 1 shards, a key stays or goes to the new
+//!   shard. The paper draws its random numbers from a 64-bit linear generator, the plugin from
+//!   Erlang's `rand`.
 //! - `erlang:phash2/1`, documented to be the same on every machine and in every version of Erlang.
 //!   Of a binary it is Bob Jenkins' *lookup2* (1996) with a start value of its own.
 //! - Erlang's `rand`, algorithm `exs1024`: xorshift1024* by Vigna, *An experimental exploration of
 //!   Marsaglia's xorshift generators, scrambled* (arXiv:1402.6246).
 //!
-//! Of the hash only the last 21 bits reach the seed: at most 2,097,152 ways for a key to go, far more
-//! than there are shards. `tests/it/shard.rs` compares with a real broker.
+//! Of the hash only the last 21 bits reach the seed: at most 2,097,152 ways for a key to go, far
+//! more than there are shards. `tests/it/shard.rs` compares with a real broker.
 
 /// The shard, from `0` to `shards - 1`, of the order with this canonical key.
 ///

@@ -145,7 +145,7 @@ async fn every_key_goes_to_the_shard_that_we_compute() {
     }
 }
 
-/// Why the worker decides and not the exchange; and the test above is known to see a difference.
+/// Why the exchange cannot be what decides; and the test above is known to see a difference.
 #[tokio::test(flavor = "multi_thread")]
 async fn ring_that_lost_its_order_sends_keys_elsewhere_until_it_is_bound_anew() {
     let keys = keys();
