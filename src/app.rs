@@ -82,6 +82,8 @@ pub enum Ended {
     Drained,
     /// The grace period ran out with this many orders at work.
     Abandoned(usize),
+    /// The consumer ended by itself: a bug.
+    Failed,
 }
 
 impl From<Ended> for ExitCode {
@@ -89,6 +91,7 @@ impl From<Ended> for ExitCode {
         match ended {
             Ended::Drained => Self::from(exit::OK),
             Ended::Abandoned(_) => Self::from(exit::GRACE),
+            Ended::Failed => Self::from(exit::BUG),
         }
     }
 }
@@ -181,19 +184,27 @@ impl App {
         let front = Front::new(&self.settings, dispatch, tally, self.forwarder.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(self.consumer.clone().run(self.connection, Arc::new(front)));
-        tokio::pin!(shutdown);
-        tokio::select! { biased;
-            () = &mut shutdown => {}
-            () = self.consumer.ready() => {
-                ready();
-                shutdown.await;
+        let asked = async {
+            tokio::pin!(shutdown);
+            tokio::select! { biased;
+                () = &mut shutdown => {}
+                () = self.consumer.ready() => {
+                    ready();
+                    shutdown.await;
+                }
             }
-        }
+        };
+        let failed = tokio::select! { biased;
+            () = asked => false,
+            // It never ends before it is asked to: a daemon that idles would look healthy.
+            _ended = tasks.join_next() => true,
+        };
         // From here on nothing begins: what is on the wire is finished, backoffs are given up.
         self.stop.cancel();
         let grace = self.settings.drain.grace;
         tracing::info!(orders = self.dispatch.running(), grace = ?grace, "draining");
         let ended = match timeout(grace, self.dispatch.drained()).await {
+            Ok(()) if failed => Ended::Failed,
             Ok(()) => Ended::Drained,
             Err(_elapsed) => Ended::Abandoned(self.dispatch.running()),
         };
@@ -224,6 +235,7 @@ fn limits(settings: &Settings) -> Limits {
     };
     Limits {
         concurrency_max: settings.dispatch.concurrency_max,
+        settle_window: settings.dispatch.settle_window,
         losses_suspect: LOSSES_SUSPECT,
         losses_max,
         rules: Rules {

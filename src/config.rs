@@ -92,7 +92,8 @@ impl Settings {
     pub fn hold_max(&self) -> Duration {
         let Retry { conflicts, failures, jitter, retry_after_max } = &self.retry;
         let requests = self.target.get_timeout.saturating_add(self.target.patch_timeout);
-        let requests = requests.saturating_mul(self.attempts_max());
+        // And the last look after a PATCH of unknown outcome.
+        let requests = requests.saturating_mul(self.attempts_max()) + self.target.get_timeout;
         let waits = conflicts.waits_total(*jitter).saturating_add(failures.waits_total(*jitter));
         let settle = self.dispatch.settle_window;
         requests.saturating_add(waits).saturating_add(*retry_after_max).saturating_add(settle)

@@ -10,6 +10,7 @@
 //! Nothing here opens a socket: what a step does to the world is an [`Effects`] of the caller's.
 
 mod attempt;
+mod letter;
 mod mailbox;
 mod router;
 mod runner;
@@ -18,6 +19,7 @@ mod tally;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use jiff::Timestamp;
@@ -26,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use attempt::Attempt;
+pub use letter::Letter;
 pub use tally::{Snapshot, Tally};
 
 use crate::order::{ETag, OrderUpdate};
@@ -108,21 +111,6 @@ pub trait Effects: Send + Sync + 'static {
     fn uuid(&self) -> uuid::Uuid;
 }
 
-/// Why a message is dead-lettered, and what was tried.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Letter {
-    /// The stable reason code.
-    pub code: &'static str,
-    /// One sentence for people.
-    pub detail: String,
-    /// The canonical order key, where the message could be decoded.
-    pub order: Option<Arc<str>>,
-    /// Every attempt, oldest first.
-    pub attempts: Vec<Attempt>,
-    /// When this process first held the message.
-    pub first_seen: Timestamp,
-}
-
 /// One update with the message it came in.
 #[derive(Debug)]
 pub struct Job<H> {
@@ -141,6 +129,8 @@ pub struct Limits {
     pub concurrency_max: usize,
     /// Retries and waits.
     pub rules: Rules,
+    /// How long a PATCH of unknown outcome may still be at work in the service.
+    pub settle_window: Duration,
     /// Losses of its holder from which on a message may be what kills its holders.
     pub losses_suspect: u64,
     /// Losses from which on it is taken for that, and dead-lettered instead of begun.

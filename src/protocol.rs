@@ -11,6 +11,7 @@
 //! any   ── conflict ─────────▶ Wait ── elapsed ──▶ Get   spends one conflict
 //! any   ── failure ──────────▶ Wait ── elapsed ──▶ Get   spends one failure; outcome unknown
 //! any   ── refused, or nothing left to spend ────▶ Settle(DeadLetter)
+//!          (after a PATCH of unknown outcome: one last Get, which may find it applied)
 //! ```
 //!
 //! Invariant: every PATCH carries the ETag of a GET of the same attempt, and an attempt begins with
@@ -52,6 +53,8 @@ struct Budget {
     failures: u32,
     /// Waited for because the server asked for it, over all attempts.
     told: Duration,
+    /// A PATCH was sent of which nobody knows what became.
+    unsure: bool,
 }
 
 /// What the caller does next. Each variant owns the state that consumes the result, so a reply can
@@ -84,6 +87,9 @@ pub enum Settlement {
 #[derive(Debug, PartialEq)]
 pub struct Fetching {
     budget: Budget,
+    /// Nothing is left to spend, and this is why. Only a look is left: whether a PATCH of unknown
+    /// outcome was applied after all.
+    last: Option<Code>,
 }
 
 /// Waits for the reply to a PATCH.
@@ -103,7 +109,7 @@ pub struct Waiting {
 
 /// The first step of an update.
 pub fn start() -> Step {
-    Step::Get(Fetching { budget: Budget::default() })
+    Step::Get(Fetching { budget: Budget::default(), last: None })
 }
 
 /// What a GET came to, once its answer was classified and a good one was read.
@@ -138,6 +144,9 @@ impl Fetching {
     pub fn on_fetch(self, fetch: Fetch, rules: &Rules) -> Step {
         match fetch {
             Fetch::Found(_, Judgement::AlreadyApplied) => Step::Settle(Settlement::AlreadyApplied),
+            Fetch::Found(..) | Fetch::Missed(_) if self.last.is_some() => {
+                dead_letter(self.last.unwrap_or(Code::UnknownOutcome))
+            }
             Fetch::Found(_, Judgement::Refused(code)) => dead_letter(code),
             Fetch::Found(etag, Judgement::Outdated) => {
                 Step::Patch(Patching { budget: self.budget, etag })
@@ -157,7 +166,11 @@ impl Patching {
     pub fn on_verdict(self, verdict: Verdict, rules: &Rules) -> Step {
         match verdict {
             Verdict::Done => Step::Settle(Settlement::Applied),
-            Verdict::Not(trouble) => self.budget.spend(trouble, rules),
+            Verdict::Not(trouble) => {
+                let lost = matches!(trouble, Trouble::Failure { .. });
+                let unsure = self.budget.unsure || lost;
+                Budget { unsure, ..self.budget }.spend(trouble, rules)
+            }
         }
     }
 }
@@ -170,7 +183,7 @@ impl Waiting {
 
     /// The time has passed: look at the order again.
     pub fn elapsed(self) -> Step {
-        Step::Get(Fetching { budget: self.budget })
+        Step::Get(Fetching { budget: self.budget, last: None })
     }
 }
 
@@ -185,7 +198,7 @@ impl Budget {
 
     fn spend_conflict(self, rules: &Rules) -> Step {
         let Some(wait) = rules.conflicts.wait(self.conflicts) else {
-            return dead_letter(Code::ConflictExhausted);
+            return self.exhausted(Code::ConflictExhausted);
         };
         let budget = Self { conflicts: self.conflicts + 1, ..self };
         Step::Wait(Waiting { budget, wait, at_least: Duration::ZERO })
@@ -193,13 +206,21 @@ impl Budget {
 
     fn spend_failure(self, code: Code, told: Option<Duration>, rules: &Rules) -> Step {
         let Some(wait) = rules.failures.wait(self.failures) else {
-            return dead_letter(code);
+            return self.exhausted(code);
         };
         let left = rules.retry_after_max.saturating_sub(self.told);
         let at_least = told.unwrap_or_default().min(left);
         let failures = self.failures + 1;
         let budget = Self { failures, told: self.told + at_least, ..self };
         Step::Wait(Waiting { budget, wait, at_least })
+    }
+
+    /// A dead letter for an update that was applied would be replayed over newer ones: so look first.
+    fn exhausted(self, code: Code) -> Step {
+        if self.unsure {
+            return Step::Get(Fetching { budget: self, last: Some(code) });
+        }
+        dead_letter(code)
     }
 }
 

@@ -103,7 +103,13 @@ impl Edges {
     /// retry left.
     async fn publish(&self, message: &Message, letter: &Outgoing) -> bool {
         for spent in 0.. {
-            let Err(error) = self.publisher.publish(letter).await else { return true };
+            // A message that comes again anyway needs no letter, and a drain no queue for a lane.
+            let lane = tokio::select! { biased;
+                () = message.ending() => None,
+                lane = self.publisher.lane() => lane,
+            };
+            let Some(lane) = lane else { return false };
+            let Err(error) = self.publisher.publish(lane, letter).await else { return true };
             let source = std::error::Error::source(&error).map(ToString::to_string);
             tracing::warn!(%error, source, "a dead letter could not be published");
             let Some(wait) = self.retry.wait(spent) else { return false };

@@ -1,5 +1,6 @@
 //! Where deliveries come in: decoded, then handed to their order's mailbox.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use crate::broker::{Delivery, Forwarder, Intake, Source};
 use crate::config::Settings;
 use crate::decode::{Contract, Envelope, KeyProperty, decode};
 use crate::dispatch::{Dispatch, Job, Letter, Tally};
+use crate::protocol::Code;
 use crate::shard::shard_of;
 use crate::telemetry::field;
 
@@ -72,7 +74,15 @@ impl Intake for Front {
             body: &delivery.body,
         };
         let first_seen = delivery.received_at;
-        match decode(&self.contract, envelope) {
+        // A panic here would take the shard's channel with it, in the wrong way.
+        let decoded = catch_unwind(AssertUnwindSafe(|| decode(&self.contract, envelope)));
+        let Ok(decoded) = decoded else {
+            let (detail, order) = ("decoding it panicked; the log has more".to_owned(), None);
+            let (code, attempts) = (Code::Bug.as_str(), Vec::new());
+            let letter = Letter { code, detail, order, attempts, first_seen };
+            return self.dispatch.refuse(self.held(delivery), letter);
+        };
+        match decoded {
             Ok(update) => {
                 tracing::debug!(
                     { field::ORDER } = %update.key,

@@ -130,7 +130,12 @@ impl Lane {
     async fn publish(&self, message: &Outgoing, delivery: &Delivery) -> Result<(), Error> {
         let mut spent = 0;
         loop {
-            let Err(error) = self.publisher.publish(message).await else { return Ok(()) };
+            let lane = tokio::select! { biased;
+                () = delivery.receipt.ending() => None,
+                lane = self.publisher.lane() => lane,
+            };
+            let Some(lane) = lane else { return Err(Error::Unconfirmed { seconds: 0 }) };
+            let Err(error) = self.publisher.publish(lane, message).await else { return Ok(()) };
             let Some(wait) = RETRY.wait(spent) else { return Err(error) };
             spent += 1;
             tokio::select! { biased;

@@ -28,7 +28,7 @@ const MISSED_MAX: u32 = 4;
 /// How old a clean hand-over may be when the shard's messages arrive. They come within moments.
 const CLEAN_AGE_MAX: Duration = Duration::from_secs(5);
 
-/// Hints that wait to be sent. One for each shard of a pod that leaves.
+/// Hints that wait to be sent. Two for each shard of a pod that comes or leaves.
 const OUTGOING_MAX: usize = 2048;
 
 /// Hints that wait in a pod's queue on the broker; the oldest go first.
@@ -46,6 +46,8 @@ enum Hint {
     Bye { pod: uuid::Uuid },
     /// Nothing of this queue is on the wire any more.
     Clean { queue: String },
+    /// Somebody has begun to take from this queue: what was clean is so no longer.
+    Active { pod: uuid::Uuid, queue: String },
 }
 
 /// When a shard was last handed over cleanly.
@@ -123,8 +125,17 @@ impl Peers {
     /// Tells that nothing of this queue is on the wire any more. Does not wait: a hint that has no
     /// room costs the next owner its settle window.
     pub(super) fn tell_clean(&self, queue: &str) {
-        if self.outgoing.try_send(Hint::Clean { queue: queue.to_owned() }).is_err() {
-            tracing::debug!(queue, "no room for a hint");
+        self.tell(Hint::Clean { queue: queue.to_owned() });
+    }
+
+    /// Tells that we have begun to take from this queue.
+    pub(super) fn tell_active(&self, queue: &str) {
+        self.tell(Hint::Active { pod: self.pod, queue: queue.to_owned() });
+    }
+
+    fn tell(&self, hint: Hint) {
+        if let Err(full) = self.outgoing.try_send(hint) {
+            tracing::debug!(hint = ?full.into_inner(), "no room for a hint");
         }
     }
 
@@ -241,6 +252,12 @@ impl Peers {
             Ok(Hint::Bye { pod }) => {
                 seen.remove(&pod);
                 self.publish_view(seen);
+            }
+            Ok(Hint::Active { pod, queue }) => {
+                // Our own beginning must not make us forget that the shard came to us clean.
+                if let Some(word) = self.clean.get(queue.as_str()).filter(|_| pod != self.pod) {
+                    word.send_replace(None);
+                }
             }
             Ok(Hint::Clean { queue }) => {
                 if let Some(word) = self.clean.get(queue.as_str()) {

@@ -8,7 +8,7 @@ use lapin::message::BasicReturnMessage;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
 use lapin::{BasicProperties, Channel, Confirmation, Connection, PublisherConfirm};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::connection::close;
@@ -34,6 +34,12 @@ pub struct Outgoing {
     pub body: Vec<u8>,
 }
 
+/// The right to publish one message.
+#[derive(Debug)]
+pub struct Lane<'a> {
+    _permit: SemaphorePermit<'a>,
+}
+
 /// Publishes one message at a time on each of a few channels, over a connection of its own.
 #[derive(Debug)]
 pub struct Publisher {
@@ -56,24 +62,23 @@ impl Publisher {
         }
     }
 
+    /// Waits for a lane. May be given up at any time.
+    pub async fn lane(&self) -> Option<Lane<'_>> {
+        self.lanes.acquire().await.ok().map(|permit| Lane { _permit: permit })
+    }
+
     /// Publishes once and waits for the broker to take responsibility.
     ///
     /// # Errors
     /// Any; after [`Error::Unconfirmed`] the message may be there all the same.
-    pub async fn publish(&self, message: &Outgoing) -> Result<(), Error> {
-        let Ok(_lane) = self.lanes.acquire().await else {
-            return Err(Error::Unconfirmed { seconds: 0 });
-        };
+    pub async fn publish(&self, _lane: Lane<'_>, message: &Outgoing) -> Result<(), Error> {
         let seconds = self.confirm_timeout.as_secs();
-        let publishing = async {
-            let channel = self.channel().await?;
-            let confirm = send(&channel, message).await?.await?;
-            Ok::<_, Error>((channel, confirm))
-        };
+        let unconfirmed = |_elapsed| Error::Unconfirmed { seconds };
+        // Not under the timeout: a handshake that is given up from outside costs the library a thread.
+        let channel = self.channel().await?;
         // A channel that failed or timed out is dropped, not used again: its confirms are unknown.
-        let (channel, confirm) = timeout(self.confirm_timeout, publishing)
-            .await
-            .map_err(|_elapsed| Error::Unconfirmed { seconds })??;
+        let publishing = async { Ok::<_, Error>(send(&channel, message).await?.await?) };
+        let confirm = timeout(self.confirm_timeout, publishing).await.map_err(unconfirmed)??;
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(channel);
         match confirm {
             Confirmation::Ack(None) => Ok(()),
@@ -92,13 +97,17 @@ impl Publisher {
             }
         }
         let mut connection = self.connection.lock().await;
-        let connected = match connection.take() {
-            Some(connected) if connected.status().connected() => connected,
-            Some(_) | None => connect(&self.link).await?,
-        };
-        let channel = confirming_channel(&connected).await;
-        *connection = Some(connected);
-        channel
+        if !connection.as_ref().is_some_and(|open| open.status().connected()) {
+            *connection = Some(connect(&self.link).await?);
+        }
+        // Kept whatever becomes of the channel: under an alarm a connection cannot even be closed.
+        let seconds = self.confirm_timeout.as_secs();
+        match connection.as_ref() {
+            Some(open) => timeout(self.confirm_timeout, confirming_channel(open))
+                .await
+                .map_err(|_elapsed| Error::Unconfirmed { seconds })?,
+            None => Err(Error::Unconfirmed { seconds }),
+        }
     }
 
     /// Closes the connection. What is unconfirmed stays unconfirmed.
@@ -137,6 +146,7 @@ pub struct Bulk {
     confirm_timeout: Duration,
     outstanding: std::collections::VecDeque<PublisherConfirm>,
     outstanding_max: usize,
+    unknown: usize,
     sent: Sent,
 }
 
@@ -169,10 +179,21 @@ impl Bulk {
         outstanding_max: usize,
     ) -> Result<Self, Error> {
         let connection = connect(link).await?;
-        let channel = confirming_channel(&connection).await?;
+        let seconds = confirm_timeout.as_secs();
+        let channel = timeout(confirm_timeout, confirming_channel(&connection))
+            .await
+            .map_err(|_elapsed| Error::Unconfirmed { seconds })??;
         let outstanding = std::collections::VecDeque::with_capacity(outstanding_max);
-        let sent = Sent::default();
-        Ok(Self { connection, channel, confirm_timeout, outstanding, outstanding_max, sent })
+        let (unknown, sent) = (0, Sent::default());
+        Ok(Self {
+            connection,
+            channel,
+            confirm_timeout,
+            outstanding,
+            outstanding_max,
+            unknown,
+            sent,
+        })
     }
 
     /// Sends one message, after waiting for a confirm where too many are outstanding. Its message id
@@ -191,9 +212,12 @@ impl Bulk {
     async fn settle_oldest(&mut self) -> Result<(), Error> {
         let Some(confirm) = self.outstanding.pop_front() else { return Ok(()) };
         let seconds = self.confirm_timeout.as_secs();
+        // Unknown until it is known to be otherwise.
+        self.unknown += 1;
         let confirm = timeout(self.confirm_timeout, confirm)
             .await
             .map_err(|_elapsed| Error::Unconfirmed { seconds })??;
+        self.unknown -= 1;
         let returned = match confirm {
             Confirmation::Ack(returned) => {
                 self.sent.confirmed += 1;
@@ -220,7 +244,7 @@ impl Bulk {
 
     /// Confirms that are still awaited.
     pub fn outstanding(&self) -> usize {
-        self.outstanding.len()
+        self.outstanding.len() + self.unknown
     }
 
     /// Waits for all confirms.

@@ -5,10 +5,14 @@
 //! must find out by its own clock: a process that was stopped and goes on sees no missed heartbeat,
 //! only a clock that has moved on.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use lapin::options::BasicQosOptions;
+use lapin::{Channel, Connection};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 /// When the broker was last known to speak with us.
 #[derive(Debug)]
@@ -43,6 +47,46 @@ impl Pulse {
         let heard = Duration::from_millis(self.heard.load(Ordering::Relaxed));
         let end = self.begun + heard + self.silence_max;
         end.saturating_duration_since(Instant::now())
+    }
+}
+
+/// What all leases of one connection share.
+#[derive(Debug, Clone)]
+pub(super) struct Session {
+    pub(super) pulse: Arc<Pulse>,
+    /// The connection is gone, or silent for too long: all its leases are.
+    pub(super) lost: CancellationToken,
+}
+
+impl Session {
+    /// Asks the broker for a sign of life, over and over, and gives the session up when none comes.
+    pub(super) async fn watch(&self, connection: &Connection, heartbeat: Duration) {
+        let mut channel: Option<Channel> = None;
+        while self.pulse.is_fresh() {
+            let asked = Instant::now();
+            let sign = async {
+                let open = match channel.take() {
+                    Some(open) => open,
+                    None => connection.create_channel().await?,
+                };
+                // Changes nothing, and is answered.
+                open.basic_qos(1, BasicQosOptions::default()).await?;
+                Ok::<_, lapin::Error>(open)
+            };
+            match timeout(self.pulse.remaining(), sign).await {
+                Ok(Ok(open)) => {
+                    self.pulse.heard(asked);
+                    channel = Some(open);
+                }
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "no sign of life");
+                    break;
+                }
+                Err(_elapsed) => break,
+            }
+            sleep(heartbeat / 2).await;
+        }
+        self.lost.cancel();
     }
 }
 

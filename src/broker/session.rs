@@ -4,20 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use lapin::options::BasicQosOptions;
-use lapin::{Channel, Connection};
+use lapin::Connection;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::balancer::Balancer;
 use super::connection::close;
 use super::delivery::Lease;
 use super::peers::Peers;
-use super::pulse::Pulse;
-use super::shard::{End, Shard, Terms};
-use super::{Delivery, Error, Link, Topology, connect};
+use super::pulse::{Pulse, Session};
+use super::shard::{End, Shard, Terms, Word};
+use super::{Delivery, Error, Link, Topology, connect, declare};
 use crate::config;
 use crate::protocol::backoff;
 use crate::telemetry::field;
@@ -61,6 +60,8 @@ pub struct Consumer {
     slots: Vec<Slot>,
     settings: config::Broker,
     balance: config::Balance,
+    topology: Topology,
+    declare: bool,
     instance: String,
     stops: Stops,
     peers: Peers,
@@ -95,6 +96,8 @@ impl Consumer {
             slots,
             settings: settings.broker.clone(),
             balance: settings.balance.clone(),
+            topology: topology.clone(),
+            declare: settings.topology.declare,
             instance: instance.to_owned(),
             stops,
             subscribed: Arc::new(Semaphore::new(0)),
@@ -138,6 +141,7 @@ impl Consumer {
             }
             match connect(&self.link).await {
                 Ok(connected) => {
+                    self.look_again(&connected).await;
                     tracing::info!("connected to the broker again");
                     connection = Some(connected);
                 }
@@ -146,6 +150,23 @@ impl Consumer {
         }
         closed.cancel();
         while hints.join_next().await.is_some() {}
+    }
+
+    /// The broker may have come back without our objects. Whatever is wrong is told and gone round:
+    /// the shards that are there go on.
+    async fn look_again(&self, connection: &Connection) {
+        if !self.declare {
+            return;
+        }
+        match timeout(self.settings.start_timeout, declare(connection, &self.topology)).await {
+            Ok(Ok(report)) => {
+                for (what, name, finding) in report.faults() {
+                    tracing::error!(what, name, ?finding, "not as it should be");
+                }
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "cannot declare the broker's objects"),
+            Err(_elapsed) => tracing::warn!("the broker did not answer for all its objects"),
+        }
     }
 
     async fn pause(&self, failures: u32) {
@@ -183,7 +204,8 @@ impl Consumer {
         }
         while let Some(ended) = shards.join_next().await {
             if let Err(error) = ended {
-                tracing::error!(%error, "a bug: the task of a shard panicked");
+                tracing::error!(%error, "a bug: the task of a shard panicked; connecting anew");
+                session.lost.cancel();
             }
         }
         helpers.shutdown().await;
@@ -216,8 +238,11 @@ impl Consumer {
                     }
                     slot.lease.send_replace(Some(lease.clone()));
                     let Stops { stop, force } = &self.stops;
-                    let clean = || self.peers.tell_clean(&slot.queue);
-                    let end = shard.hold(intake.as_ref(), stop, force, clean).await;
+                    let tell = |word| match word {
+                        Word::Active => self.peers.tell_active(&slot.queue),
+                        Word::Clean => self.peers.tell_clean(&slot.queue),
+                    };
+                    let end = shard.hold(intake.as_ref(), stop, force, tell).await;
                     slot.lease.send_replace(None);
                     failures = if lease.is_troubled() { failures } else { 0 };
                     if told(&end, slot, &lease) {
@@ -287,46 +312,6 @@ fn told(end: &End, slot: &Slot, lease: &Lease) -> bool {
             );
             false
         }
-    }
-}
-
-/// What all leases of one connection share.
-#[derive(Debug, Clone)]
-struct Session {
-    pulse: Arc<Pulse>,
-    /// The connection is gone, or silent for too long: all its leases are.
-    lost: CancellationToken,
-}
-
-impl Session {
-    /// Asks the broker for a sign of life, over and over, and gives the session up when none comes.
-    async fn watch(&self, connection: &Connection, heartbeat: Duration) {
-        let mut channel: Option<Channel> = None;
-        while self.pulse.is_fresh() {
-            let asked = Instant::now();
-            let sign = async {
-                let open = match channel.take() {
-                    Some(open) => open,
-                    None => connection.create_channel().await?,
-                };
-                // Changes nothing, and is answered.
-                open.basic_qos(1, BasicQosOptions::default()).await?;
-                Ok::<_, lapin::Error>(open)
-            };
-            match timeout(self.pulse.remaining(), sign).await {
-                Ok(Ok(open)) => {
-                    self.pulse.heard(asked);
-                    channel = Some(open);
-                }
-                Ok(Err(error)) => {
-                    tracing::debug!(%error, "no sign of life");
-                    break;
-                }
-                Err(_elapsed) => break,
-            }
-            sleep(heartbeat / 2).await;
-        }
-        self.lost.cancel();
     }
 }
 

@@ -30,6 +30,15 @@ pub(super) enum End {
     Broken(Option<lapin::Error>),
 }
 
+/// What the other pods should know of a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Word {
+    /// It takes from its queue.
+    Active,
+    /// It ends with nothing on the wire.
+    Clean,
+}
+
 /// Terms of a subscription.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Terms<'a> {
@@ -81,14 +90,14 @@ impl Shard {
     }
 
     /// Hands deliveries to the intake until the lease ends. `stop` begins the drain, `force` ends its
-    /// grace. `clean` is called when nothing of this shard is on the wire any more, just before the
-    /// channel is closed.
+    /// grace. `tell` is called with the first delivery, and when nothing of this shard is on the
+    /// wire any more, just before the channel is closed.
     pub(super) async fn hold(
         mut self,
         intake: &dyn Intake,
         stop: &CancellationToken,
         force: &CancellationToken,
-        clean: impl FnOnce(),
+        tell: impl Fn(Word),
     ) -> End {
         let lease = self.lease.clone();
         let end = loop {
@@ -98,7 +107,9 @@ impl Shard {
                 () = lease.ending.cancelled() => break self.finish(force).await,
                 next = self.consumer.next() => match next {
                     Some(Ok(delivery)) => {
-                        lease.delivered(Instant::now());
+                        if lease.delivered(Instant::now()) {
+                            tell(Word::Active);
+                        }
                         intake.deliver(self.received(delivery));
                     }
                     Some(Err(error)) => break End::Broken(Some(error)),
@@ -108,7 +119,7 @@ impl Shard {
             }
         };
         if matches!(end, End::GivenBack) {
-            clean();
+            tell(Word::Clean);
         }
         lease.lost.cancel();
         match timeout(self.answer_max, self.channel.close(200, "done".into())).await {

@@ -1,6 +1,7 @@
 //! `orderwright topology`: the objects on the broker.
 
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::{Output, fail, instance, print};
 use crate::app::{self, exit};
@@ -55,7 +56,13 @@ pub(super) async fn run(arguments: &Arguments, loaded: Loaded) -> u8 {
         broker::close(&connection, settings.broker.connect_timeout).await;
         Ok::<_, broker::Error>(report)
     };
-    match asked.await {
+    // An answer that the loss of the connection overtook would be waited for without end.
+    let limit = settings.broker.start_timeout;
+    let asked = match timeout(limit, asked).await {
+        Ok(asked) => asked,
+        Err(_elapsed) => Err(broker::Error::Unconfirmed { seconds: limit.as_secs() }),
+    };
+    match asked {
         Ok(report) => {
             print(&shown(&report, output));
             if app::is_fine(&report) { exit::OK } else { exit::CONFIG }

@@ -75,11 +75,11 @@ pub struct DeadLetter {
     /// Largest header that lists the attempts, in bytes. Attempts that do not fit are left out.
     ///
     /// All headers of a message must fit into one AMQP frame of 131064 bytes, or the broker closes
-    /// the connection. With the bounds here and below, 49144 bytes are left for all others.
-    #[schemars(range(min = 1024, max = 65_536))]
+    /// the connection. 32768 bytes of it are for the headers that the message brought.
+    #[schemars(range(min = 1024, max = 49_152))]
     pub attempts_bytes_max: usize,
     /// Largest header with the detail, such as the service's error text, in bytes. Cut beyond it.
-    #[schemars(range(min = 64, max = 16_384))]
+    #[schemars(range(min = 64, max = 8_192))]
     pub detail_bytes_max: usize,
 }
 

@@ -54,11 +54,12 @@ impl<E: Effects> Runner<E> {
             id: self.shared.effects.uuid(),
             attempts: Vec::new(),
             conflicts: false,
+            unsure: false,
         };
         // The receipt stays out here: a panic in the walk costs this message its handling, never
         // its settlement.
         let ended = AssertUnwindSafe(walk.run()).catch_unwind().await;
-        let Walk { attempts, conflicts, .. } = walk;
+        let Walk { attempts, conflicts, unsure, .. } = walk;
         let settlement = match ended {
             Ok(Ended::Settled(settlement)) => settlement,
             Ok(Ended::Released) => return self.shared.tally.released(),
@@ -77,7 +78,7 @@ impl<E: Effects> Runner<E> {
                     self.shared.effects.ack(held).await
                 }
                 Settlement::DeadLetter(code) => {
-                    let letter = self.letter(code, attempts, first_seen);
+                    let letter = Letter::of(code, self.key.clone(), attempts, first_seen);
                     self.shared.effects.dead_letter(held, letter).await
                 }
             }
@@ -89,25 +90,13 @@ impl<E: Effects> Runner<E> {
             false
         });
         self.shared.tally.settled(settlement, conflicts, done);
-    }
-
-    fn letter(&self, code: Code, attempts: Vec<Attempt>, first_seen: jiff::Timestamp) -> Letter {
-        let last = attempts.last();
-        let detail = match last.map(|attempt| (attempt.message.as_str(), attempt)) {
-            None => format!("{}: no request was made", code.as_str()),
-            Some(("", attempt)) => {
-                let status = attempt.patch_status.or(attempt.get_status);
-                let status =
-                    status.map_or("no answer".to_owned(), |status| format!("HTTP {status}"));
-                format!(
-                    "{} after {} attempt(s), the last one: {status}",
-                    code.as_str(),
-                    attempts.len()
-                )
+        // That PATCH may still be at work, and it would land on the next update's state.
+        if unsure && matches!(settlement, Settlement::DeadLetter(_)) {
+            tokio::select! { biased;
+                () = self.shared.stop.cancelled() => {}
+                () = sleep(self.shared.limits.settle_window) => {}
             }
-            Some((message, _)) => message.to_owned(),
-        };
-        Letter { code: code.as_str(), detail, order: Some(self.key.clone()), attempts, first_seen }
+        }
     }
 }
 
@@ -119,6 +108,8 @@ struct Walk<'a, E: Effects> {
     id: uuid::Uuid,
     attempts: Vec<Attempt>,
     conflicts: bool,
+    /// A PATCH was sent of which nobody knows what became.
+    unsure: bool,
 }
 
 /// An attempt under way.
@@ -144,6 +135,8 @@ impl<'a, E: Effects> Walk<'a, E> {
         loop {
             step = match step {
                 Step::Get(fetching) => {
+                    // A last look comes straight after a PATCH: never wait for a place while holding one.
+                    drop(place.take());
                     // A drain begins no attempt; nor does a message that somebody else gets again.
                     place = self.place().await;
                     if place.is_none() {
@@ -242,6 +235,9 @@ impl<'a, E: Effects> Walk<'a, E> {
 
     /// `None` if the channel was lost meanwhile: somebody else may get the message now.
     async fn get(&mut self, fetching: Fetching, attempt: &mut Running) -> Option<Step> {
+        if !self.held.is_live() {
+            return None;
+        }
         let reply = tokio::select! { biased;
             () = self.held.lost() => return None,
             reply = self.shared.effects.get(self.update, attempt.trail) => reply,
@@ -271,6 +267,7 @@ impl<'a, E: Effects> Walk<'a, E> {
         attempt.record.patch_status = reply.as_ref().ok().map(|answer| answer.status);
         let verdict = protocol::verdict::verdict(Request::Patch, &reply);
         if let Verdict::Not(trouble) = verdict {
+            self.unsure |= matches!(trouble, Trouble::Failure { .. });
             self.note(trouble, attempt);
         }
         note_reply(&reply, attempt);

@@ -169,7 +169,9 @@ fn bench(concurrency_max: usize) -> Bench {
     let rules = Rules { conflicts: retry, failures: retry, jitter: 0.2, retry_after_max: wait_max };
     let fake = Fake { world: Arc::default(), begun: Instant::now() };
     let (stop, tally) = (CancellationToken::new(), Arc::new(Tally::default()));
-    let limits = Limits { concurrency_max, rules, losses_suspect: 5, losses_max: 50 };
+    let settle_window = Duration::from_secs(5);
+    let limits =
+        Limits { concurrency_max, rules, settle_window, losses_suspect: 5, losses_max: 50 };
     let dispatch = Dispatch::new(fake.clone(), limits, tally.clone(), stop.clone());
     let (channel, ending) = (CancellationToken::new(), CancellationToken::new());
     let (settle, losses) = (Duration::ZERO, 0);
@@ -245,7 +247,9 @@ async fn waiting_order_gives_up_its_place() {
     bench.dispatch.drained().await;
     assert_eq!(bench.told(), ["ack f", "unknown_outcome d"]);
     assert_eq!(bench.story()[0].0, 40, "during the first wait of the other order");
-    assert_eq!(bench.story()[1].0, 7_000 + 4 * 20, "after waits of 1, 2 and 4 seconds");
+    let last_look = 10;
+    let at = 7_000 + 4 * 20 + last_look;
+    assert_eq!(bench.story()[1].0, at, "after waits of 1, 2 and 4 seconds");
 }
 
 #[tokio::test(start_paused = true)]
@@ -293,14 +297,32 @@ async fn exhausted_retries_are_dead_lettered_with_every_attempt() {
     let [letter] = &letters[..] else { panic!("{letters:?}") };
     assert_eq!((letter.code, letter.order.as_deref()), ("unknown_outcome", Some("down")));
     let numbers: Vec<_> = letter.attempts.iter().map(|attempt| attempt.number).collect();
-    assert_eq!(numbers, [1, 2, 3, 4]);
-    for attempt in &letter.attempts {
+    assert_eq!(numbers, [1, 2, 3, 4, 5], "the fifth is the last look");
+    assert_eq!(
+        (letter.attempts[4].outcome, letter.attempts[4].milliseconds),
+        ("unknown_outcome", 10)
+    );
+    for attempt in &letter.attempts[..4] {
         assert_eq!((attempt.get_status, attempt.patch_status), (Some(200), None));
         assert_eq!(attempt.etag_seen, attempt.etag_sent);
         assert_eq!((attempt.outcome, attempt.milliseconds), ("unknown_outcome", 20));
     }
     let snapshot = bench.tally.snapshot();
     assert_eq!((snapshot.failures, snapshot.retries), (4, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn next_update_waits_after_a_dead_letter_whose_write_may_still_be_at_work() {
+    let bench = bench(2);
+    bench.behave("order", Behaviour::Down);
+    bench.send("order", "lost");
+    bench.send("order", "next");
+    sleep(Duration::from_millis(7_095)).await;
+    bench.behave("order", Behaviour::Fine);
+    bench.dispatch.drained().await;
+    let dead = 7_000 + 4 * 20 + 10;
+    let expected = [(dead, "unknown_outcome lost"), (dead + 5_000 + 20, "ack next")];
+    assert_eq!(bench.story(), expected.map(|(at, what)| (at, what.to_owned())));
 }
 
 #[tokio::test(start_paused = true)]

@@ -92,7 +92,7 @@ fn walk_all(step: Step, path: &Path_, longest: &mut Path_) -> u64 {
         }
         Step::Get(fetching) => {
             path.gets += 1;
-            let budget = fetching.budget;
+            let Fetching { budget, last } = fetching;
             let seen = etag(&format!("\"{}\"", path.gets));
             let events = [
                 Event::Outdated,
@@ -117,7 +117,7 @@ fn walk_all(step: Step, path: &Path_, longest: &mut Path_) -> u64 {
                     None => (Fetch::Found(seen.clone(), judgement), Some(seen.clone())),
                 };
                 let path = Path_ { fresh, ..path.clone() };
-                walk_all(Fetching { budget }.on_fetch(fetch, &RULES), &path, longest)
+                walk_all(Fetching { budget, last }.on_fetch(fetch, &RULES), &path, longest)
             });
             each.sum()
         }
@@ -146,7 +146,8 @@ fn every_sequence_of_replies_settles_within_the_budget() {
     let mut longest = Path_::default();
     let paths = walk_all(start(), &Path_::default(), &mut longest);
     let attempts_max = 1 + RULES.conflicts.retries_max + RULES.failures.retries_max;
-    assert_eq!((longest.gets, longest.patches), (attempts_max, attempts_max));
+    // One GET more: the last look after a PATCH of unknown outcome.
+    assert_eq!((longest.gets, longest.patches), (attempts_max + 1, attempts_max));
     // Twice 1 + 2 + 4 seconds, each at most a fifth longer.
     assert_eq!(longest.waited, Duration::from_millis(16_800));
     assert!(paths > 10_000, "only {paths} paths were walked");
@@ -196,6 +197,22 @@ fn lost_patch_reply_is_looked_up_and_not_repeated() {
         fetching.on_fetch(found("\"2\"", Judgement::AlreadyApplied), &RULES),
         Step::Settle(Settlement::AlreadyApplied)
     );
+}
+
+#[test]
+fn write_whose_last_reply_was_lost_is_looked_for_before_it_is_dead_lettered() {
+    let rules = Rules { failures: Retry { retries_max: 0, ..RULES.failures }, ..RULES };
+    let look = || {
+        let patching = patch(get(start()).on_fetch(found("\"1\"", Judgement::Outdated), &rules));
+        let lost = verdict::verdict(Request::Patch, &Err(Fault::Broken));
+        get(patching.on_verdict(lost, &rules))
+    };
+    let applied = look().on_fetch(found("\"2\"", Judgement::AlreadyApplied), &rules);
+    assert_eq!(applied, Step::Settle(Settlement::AlreadyApplied));
+    let dead = Step::Settle(Settlement::DeadLetter(Code::UnknownOutcome));
+    assert_eq!(look().on_fetch(found("\"1\"", Judgement::Outdated), &rules), dead);
+    let down = Trouble::Failure { code: Code::Gateway, retry_after: None };
+    assert_eq!(look().on_fetch(Fetch::Missed(down), &rules), dead, "the code of the first trouble");
 }
 
 #[test]

@@ -161,6 +161,6 @@ impl Daemon {
         let lines = self.stdout.lines.lock().unwrap();
         let summary = lines.iter().find(|line| line.contains("\"summary\""));
         let summary = summary.map(|line| serde_json::from_str(line).unwrap());
-        Ended { status, summary, log: self.stderr.tail() }
+        Ended { status, summary, log: self.stderr.lines.lock().unwrap().join("\n") }
     }
 }

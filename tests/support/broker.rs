@@ -55,7 +55,16 @@ pub(crate) async fn shared() -> &'static Broker {
 }
 
 impl Broker {
-    /// Starts a broker of the caller's own.
+    /// Starts a broker of the caller's own, which it may stop and kill: never one that was given.
+    pub(crate) async fn own() -> Self {
+        match Self::spawn(true).await {
+            Ok(broker) => broker,
+            #[expect(clippy::panic, reason = "a test without its broker must fail")]
+            Err(reason) => panic!("no RabbitMQ of its own for this test: {reason}"),
+        }
+    }
+
+    /// Starts a broker, or takes the one that was given by `AMQP_URL`.
     ///
     /// Panics with the script's reason and the ways to go on if none can be had: a test that needs
     /// a broker must fail without one, or it would pass for the wrong reason.
@@ -69,7 +78,11 @@ impl Broker {
 
     /// Starts a broker of the caller's own, or says why none can be had.
     pub(crate) async fn try_start() -> Result<Self, String> {
-        let mut script = Script::spawn().map_err(|error| format!("{SCRIPT}: {error}"))?;
+        Self::spawn(false).await
+    }
+
+    async fn spawn(own: bool) -> Result<Self, String> {
+        let mut script = Script::spawn(own).map_err(|error| format!("{SCRIPT}: {error}"))?;
         let (script, answer) = blocking(move || {
             let answer = script.answer();
             (script, answer)
@@ -148,8 +161,12 @@ struct Script {
 impl Script {
     /// In a process group of its own, so that the terminal's Ctrl-C does not reach it: the tidying
     /// starts when this process is gone, and not while it still speaks with the broker.
-    fn spawn() -> std::io::Result<Self> {
-        let mut child = Command::new("bash")
+    fn spawn(own: bool) -> std::io::Result<Self> {
+        let mut command = Command::new("bash");
+        if own {
+            command.env_remove("AMQP_URL");
+        }
+        let mut child = command
             .args([SCRIPT, "run"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

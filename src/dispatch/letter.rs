@@ -1,0 +1,54 @@
+//! What a dead letter says.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::Attempt;
+use crate::protocol::Code;
+
+/// Why a message is dead-lettered, and what was tried.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Letter {
+    /// The stable reason code.
+    pub code: &'static str,
+    /// One sentence for people.
+    pub detail: String,
+    /// The canonical order key, where the message could be decoded.
+    pub order: Option<Arc<str>>,
+    /// Every attempt, oldest first.
+    pub attempts: Vec<Attempt>,
+    /// When this process first held the message.
+    pub first_seen: Timestamp,
+}
+
+impl Letter {
+    /// For an update that was tried.
+    pub(super) fn of(
+        code: Code,
+        order: Arc<str>,
+        attempts: Vec<Attempt>,
+        first_seen: Timestamp,
+    ) -> Self {
+        let detail = detail(code, &attempts);
+        Self { code: code.as_str(), detail, order: Some(order), attempts, first_seen }
+    }
+}
+
+/// What the service said last, or what is known without its words.
+fn detail(code: Code, attempts: &[Attempt]) -> String {
+    if code == Code::Bug {
+        return "handling it panicked; the log has more".to_owned();
+    }
+    if let Some(said) = attempts.iter().rev().find(|attempt| !attempt.message.is_empty()) {
+        return said.message.clone();
+    }
+    match attempts.last() {
+        None => format!("{}: no request was made", code.as_str()),
+        Some(last) => {
+            let status = last.patch_status.or(last.get_status);
+            let status = status.map_or("no answer".to_owned(), |status| format!("HTTP {status}"));
+            format!("{} after {} attempt(s), the last one: {status}", code.as_str(), attempts.len())
+        }
+    }
+}
