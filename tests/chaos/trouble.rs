@@ -62,7 +62,13 @@ impl Trouble<'_> {
                 return Ok(None);
             }
             Kind::Broker | Kind::Crash => return self.broker(kind).await.map(|()| None),
-            Kind::Kill | Kind::Term | Kind::Scale | Kind::Reset | Kind::Stop | Kind::Cut => {}
+            Kind::Kill
+            | Kind::Term
+            | Kind::Scale
+            | Kind::Reset
+            | Kind::Stop
+            | Kind::Cut
+            | Kind::Mute => {}
         }
         if kind == Kind::Scale && self.grows(&mut dice) {
             let new = self.fleet.start().await?;
@@ -85,6 +91,7 @@ impl Trouble<'_> {
             }
             Kind::Stop => self.stop(worker, &mut dice).await?,
             Kind::Cut => self.cut(worker, &mut dice).await,
+            Kind::Mute => self.mute(worker, &mut dice).await,
             Kind::Ring | Kind::Broker | Kind::Crash => {}
         }
         Ok(Some(number))
@@ -122,6 +129,16 @@ impl Trouble<'_> {
         worker.link.cut();
         sleep(cut).await;
         worker.link.heal();
+        self.fleet.give_back(worker);
+    }
+
+    /// Long enough for several requests to be given up, too short to exhaust their retries.
+    async fn mute(&self, worker: Worker, dice: &mut fastrand::Rng) {
+        let mute = Duration::from_millis(dice.u64(1_000..9_000));
+        self.tell(Kind::Mute, &format!("worker-{} for {} s", worker.number, mute.as_secs()));
+        worker.service.cut();
+        sleep(mute).await;
+        worker.service.heal();
         self.fleet.give_back(worker);
     }
 
