@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::{self, Consumer, Finding, Link, Publisher, Report, Topology};
+use crate::broker::{self, Consumer, Finding, Forwarder, Link, Publisher, Report, Stops, Topology};
 use crate::config::Settings;
 use crate::dispatch::{Dispatch, Limits, Snapshot, Tally};
 use crate::odata;
@@ -23,6 +23,10 @@ pub(crate) use intake::contract as intake_contract;
 
 /// How long closing channels and connections may take once everything is settled.
 const CLOSE_MAX: Duration = Duration::from_secs(3);
+
+/// Losses of its holder from which on a message is worked on alone. Every message that was prefetched
+/// counts when its pod goes, so a few deployments in a row must not be enough.
+const LOSSES_SUSPECT: u64 = 8;
 
 /// Exit codes of all commands: a subset of BSD's `sysexits.h`.
 pub mod exit {
@@ -96,10 +100,11 @@ pub struct App {
     consumer: Arc<Consumer>,
     connection: lapin::Connection,
     publisher: Arc<Publisher>,
+    forwarder: Arc<Forwarder>,
     dispatch: Arc<Dispatch<Edges>>,
     tally: Arc<Tally>,
     stop: CancellationToken,
-    drained: CancellationToken,
+    force: CancellationToken,
 }
 
 /// Connects, waiting for a broker that is not up yet for at most `broker.start_timeout`.
@@ -142,18 +147,27 @@ impl App {
             .await
             .map_err(|_elapsed| Error::Slow)??;
 
-        let (stop, drained) = (CancellationToken::new(), CancellationToken::new());
+        let (stop, force) = (CancellationToken::new(), CancellationToken::new());
         let letters = link.named(&format!("orderwright {instance} dead letters"));
         let publisher = Arc::new(Publisher::new(letters, settings.broker.publish_timeout));
         let edges = Edges::new(client, publisher.clone(), &topology, &settings, instance, &stop);
         let tally = Arc::new(Tally::default());
         let limits = limits(&settings);
         let dispatch = Arc::new(Dispatch::new(edges, limits, tally.clone(), stop.clone()));
-        let broker = &settings.broker;
-        let consumer =
-            Consumer::new(link, &topology, broker, instance, stop.clone(), drained.clone());
-        let consumer = Arc::new(consumer);
-        Ok(Self { settings, consumer, connection, publisher, dispatch, tally, stop, drained })
+        let forwarder = Arc::new(Forwarder::start(&publisher, &topology, settings.broker.prefetch));
+        let stops = Stops { stop: stop.clone(), force: force.clone() };
+        let consumer = Arc::new(Consumer::new(link, &topology, &settings, instance, stops));
+        Ok(Self {
+            settings,
+            consumer,
+            connection,
+            publisher,
+            forwarder,
+            dispatch,
+            tally,
+            stop,
+            force,
+        })
     }
 
     /// Consumes until `shutdown` completes, then drains. `ready` is called once every shard is
@@ -163,7 +177,8 @@ impl App {
         ready: impl FnOnce(),
         shutdown: impl Future<Output = ()>,
     ) -> (Ended, Snapshot) {
-        let front = Front::new(&self.settings, self.dispatch.clone(), self.tally.clone());
+        let (dispatch, tally) = (self.dispatch.clone(), self.tally.clone());
+        let front = Front::new(&self.settings, dispatch, tally, self.forwarder.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(self.consumer.clone().run(self.connection, Arc::new(front)));
         tokio::pin!(shutdown);
@@ -182,20 +197,26 @@ impl App {
             Ok(()) => Ended::Drained,
             Err(_elapsed) => Ended::Abandoned(self.dispatch.running()),
         };
-        // Everything that will be settled is: now the channels may close.
-        self.drained.cancel();
+        // Each shard closes its channel as soon as nothing of it is at work; what still has one open
+        // now is abandoned.
+        if ended != Ended::Drained {
+            self.force.cancel();
+        }
         let closing = async {
             while tasks.join_next().await.is_some() {}
+            self.forwarder.end().await;
             self.publisher.close().await;
         };
         if timeout(CLOSE_MAX, closing).await.is_err() {
             tracing::warn!("the broker did not answer the goodbye");
         }
-        (ended, self.tally.snapshot())
+        (ended, Snapshot { forwarded: self.forwarder.forwarded(), ..self.tally.snapshot() })
     }
 }
 
 fn limits(settings: &Settings) -> Limits {
+    // Half of the broker's own limit: ours has a reason of its own, and says what it knows.
+    let losses_max = u64::from(settings.topology.delivery_limit / 2);
     let retry = |retries: &crate::config::Retries| Retry {
         retries_max: retries.retries_max,
         wait_min: retries.wait_min,
@@ -203,6 +224,8 @@ fn limits(settings: &Settings) -> Limits {
     };
     Limits {
         concurrency_max: settings.dispatch.concurrency_max,
+        losses_suspect: LOSSES_SUSPECT,
+        losses_max,
         rules: Rules {
             conflicts: retry(&settings.retry.conflicts),
             failures: retry(&settings.retry.failures),

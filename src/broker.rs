@@ -11,19 +11,25 @@
 //! that publish: acks must not stand behind a blocked dead letter. The library's own recovery is
 //! off: it hides the loss of a channel, and a mailbox must know of it.
 
+mod balance;
+mod balancer;
 mod connection;
 mod declare;
 mod delivery;
+mod forward;
+mod peers;
 mod publisher;
+mod pulse;
 mod session;
 mod shard;
 mod topology;
 
 pub use connection::{Link, close, connect};
 pub use declare::{Finding, Report, check, declare};
-pub use delivery::{Delivery, Receipt, SettleError};
+pub use delivery::{Begun, Delivery, Receipt, SettleError};
+pub use forward::{Forwarder, origin};
 pub use publisher::{Bulk, Outgoing, Publisher, Sent};
-pub use session::{Consumer, Intake};
+pub use session::{Consumer, Intake, Source, Stops};
 pub use topology::{Binding, Destination, Exchange, Kind, Queue, Topology};
 
 /// What can go wrong between us and the broker.

@@ -40,7 +40,7 @@ pub use broker::{Broker, Topology};
 pub use load::{Loaded, Sources};
 pub use mistake::{Errors, Mistake, Origin, Place};
 pub use order::Order;
-pub use process::{DeadLetter, Dispatch, Drain, Instance, Log, LogFormat};
+pub use process::{Balance, DeadLetter, Dispatch, Drain, Instance, Log, LogFormat};
 pub use retry::{Retries, Retry};
 pub use secret::SecretUrl;
 pub use target::Target;
@@ -64,6 +64,8 @@ pub struct Settings {
     pub retry: Retry,
     /// How much is done at once.
     pub dispatch: Dispatch,
+    /// How shards find their way to pods.
+    pub balance: Balance,
     /// What happens to an update that cannot be applied.
     pub dead_letter: DeadLetter,
     /// The end of the process.
@@ -92,7 +94,8 @@ impl Settings {
         let requests = self.target.get_timeout.saturating_add(self.target.patch_timeout);
         let requests = requests.saturating_mul(self.attempts_max());
         let waits = conflicts.waits_total(*jitter).saturating_add(failures.waits_total(*jitter));
-        requests.saturating_add(waits).saturating_add(*retry_after_max)
+        let settle = self.dispatch.settle_window;
+        requests.saturating_add(waits).saturating_add(*retry_after_max).saturating_add(settle)
     }
 
     /// The most bytes of message bodies that the broker can have handed to this process: `prefetch`

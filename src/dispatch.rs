@@ -35,12 +35,34 @@ use runner::Runner;
 
 /// A message in our hands, with the right to settle it once.
 pub trait Held: Send + Sync + 'static {
-    /// Whether the channel that it came by still lives. If not, the broker hands the message out
-    /// again, and this copy must not start anything.
+    /// Says, while it lives, that the message is being worked on: its channel is not given back.
+    type Begun: Send + Sync;
+
+    /// Begins work on the message. `None` if its channel is gone or about to be given back: the
+    /// broker hands the message out again, and this copy must not start anything.
+    fn begin(&self) -> Option<Self::Begun>;
+
+    /// Whether [`Self::begin`] would do.
+    fn may_begin(&self) -> bool;
+
+    /// Whether the channel that it came by still lives. If not, nothing may be written any more.
     fn is_live(&self) -> bool;
 
-    /// Completes when the channel is gone.
+    /// Completes when the channel is gone: what is on the wire must be aborted.
     fn lost(&self) -> impl Future<Output = ()> + Send;
+
+    /// Completes when the channel is gone or about to be given back: a wait is over.
+    fn ending(&self) -> impl Future<Output = ()> + Send;
+
+    /// Completes when no request of a former owner of the message can be at work any more.
+    fn settled(&self) -> impl Future<Output = ()> + Send;
+
+    /// How often a holder of the message was lost while it held it.
+    fn losses(&self) -> u64;
+
+    /// For a message that can neither be settled nor skipped: the broker hands out again all that
+    /// came by its channel, in order.
+    fn give_up_channel(begun: &Self::Begun);
 }
 
 /// Identifies one attempt to the service: in its logs, and in our own.
@@ -119,6 +141,10 @@ pub struct Limits {
     pub concurrency_max: usize,
     /// Retries and waits.
     pub rules: Rules,
+    /// Losses of its holder from which on a message may be what kills its holders.
+    pub losses_suspect: u64,
+    /// Losses from which on it is taken for that, and dead-lettered instead of begun.
+    pub losses_max: u64,
 }
 
 /// Takes updates and sees each to its end.
@@ -128,7 +154,9 @@ pub struct Dispatch<E: Effects> {
 
 struct Shared<E: Effects> {
     effects: E,
-    rules: Rules,
+    limits: Limits,
+    /// Suspects are worked on one at a time.
+    alone: Semaphore,
     router: Router<Job<E::Held>>,
     /// Fair: whoever waits longest is next, so a hot order cannot shut out the others.
     places: Semaphore,
@@ -149,7 +177,8 @@ impl<E: Effects> Dispatch<E> {
     pub fn new(effects: E, limits: Limits, tally: Arc<Tally>, stop: CancellationToken) -> Self {
         let shared = Shared {
             effects,
-            rules: limits.rules,
+            limits,
+            alone: Semaphore::new(1),
             router: Router::default(),
             places: Semaphore::new(limits.concurrency_max),
             runners: TaskTracker::new(),
@@ -162,7 +191,7 @@ impl<E: Effects> Dispatch<E> {
     /// Hands an update to its order's mailbox. Never waits: the prefetch bounds what is held.
     pub fn accept(&self, job: Job<E::Held>) {
         let key = job.update.key.canonical().clone();
-        if let Routed::Start(job) = self.shared.router.push(&key, job, |job| job.held.is_live()) {
+        if let Routed::Start(job) = self.shared.router.push(&key, job, |job| job.held.may_begin()) {
             let runner = Runner { shared: self.shared.clone(), key };
             self.shared.runners.spawn(runner.run(job));
         }
@@ -174,8 +203,13 @@ impl<E: Effects> Dispatch<E> {
         let shared = self.shared.clone();
         self.shared.runners.spawn(async move {
             let code = letter.code;
+            let Some(begun) = held.begin() else { return shared.tally.released() };
             let settling = AssertUnwindSafe(shared.effects.dead_letter(held, letter));
-            shared.tally.settled_letter(code, settling.catch_unwind().await.unwrap_or(false));
+            let done = settling.catch_unwind().await.unwrap_or_else(|_panic| {
+                E::Held::give_up_channel(&begun);
+                false
+            });
+            shared.tally.settled_letter(code, done);
         });
     }
 

@@ -19,6 +19,8 @@ pub mod decode;
 pub mod dispatch;
 pub mod odata;
 pub mod order;
+pub mod properties;
 pub mod protocol;
+pub mod shard;
 pub mod simulator;
 pub mod telemetry;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::{Delivery, Outgoing, Publisher, Topology};
+use crate::broker::{Begun, Delivery, Outgoing, Publisher, Topology, origin};
 use crate::config::Settings;
 use crate::dead_letter::{self, Original};
 use crate::dispatch::{Effects, Held, Letter, Trail};
@@ -18,15 +18,47 @@ use crate::telemetry::field;
 
 /// A delivery, in the words of the dispatch.
 #[derive(Debug)]
-pub(super) struct Message(pub(super) Delivery);
+pub(super) struct Message {
+    pub(super) delivery: Delivery,
+    pub(super) settle_window: Duration,
+}
 
 impl Held for Message {
+    type Begun = Begun;
+
+    fn begin(&self) -> Option<Begun> {
+        self.delivery.receipt.begin()
+    }
+
+    fn may_begin(&self) -> bool {
+        self.delivery.receipt.may_begin()
+    }
+
     fn is_live(&self) -> bool {
-        self.0.receipt.is_live()
+        self.delivery.receipt.is_live()
+    }
+
+    async fn ending(&self) {
+        self.delivery.receipt.ending().await;
+    }
+
+    async fn settled(&self) {
+        // A message that was never out has no former owner.
+        if self.delivery.redelivered {
+            self.delivery.receipt.settled(self.delivery.arrived, self.settle_window).await;
+        }
+    }
+
+    fn losses(&self) -> u64 {
+        self.delivery.delivery_count()
+    }
+
+    fn give_up_channel(begun: &Begun) {
+        begun.give_up_channel();
     }
 
     async fn lost(&self) {
-        self.0.receipt.lost().await;
+        self.delivery.receipt.lost().await;
     }
 }
 
@@ -77,7 +109,7 @@ impl Edges {
             let Some(wait) = self.retry.wait(spent) else { return false };
             tokio::select! { biased;
                 () = self.stop.cancelled() => return false,
-                () = message.lost() => return false,
+                () = message.ending() => return false,
                 () = tokio::time::sleep(jittered(wait, 0.2, self.dice())) => {}
             }
         }
@@ -97,29 +129,30 @@ impl Effects for Edges {
     }
 
     async fn ack(&self, held: Message) -> bool {
-        held.0.receipt.ack().await.is_ok()
+        held.delivery.receipt.ack().await.is_ok()
     }
 
     async fn dead_letter(&self, mut held: Message, letter: Letter) -> bool {
+        let (exchange, routing_key) = origin(&held.delivery);
         let original = Original {
-            properties: &held.0.properties,
-            exchange: held.0.exchange.as_str(),
-            routing_key: held.0.routing_key.as_str(),
-            queue: held.0.receipt.queue(),
+            properties: &held.delivery.properties,
+            exchange: &exchange,
+            routing_key: &routing_key,
+            queue: held.delivery.receipt.queue(),
         };
         let outgoing = Outgoing {
             exchange: self.exchange.clone(),
-            routing_key: held.0.routing_key.clone(),
+            routing_key: routing_key.as_str().into(),
             properties: dead_letter::record(original, &letter, &self.limits, self.now()),
-            body: std::mem::take(&mut held.0.body),
+            body: std::mem::take(&mut held.delivery.body),
         };
         let confirmed = self.publish(&held, &outgoing).await;
-        let (order, id) = (letter.order.as_deref(), held.0.properties.message_id().as_ref());
+        let (order, id) = (letter.order.as_deref(), held.delivery.properties.message_id().as_ref());
         let id = id.map(ToString::to_string);
         if !confirmed {
             // Neither settled nor skipped: later updates of the order must not overtake it. The
             // broker hands out the whole shard again, in order.
-            held.0.receipt.give_up_channel();
+            held.delivery.receipt.give_up_channel();
             return false;
         }
         tracing::warn!(
@@ -129,7 +162,7 @@ impl Effects for Edges {
             attempts = letter.attempts.len(),
             "dead-lettered"
         );
-        held.0.receipt.ack().await.is_ok()
+        held.delivery.receipt.ack().await.is_ok()
     }
 
     fn now(&self) -> Timestamp {

@@ -1,17 +1,22 @@
 //! Where deliveries come in: decoded, then handed to their order's mailbox.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::effects::{Edges, Message};
-use crate::broker::{Delivery, Intake};
+use crate::broker::{Delivery, Forwarder, Intake, Source};
 use crate::config::Settings;
 use crate::decode::{Contract, Envelope, KeyProperty, decode};
 use crate::dispatch::{Dispatch, Job, Letter, Tally};
+use crate::shard::shard_of;
 use crate::telemetry::field;
 
 #[derive(Debug)]
 pub(super) struct Front {
     contract: Contract,
+    shards: u16,
+    settle_window: Duration,
+    forwarder: Arc<Forwarder>,
     dispatch: Arc<Dispatch<Edges>>,
     tally: Arc<Tally>,
 }
@@ -35,8 +40,22 @@ impl Front {
         settings: &Settings,
         dispatch: Arc<Dispatch<Edges>>,
         tally: Arc<Tally>,
+        forwarder: Arc<Forwarder>,
     ) -> Self {
-        Self { contract: contract(settings), dispatch, tally }
+        Self {
+            contract: contract(settings),
+            shards: settings.topology.shards,
+            settle_window: settings.dispatch.settle_window,
+            forwarder,
+            dispatch,
+            tally,
+        }
+    }
+}
+
+impl Front {
+    fn held(&self, delivery: Delivery) -> Message {
+        Message { delivery, settle_window: self.settle_window }
     }
 }
 
@@ -62,7 +81,19 @@ impl Intake for Front {
                     redelivered = delivery.redelivered,
                     "received"
                 );
-                self.dispatch.accept(Job { update, held: Message(delivery), first_seen });
+                let shard = shard_of(update.key.canonical(), self.shards);
+                if delivery.source == Source::Shard(shard) {
+                    let held = self.held(delivery);
+                    return self.dispatch.accept(Job { update, held, first_seen });
+                }
+                // Not its order's own queue: somebody else may be at work on the order.
+                if let Err(delivery) = self.forwarder.forward(shard, delivery) {
+                    let (code, order) = ("forward_loop", Some(update.key.canonical().clone()));
+                    let detail = "forwarded again and again: pods disagree on topology.shards";
+                    let (detail, attempts) = (detail.to_owned(), Vec::new());
+                    let letter = Letter { code, detail, order, attempts, first_seen };
+                    self.dispatch.refuse(self.held(delivery), letter);
+                }
             }
             Err(error) => {
                 let detail = match std::error::Error::source(&error) {
@@ -71,7 +102,7 @@ impl Intake for Front {
                 };
                 let (code, attempts, order) = (error.code(), Vec::new(), None);
                 let letter = Letter { code, detail, order, attempts, first_seen };
-                self.dispatch.refuse(Message(delivery), letter);
+                self.dispatch.refuse(self.held(delivery), letter);
             }
         }
     }

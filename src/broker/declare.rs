@@ -102,7 +102,7 @@ pub async fn declare(connection: &Connection, topology: &Topology) -> Result<Rep
 async fn bind(channel: &Channel, topology: &Topology) -> Result<(), Error> {
     for binding in topology.bindings() {
         let (to, from) = (binding.destination.as_str(), binding.source.as_str());
-        let key = binding.routing_key;
+        let key = binding.routing_key.as_str();
         match binding.leads_to {
             Destination::Queue => {
                 let options = QueueBindOptions::default();
@@ -149,6 +149,7 @@ impl<'a> Look<'a> {
     async fn exchange(&mut self, exchange: &Exchange, passive: bool) -> Result<Finding, Error> {
         let kind = match exchange.kind {
             Kind::Fanout => ExchangeKind::Fanout,
+            Kind::Direct => ExchangeKind::Direct,
             Kind::ConsistentHash => ExchangeKind::Custom("x-consistent-hash".to_owned()),
         };
         let options =

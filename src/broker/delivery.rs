@@ -1,12 +1,21 @@
 //! A message as the broker hands it over, and the right to settle it once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use lapin::BasicProperties;
 use lapin::options::BasicAckOptions;
 use lapin::types::{AMQPValue, ShortString};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::peers::Clean;
+use super::pulse::Pulse;
+use super::session::Source;
 
 /// One life of one channel: the lease on a shard.
 #[derive(Debug)]
@@ -16,14 +25,55 @@ pub(super) struct Lease {
     pub(super) queue: Arc<str>,
     /// The channel is gone: the broker hands out again what it had delivered.
     pub(super) lost: CancellationToken,
-    /// We want to be rid of it.
-    pub(super) give_up: CancellationToken,
+    /// The channel is to be given back: begin nothing more that came by it.
+    pub(super) ending: CancellationToken,
+    /// It is given back because of a message that can neither be settled nor skipped.
+    troubled: AtomicBool,
+    /// What was begun and is not yet settled.
+    pub(super) working: TaskTracker,
+    /// Whether the broker still speaks with us.
+    pub(super) pulse: Arc<Pulse>,
+    /// Who handed this shard over cleanly, and when.
+    pub(super) clean: Clean,
+    opened: Instant,
+    /// The last delivery, in milliseconds after `opened`.
+    delivered: AtomicU64,
 }
 
 impl Lease {
-    pub(super) fn new(generation: u64, queue: Arc<str>) -> Self {
-        let (lost, give_up) = (CancellationToken::new(), CancellationToken::new());
-        Self { generation, queue, lost, give_up }
+    pub(super) fn new(
+        generation: u64,
+        queue: Arc<str>,
+        lost: CancellationToken,
+        pulse: Arc<Pulse>,
+        clean: Clean,
+    ) -> Self {
+        let (ending, working) = (CancellationToken::new(), TaskTracker::new());
+        let (opened, delivered) = (Instant::now(), AtomicU64::new(0));
+        let troubled = AtomicBool::new(false);
+        Self { generation, queue, lost, ending, troubled, working, pulse, clean, opened, delivered }
+    }
+
+    /// Notes a delivery.
+    pub(super) fn delivered(&self, now: Instant) {
+        let after = now.saturating_duration_since(self.opened).as_millis();
+        self.delivered.store(u64::try_from(after).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Time since the last delivery, or since the subscription.
+    pub(super) fn silent_for(&self) -> Duration {
+        let last = Duration::from_millis(self.delivered.load(Ordering::Relaxed));
+        self.opened.elapsed().saturating_sub(last)
+    }
+
+    /// Whether it is given back because of a message that can neither be settled nor skipped.
+    pub(super) fn is_troubled(&self) -> bool {
+        self.troubled.load(Ordering::Relaxed)
+    }
+
+    fn give_up(&self) {
+        self.troubled.store(true, Ordering::Relaxed);
+        self.ending.cancel();
     }
 }
 
@@ -32,6 +82,8 @@ impl Lease {
 pub struct Delivery {
     /// The right to settle it.
     pub receipt: Receipt,
+    /// Where it comes from.
+    pub source: Source,
     /// AMQP properties and headers.
     pub properties: BasicProperties,
     /// Exchange it was published to.
@@ -44,6 +96,8 @@ pub struct Delivery {
     pub redelivered: bool,
     /// When it arrived here.
     pub received_at: Timestamp,
+    /// The same on the clock that waits are measured by.
+    pub arrived: Instant,
 }
 
 impl Delivery {
@@ -68,6 +122,20 @@ pub struct Receipt {
     pub(super) acker: lapin::Acker,
 }
 
+/// Says that a message is being worked on. While it lives, its channel is not given back.
+#[derive(Debug)]
+pub struct Begun {
+    lease: Arc<Lease>,
+    _working: TaskTrackerToken,
+}
+
+impl Begun {
+    /// As [`Receipt::give_up_channel`], for when the receipt itself is gone.
+    pub fn give_up_channel(&self) {
+        self.lease.give_up();
+    }
+}
+
 /// A settlement that did not come about. Nobody retries it: a delivery tag dies with its channel, and
 /// the broker hands the message out again.
 #[derive(Debug, thiserror::Error)]
@@ -75,17 +143,41 @@ pub struct Receipt {
 pub struct SettleError;
 
 impl Receipt {
-    /// Whether the channel still lives.
+    /// Whether the channel lives, as far as can be known: not closed, and the broker was heard of
+    /// within two heartbeats. A process that was stopped and goes on finds this false.
     pub fn is_live(&self) -> bool {
-        !self.lease.lost.is_cancelled() && !self.lease.give_up.is_cancelled()
+        !self.lease.lost.is_cancelled() && self.lease.pulse.is_fresh()
     }
 
-    /// Completes when the channel is gone or given up.
+    /// Whether this message may be begun: its channel lives and is not about to be given back.
+    pub fn may_begin(&self) -> bool {
+        !self.lease.ending.is_cancelled() && self.is_live()
+    }
+
+    /// Begins it.
+    pub fn begin(&self) -> Option<Begun> {
+        // Counted first: whoever gives the channel back either sees the count or is seen here.
+        let begun = Begun { lease: self.lease.clone(), _working: self.lease.working.token() };
+        self.may_begin().then_some(begun)
+    }
+
+    /// Completes when the channel is gone.
     pub async fn lost(&self) {
+        self.lease.lost.cancelled().await;
+    }
+
+    /// Completes when the channel is gone or about to be given back.
+    pub async fn ending(&self) {
         tokio::select! {
             () = self.lease.lost.cancelled() => {}
-            () = self.lease.give_up.cancelled() => {}
+            () = self.lease.ending.cancelled() => {}
         }
+    }
+
+    /// Completes once a delivery that arrived then cannot meet a request of its former owner any
+    /// more: after `window`, or at once where the former owner said that it had finished.
+    pub async fn settled(&self, arrived: Instant, window: Duration) {
+        self.lease.clean.wait(arrived, window).await;
     }
 
     /// The queue it came from.
@@ -104,7 +196,7 @@ impl Receipt {
     /// [`SettleError`]. The lease is lost then: what waits behind this message must not start.
     pub async fn ack(self) -> Result<(), SettleError> {
         // The generation check: an ack on a dead channel belongs to somebody else's delivery.
-        if !self.is_live() {
+        if self.lease.lost.is_cancelled() {
             return Err(SettleError);
         }
         // The library never completes an ack that the loss of the connection overtook.
@@ -121,7 +213,7 @@ impl Receipt {
 
     /// Gives up the channel, so that the broker hands out again everything that came by it, in
     /// order. For a message that can neither be settled nor skipped.
-    pub fn give_up_channel(self) {
-        self.lease.give_up.cancel();
+    pub fn give_up_channel(&self) {
+        self.lease.give_up();
     }
 }

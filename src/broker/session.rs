@@ -1,17 +1,22 @@
-//! Consumes from all shards, over and over: a session is the life of one connection.
+//! Consumes from all sources, over and over: a session is the life of one connection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use lapin::Connection;
-use tokio::sync::Semaphore;
+use lapin::options::BasicQosOptions;
+use lapin::{Channel, Connection};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::balancer::Balancer;
 use super::connection::close;
 use super::delivery::Lease;
-use super::shard::{End, Shard, Stops, Terms};
+use super::peers::Peers;
+use super::pulse::Pulse;
+use super::shard::{End, Shard, Terms};
 use super::{Delivery, Error, Link, Topology, connect};
 use crate::config;
 use crate::protocol::backoff;
@@ -23,44 +28,84 @@ pub trait Intake: Send + Sync + 'static {
     fn deliver(&self, delivery: Delivery);
 }
 
-/// Consumes from the shard queues until told to stop.
+/// Where a delivery comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// A shard queue.
+    Shard(u16),
+    /// A queue of somebody else's, by its place in the configuration: all is forwarded.
+    Intake(u16),
+}
+
+/// A queue that is consumed from, with the lease that is held on it.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) source: Source,
+    pub(super) queue: Arc<str>,
+    pub(super) lease: watch::Sender<Option<Arc<Lease>>>,
+}
+
+/// When to stop: first beginning anything, then waiting for what was begun.
+#[derive(Debug, Clone)]
+pub struct Stops {
+    /// Begin nothing more.
+    pub stop: CancellationToken,
+    /// The grace is over: close.
+    pub force: CancellationToken,
+}
+
+/// Consumes until told to stop.
 #[derive(Debug)]
 pub struct Consumer {
     link: Link,
-    queues: Vec<Arc<str>>,
+    slots: Vec<Slot>,
     settings: config::Broker,
+    balance: config::Balance,
     instance: String,
     stops: Stops,
-    /// One permit appears with each shard's first subscription.
+    peers: Peers,
+    /// One permit appears with each slot's first subscription.
     subscribed: Arc<Semaphore>,
     generations: AtomicU64,
 }
 
 impl Consumer {
-    /// Prepares. `stop` ends the handing on, `drained` closes the channels.
+    /// Prepares.
     pub fn new(
         link: Link,
         topology: &Topology,
-        settings: &config::Broker,
+        settings: &config::Settings,
         instance: &str,
-        stop: CancellationToken,
-        drained: CancellationToken,
+        stops: Stops,
     ) -> Self {
+        let slots: Vec<_> = topology
+            .sources()
+            .map(|(source, queue)| Slot {
+                source,
+                queue: Arc::from(queue),
+                lease: watch::Sender::new(None),
+            })
+            .collect();
+        let pod = uuid::Builder::from_random_bytes(fastrand::u128(..).to_le_bytes()).into_uuid();
+        let queues = slots.iter().map(|slot| slot.queue.clone());
+        let peers = Peers::new(pod, topology.peers(), settings.balance.interval, queues);
         Self {
             link,
-            queues: topology.shard_queues().map(Arc::from).collect(),
-            settings: settings.clone(),
+            peers,
+            slots,
+            settings: settings.broker.clone(),
+            balance: settings.balance.clone(),
             instance: instance.to_owned(),
-            stops: Stops { stop, drained },
+            stops,
             subscribed: Arc::new(Semaphore::new(0)),
             generations: AtomicU64::new(0),
         }
     }
 
-    /// Completes once every shard has been subscribed to for the first time.
+    /// Completes once every queue has been subscribed to for the first time.
     pub async fn ready(&self) {
-        let shards = u32::try_from(self.queues.len()).unwrap_or(u32::MAX);
-        if let Ok(permits) = self.subscribed.acquire_many(shards).await {
+        let slots = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+        if let Ok(permits) = self.subscribed.acquire_many(slots).await {
             permits.forget();
         }
     }
@@ -68,6 +113,14 @@ impl Consumer {
     /// Runs until the drain is done. Begins with a connection that is there, and makes new ones with
     /// growing, jittered waits whenever it is lost.
     pub async fn run(self: Arc<Self>, first: Connection, intake: Arc<dyn Intake>) {
+        let mut hints = JoinSet::new();
+        // Hints go on until the channels are closed: a clean hand-over is told to the others.
+        let closed = CancellationToken::new();
+        if self.balance.enabled {
+            let (me, closed) = (self.clone(), closed.clone());
+            let link = self.link.named(&format!("orderwright {} hints", self.instance));
+            hints.spawn(async move { me.peers.run(&link, closed).await });
+        }
         let mut connection = Some(first);
         let mut failures = 0;
         loop {
@@ -76,12 +129,12 @@ impl Consumer {
                 self.clone().session(connection, intake.clone()).await;
             }
             if self.stops.stop.is_cancelled() {
-                return;
+                break;
             }
             self.pause(failures).await;
             failures = failures.saturating_add(1);
             if self.stops.stop.is_cancelled() {
-                return;
+                break;
             }
             match connect(&self.link).await {
                 Ok(connected) => {
@@ -91,6 +144,8 @@ impl Consumer {
                 Err(error) => report(&error),
             }
         }
+        closed.cancel();
+        while hints.join_next().await.is_some() {}
     }
 
     async fn pause(&self, failures: u32) {
@@ -101,72 +156,177 @@ impl Consumer {
         sleep_unless(wait, &self.stops.stop).await;
     }
 
-    /// One connection: a task for each shard. Ends when the connection does, or the drain.
+    /// One connection: a task for each queue. Ends when the connection does, or the drain.
     async fn session(self: Arc<Self>, connection: Connection, intake: Arc<dyn Intake>) {
+        self.peers.renew();
         let connection = Arc::new(connection);
+        let session = Session {
+            pulse: Arc::new(Pulse::new(self.settings.heartbeat)),
+            lost: CancellationToken::new(),
+        };
+        let mut helpers = JoinSet::new();
+        let (pulse, heartbeat) = (session.clone(), self.settings.heartbeat);
+        let beating = connection.clone();
+        helpers.spawn(async move { pulse.watch(&beating, heartbeat).await });
+        if self.balance.enabled {
+            let (me, watched) = (self.clone(), connection.clone());
+            helpers.spawn(async move {
+                let Consumer { slots, peers, balance, .. } = &*me;
+                let answer_max = me.settings.connect_timeout;
+                Balancer::new(slots, peers, balance, answer_max).run(&watched).await;
+            });
+        }
         let mut shards = JoinSet::new();
-        for queue in &self.queues {
-            let shard = self.clone().shard(connection.clone(), queue.clone(), intake.clone());
-            shards.spawn(shard);
+        for index in 0..self.slots.len() {
+            let one = self.clone().slot(index, connection.clone(), session.clone(), intake.clone());
+            shards.spawn(one);
         }
         while let Some(ended) = shards.join_next().await {
             if let Err(error) = ended {
                 tracing::error!(%error, "a bug: the task of a shard panicked");
             }
         }
+        helpers.shutdown().await;
         close(&connection, self.settings.connect_timeout).await;
     }
 
-    /// One shard on this connection: a lease after the other.
-    async fn shard(
+    /// One queue on this connection: a lease after the other.
+    async fn slot(
         self: Arc<Self>,
+        index: usize,
         connection: Arc<Connection>,
-        queue: Arc<str>,
+        session: Session,
         intake: Arc<dyn Intake>,
     ) {
+        let Some(slot) = self.slots.get(index) else { return };
         let mut failures = 0;
         let mut first = true;
-        while connection.status().connected() && !self.stops.stop.is_cancelled() {
-            let generation = self.generations.fetch_add(1, Ordering::Relaxed);
-            let lease = Lease::new(generation, queue.clone());
-            let tag = format!("{}-{generation}", self.instance);
-            let terms = Terms {
-                prefetch: self.settings.prefetch,
-                tag: &tag,
-                answer_max: self.settings.connect_timeout,
-            };
-            match Shard::subscribe(&connection, lease, terms).await {
-                Ok(None) => {
-                    tracing::warn!({ field::QUEUE } = %queue, "the broker does not answer");
-                }
-                Ok(Some(shard)) => {
+        let over = || {
+            !connection.status().connected()
+                || session.lost.is_cancelled()
+                || self.stops.stop.is_cancelled()
+        };
+        while !over() {
+            let lease = self.lease(slot, &session);
+            match self.subscribe(&connection, slot, lease.clone()).await {
+                None => {}
+                Some(shard) => {
                     if std::mem::take(&mut first) {
                         self.subscribed.add_permits(1);
                     }
-                    failures = 0;
-                    match shard.hold(intake.as_ref(), &self.stops).await {
-                        End::Drained => return,
-                        End::GivenUp => tracing::warn!(
-                            { field::QUEUE } = %queue,
-                            "gave the shard up: a message can neither be settled nor skipped"
-                        ),
-                        End::Broken(error) => tracing::warn!(
-                            { field::QUEUE } = %queue,
-                            error = error.map(tracing::field::display),
-                            "lost the shard; what was delivered comes again"
-                        ),
+                    slot.lease.send_replace(Some(lease.clone()));
+                    let Stops { stop, force } = &self.stops;
+                    let clean = || self.peers.tell_clean(&slot.queue);
+                    let end = shard.hold(intake.as_ref(), stop, force, clean).await;
+                    slot.lease.send_replace(None);
+                    failures = if lease.is_troubled() { failures } else { 0 };
+                    if told(&end, slot, &lease) {
+                        continue;
                     }
-                }
-                Err(error) => {
-                    tracing::warn!({ field::QUEUE } = %queue, %error, "cannot subscribe");
                 }
             }
             // Only a channel that ended alone waits here: a lost connection waits in `run`.
-            if connection.status().connected() {
+            if !over() {
                 self.pause(failures).await;
                 failures = failures.saturating_add(1);
             }
         }
+    }
+
+    fn lease(&self, slot: &Slot, session: &Session) -> Arc<Lease> {
+        let generation = self.generations.fetch_add(1, Ordering::Relaxed);
+        let clean = self.peers.clean(&slot.queue);
+        let (lost, pulse) = (session.lost.child_token(), session.pulse.clone());
+        Arc::new(Lease::new(generation, slot.queue.clone(), lost, pulse, clean))
+    }
+
+    async fn subscribe(
+        &self,
+        connection: &Connection,
+        slot: &Slot,
+        lease: Arc<Lease>,
+    ) -> Option<Shard> {
+        let tag = format!("{}-{}", self.instance, lease.generation);
+        let terms = Terms {
+            prefetch: self.settings.prefetch,
+            tag: &tag,
+            answer_max: self.settings.connect_timeout,
+        };
+        match Shard::subscribe(connection, lease, slot.source, terms).await {
+            Ok(Some(shard)) => return Some(shard),
+            Ok(None) => {
+                tracing::warn!({ field::QUEUE } = %slot.queue, "the broker does not answer");
+            }
+            Err(error) => {
+                tracing::warn!({ field::QUEUE } = %slot.queue, %error, "cannot subscribe");
+            }
+        }
+        None
+    }
+}
+
+/// Says how a lease ended. True where the next one may begin at once.
+fn told(end: &End, slot: &Slot, lease: &Lease) -> bool {
+    match end {
+        End::GivenBack if lease.is_troubled() => {
+            tracing::warn!(
+                { field::QUEUE } = %slot.queue,
+                "gave the shard up: a message can neither be settled nor skipped"
+            );
+            false
+        }
+        End::GivenBack | End::Abandoned => {
+            tracing::debug!({ field::QUEUE } = %slot.queue, "gave the shard back");
+            true
+        }
+        End::Broken(error) => {
+            tracing::warn!(
+                { field::QUEUE } = %slot.queue,
+                error = error.as_ref().map(tracing::field::display),
+                "lost the shard; what was delivered comes again"
+            );
+            false
+        }
+    }
+}
+
+/// What all leases of one connection share.
+#[derive(Debug, Clone)]
+struct Session {
+    pulse: Arc<Pulse>,
+    /// The connection is gone, or silent for too long: all its leases are.
+    lost: CancellationToken,
+}
+
+impl Session {
+    /// Asks the broker for a sign of life, over and over, and gives the session up when none comes.
+    async fn watch(&self, connection: &Connection, heartbeat: Duration) {
+        let mut channel: Option<Channel> = None;
+        while self.pulse.is_fresh() {
+            let asked = Instant::now();
+            let sign = async {
+                let open = match channel.take() {
+                    Some(open) => open,
+                    None => connection.create_channel().await?,
+                };
+                // Changes nothing, and is answered.
+                open.basic_qos(1, BasicQosOptions::default()).await?;
+                Ok::<_, lapin::Error>(open)
+            };
+            match timeout(self.pulse.remaining(), sign).await {
+                Ok(Ok(open)) => {
+                    self.pulse.heard(asked);
+                    channel = Some(open);
+                }
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "no sign of life");
+                    break;
+                }
+                Err(_elapsed) => break,
+            }
+            sleep(heartbeat / 2).await;
+        }
+        self.lost.cancel();
     }
 }
 
@@ -178,6 +338,6 @@ fn report(error: &Error) {
 async fn sleep_unless(wait: Duration, stop: &CancellationToken) {
     tokio::select! { biased;
         () = stop.cancelled() => {}
-        () = tokio::time::sleep(wait) => {}
+        () = sleep(wait) => {}
     }
 }

@@ -1,6 +1,6 @@
 //! One shard: one channel, whose life is the lease.
 //!
-//! The way out is always the same: nothing more is handed on, what runs is finished and acked, the
+//! The way out is always the same: nothing more is begun, what runs is finished and acked, the
 //! channel is closed. Never `basic.cancel`: after a cancel the broker starts the next consumer while
 //! this one still works, and hands the unfinished messages out last. The library cancels by itself
 //! when a `Consumer` is dropped while its channel is open, so the consumer outlives the channel here.
@@ -12,39 +12,22 @@ use futures_util::StreamExt;
 use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::delivery::Lease;
-use super::session::Intake;
+use super::session::{Intake, Source};
 use super::{Delivery, Receipt};
 
 /// Why a lease ended.
 #[derive(Debug)]
 pub(super) enum End {
-    /// The drain is done.
-    Drained,
-    /// We gave the channel up.
-    GivenUp,
-    /// The broker took it.
+    /// We gave the channel back, with nothing of it on the wire.
+    GivenBack,
+    /// We gave the channel back while something was still on the wire: the grace ran out.
+    Abandoned,
+    /// The broker took it, or is not heard of any more.
     Broken(Option<lapin::Error>),
-}
-
-/// When to stop: first handing on, then the channel.
-#[derive(Debug, Clone)]
-pub(super) struct Stops {
-    /// Hand on nothing more.
-    pub(super) stop: CancellationToken,
-    /// Everything that ran is settled: close.
-    pub(super) drained: CancellationToken,
-}
-
-/// A subscribed channel.
-pub(super) struct Shard {
-    channel: Channel,
-    consumer: lapin::Consumer,
-    lease: Arc<Lease>,
-    answer_max: Duration,
 }
 
 /// Terms of a subscription.
@@ -59,14 +42,24 @@ pub(super) struct Terms<'a> {
     pub(super) answer_max: Duration,
 }
 
+/// A subscribed channel.
+pub(super) struct Shard {
+    channel: Channel,
+    consumer: lapin::Consumer,
+    lease: Arc<Lease>,
+    source: Source,
+    answer_max: Duration,
+}
+
 impl Shard {
     /// Opens a channel and subscribes. `None` if the broker does not answer.
     pub(super) async fn subscribe(
         connection: &Connection,
-        lease: Lease,
+        lease: Arc<Lease>,
+        source: Source,
         terms: Terms<'_>,
     ) -> Result<Option<Self>, lapin::Error> {
-        match timeout(terms.answer_max, Self::open(connection, lease, terms)).await {
+        match timeout(terms.answer_max, Self::open(connection, lease, source, terms)).await {
             Ok(subscribed) => subscribed.map(Some),
             Err(_elapsed) => Ok(None),
         }
@@ -74,7 +67,8 @@ impl Shard {
 
     async fn open(
         connection: &Connection,
-        lease: Lease,
+        lease: Arc<Lease>,
+        source: Source,
         terms: Terms<'_>,
     ) -> Result<Self, lapin::Error> {
         let channel = connection.create_channel().await?;
@@ -83,25 +77,40 @@ impl Shard {
         let (queue, options) = (lease.queue.as_ref().into(), BasicConsumeOptions::default());
         let consumer =
             channel.basic_consume(queue, terms.tag.into(), options, FieldTable::default()).await?;
-        Ok(Self { channel, consumer, lease: Arc::new(lease), answer_max: terms.answer_max })
+        Ok(Self { channel, consumer, lease, source, answer_max: terms.answer_max })
     }
 
-    /// Hands deliveries to the intake until the lease ends.
-    pub(super) async fn hold(mut self, intake: &dyn Intake, stops: &Stops) -> End {
+    /// Hands deliveries to the intake until the lease ends. `stop` begins the drain, `force` ends its
+    /// grace. `clean` is called when nothing of this shard is on the wire any more, just before the
+    /// channel is closed.
+    pub(super) async fn hold(
+        mut self,
+        intake: &dyn Intake,
+        stop: &CancellationToken,
+        force: &CancellationToken,
+        clean: impl FnOnce(),
+    ) -> End {
+        let lease = self.lease.clone();
         let end = loop {
             tokio::select! { biased; // Stop wins over new work.
-                () = stops.stop.cancelled() => break self.drain(stops).await,
-                () = self.lease.give_up.cancelled() => break End::GivenUp,
-                () = self.lease.lost.cancelled() => break End::Broken(None),
+                () = lease.lost.cancelled() => break End::Broken(None),
+                () = stop.cancelled() => break self.finish(force).await,
+                () = lease.ending.cancelled() => break self.finish(force).await,
                 next = self.consumer.next() => match next {
-                    Some(Ok(delivery)) => intake.deliver(self.received(delivery)),
+                    Some(Ok(delivery)) => {
+                        lease.delivered(Instant::now());
+                        intake.deliver(self.received(delivery));
+                    }
                     Some(Err(error)) => break End::Broken(Some(error)),
                     // The queue was deleted, or its leader moved: no error comes with it.
                     None => break End::Broken(None),
                 },
             }
         };
-        self.lease.lost.cancel();
+        if matches!(end, End::GivenBack) {
+            clean();
+        }
+        lease.lost.cancel();
         match timeout(self.answer_max, self.channel.close(200, "done".into())).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "the channel was closed already"),
@@ -111,12 +120,17 @@ impl Shard {
         end
     }
 
-    /// Waits for what runs to be settled. What the broker still sends is not looked at: it goes back,
-    /// in order, when the channel closes.
-    async fn drain(&mut self, stops: &Stops) -> End {
+    /// Waits for what was begun to be settled; nothing else is. What the broker still sends is not
+    /// looked at: it goes back, in order, when the channel closes.
+    async fn finish(&mut self, force: &CancellationToken) -> End {
+        let lease = self.lease.clone();
+        lease.ending.cancel();
+        lease.working.close();
         loop {
             tokio::select! { biased;
-                () = stops.drained.cancelled() => return End::Drained,
+                () = lease.lost.cancelled() => return End::Broken(None),
+                () = lease.working.wait() => return End::GivenBack,
+                () = force.cancelled() => return End::Abandoned,
                 next = self.consumer.next() => match next {
                     Some(Ok(_)) => {}
                     Some(Err(error)) => return End::Broken(Some(error)),
@@ -129,12 +143,14 @@ impl Shard {
     fn received(&self, delivery: lapin::message::Delivery) -> Delivery {
         Delivery {
             receipt: Receipt { lease: self.lease.clone(), acker: delivery.acker },
+            source: self.source,
             properties: delivery.properties,
             exchange: delivery.exchange,
             routing_key: delivery.routing_key,
             body: delivery.data,
             redelivered: delivery.redelivered,
             received_at: jiff::Timestamp::now(),
+            arrived: Instant::now(),
         }
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! {p}.updates ─▶ {p}.shards.g1 (x-consistent-hash) ─▶ {p}.shard.g1.000 …  ─▶ {p}.dead-letters
-//!      └ unroutable ─▶ {p}.unroutable                  (delivery limit, expiry)
+//!      └ unroutable ─▶ {p}.unroutable      {p}.forward ─▶┘      (delivery limit, expiry)
 //! ```
 
 use lapin::types::{AMQPValue, FieldTable};
 
+use super::Source;
 use crate::config;
 
 /// Generation of the shard queues. A change of their number opens the next one.
@@ -22,6 +23,8 @@ const NO_DELIVERY_LIMIT: i32 = i32::MAX;
 pub enum Kind {
     /// To everything bound.
     Fanout,
+    /// To what is bound with the same routing key.
+    Direct,
     /// Spread by a hash of the routing key; the plugin `rabbitmq_consistent_hash_exchange`.
     ConsistentHash,
 }
@@ -64,8 +67,8 @@ pub struct Binding {
     pub destination: String,
     /// Which of the two.
     pub leads_to: Destination,
-    /// Empty, or the weight on a consistent-hash exchange.
-    pub routing_key: &'static str,
+    /// Empty, the weight on a consistent-hash exchange, or a queue's name on a direct one.
+    pub routing_key: String,
 }
 
 /// The broker objects of one deployment.
@@ -74,6 +77,7 @@ pub struct Topology {
     prefix: String,
     shards: u16,
     delivery_limit: u32,
+    intake: Vec<String>,
 }
 
 impl Topology {
@@ -83,7 +87,36 @@ impl Topology {
             prefix: settings.prefix.clone(),
             shards: settings.shards,
             delivery_limit: settings.delivery_limit,
+            intake: settings.intake.clone(),
         }
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> u16 {
+        self.shards
+    }
+
+    /// The exchange by which a worker sends a message on to its order's own shard queue, whose name
+    /// is the routing key.
+    pub fn forward(&self) -> String {
+        format!("{}.forward", self.prefix)
+    }
+
+    /// The exchange over which pods tell each other that they are there.
+    pub fn peers(&self) -> String {
+        format!("{}.peers", self.prefix)
+    }
+
+    /// The queue of one shard.
+    pub fn shard_queue(&self, shard: u16) -> String {
+        format!("{}.shard.g{GENERATION}.{shard:03}", self.prefix)
+    }
+
+    /// All queues that are consumed from.
+    pub fn sources(&self) -> impl Iterator<Item = (Source, String)> + '_ {
+        let shards = (0..self.shards).map(|shard| (Source::Shard(shard), self.shard_queue(shard)));
+        let intake = (0..).zip(&self.intake);
+        shards.chain(intake.map(|(index, queue)| (Source::Intake(index), queue.clone())))
     }
 
     /// The exchange that publishers publish to. The one name they know.
@@ -108,7 +141,7 @@ impl Topology {
 
     /// The shard queues, in the order in which they are bound.
     pub fn shard_queues(&self) -> impl Iterator<Item = String> + '_ {
-        (0..self.shards).map(|shard| format!("{}.shard.g{GENERATION}.{shard:03}", self.prefix))
+        (0..self.shards).map(|shard| self.shard_queue(shard))
     }
 
     /// All exchanges, targets before the exchanges that name them.
@@ -117,7 +150,9 @@ impl Topology {
         // With both an alternate exchange is needed: an exchange that is bound counts as routed to,
         // though it may have no queue itself.
         let caught = table(&[("alternate-exchange", text(&self.unroutable()))]);
-        let mut exchanges = vec![plain(self.dead_letters()), plain(self.unroutable())];
+        let mut exchanges =
+            vec![plain(self.dead_letters()), plain(self.unroutable()), plain(self.peers())];
+        exchanges.push(Exchange { kind: Kind::Direct, ..plain(self.forward()) });
         if self.shards > 1 {
             let (name, arguments) = (self.spread(), caught.clone());
             exchanges.push(Exchange { name, kind: Kind::ConsistentHash, arguments });
@@ -157,11 +192,11 @@ impl Topology {
     /// All bindings, in the order in which they must be made: a consistent-hash ring is an order of
     /// bindings.
     pub fn bindings(&self) -> Vec<Binding> {
-        let to_queue = |source: String, destination, routing_key| Binding {
+        let to_queue = |source: String, destination, routing_key: &str| Binding {
             source,
             destination,
             leads_to: Destination::Queue,
-            routing_key,
+            routing_key: routing_key.to_owned(),
         };
         let mut bindings = vec![
             to_queue(self.dead_letters(), self.dead_letters(), ""),
@@ -170,13 +205,15 @@ impl Topology {
         let (entry, weight) =
             if self.shards > 1 { (self.spread(), "1") } else { (self.updates(), "") };
         bindings.extend(self.shard_queues().map(|queue| to_queue(entry.clone(), queue, weight)));
+        let own = self.shard_queues().map(|queue| to_queue(self.forward(), queue.clone(), &queue));
+        bindings.extend(own);
         if self.shards > 1 {
             // Last: nothing flows before everything behind it stands.
             bindings.push(Binding {
                 source: self.updates(),
                 destination: self.spread(),
                 leads_to: Destination::Exchange,
-                routing_key: "",
+                routing_key: String::new(),
             });
         }
         bindings
@@ -223,7 +260,7 @@ mod tests {
     #[test]
     fn single_shard_needs_no_plugin() {
         let kinds: Vec<_> = topology(1).exchanges().into_iter().map(|it| it.kind).collect();
-        assert!(kinds.iter().all(|kind| *kind == Kind::Fanout), "{kinds:?}");
+        assert!(!kinds.contains(&Kind::ConsistentHash), "{kinds:?}");
         let kinds: Vec<_> = topology(2).exchanges().into_iter().map(|it| it.kind).collect();
         assert!(kinds.contains(&Kind::ConsistentHash));
     }

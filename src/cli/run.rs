@@ -64,7 +64,9 @@ pub(super) async fn run(arguments: &Arguments, loaded: Loaded) -> u8 {
             done = &mut app => break done,
             () = asked() => match shut.take() {
                 Some(shut) => drop(shut),
-                None => return exit::GRACE,
+                // No destructor may run: on an open channel the library's would cancel the consumer,
+                // and the next one would start in the middle. A dropped socket keeps the order.
+                None => std::process::exit(exit::GRACE.into()),
             },
         }
     };

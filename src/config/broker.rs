@@ -5,6 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::list;
 use super::secret::SecretUrl;
 
 /// The connection to RabbitMQ.
@@ -102,6 +103,14 @@ pub struct Topology {
     /// order belongs to.
     #[schemars(range(min = 1, max = 1024))]
     pub shards: u16,
+    /// Queues of somebody else's that updates are taken from as well, such as one that upstream
+    /// cannot change. Each message is checked and forwarded to its order's shard.
+    ///
+    /// Any number of pods takes from such a queue at the same time, so the order of its messages is
+    /// kept only if the queue has a single active consumer, or only one pod runs.
+    #[serde(deserialize_with = "list::text")]
+    #[schemars(length(max = 32))]
+    pub intake: Vec<String>,
     /// Whether the exchanges and queues are declared at start.
     ///
     /// `false` where the broker's operators declare them; a missing one then fails the start.
@@ -116,6 +125,12 @@ pub struct Topology {
 
 impl Default for Topology {
     fn default() -> Self {
-        Self { prefix: "orderwright".to_owned(), shards: 64, declare: true, delivery_limit: 100 }
+        Self {
+            prefix: "orderwright".to_owned(),
+            shards: 64,
+            intake: Vec::new(),
+            declare: true,
+            delivery_limit: 100,
+        }
     }
 }

@@ -15,11 +15,49 @@ pub struct Dispatch {
     /// limit come only answers of 429. With several pods, divide it by their number.
     #[schemars(range(min = 1, max = 4096))]
     pub concurrency_max: usize,
+    /// How long a redelivered message waits before its order is touched: a request that its former
+    /// owner sent just before it was lost may still be at work in the service.
+    ///
+    /// No wait where the former owner said that it had finished. The ETag guards the order in any
+    /// case; this keeps two requests from being at work on one order. It should cover the time the
+    /// service goes on with a request whose client is gone, and every second of it is added to the
+    /// recovery of what was in flight at a crash. Fresh messages do not wait.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", extend("x-minimum" = "0s", "x-maximum" = "2m"))]
+    pub settle_window: Duration,
 }
 
 impl Default for Dispatch {
     fn default() -> Self {
-        Self { concurrency_max: 52 }
+        Self { concurrency_max: 52, settle_window: Duration::from_secs(5) }
+    }
+}
+
+/// How shards find their way to pods.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Balance {
+    /// Whether pods tell each other that they are there, and share the shards evenly.
+    ///
+    /// Without, the pod that subscribed first holds all shards until it ends. One pod at a time works
+    /// on a shard either way: that is the broker's doing.
+    pub enabled: bool,
+    /// How often a pod tells the others that it is there. One that is not heard of for four times
+    /// this is forgotten; a change is acted on once it has stood for this long.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", extend("x-minimum" = "100ms", "x-maximum" = "1m"))]
+    pub interval: Duration,
+    /// How long a shard of ours may have messages waiting, none at work and none delivered, before
+    /// it is subscribed to again.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", extend("x-minimum" = "1s", "x-maximum" = "10m"))]
+    pub watch_interval: Duration,
+}
+
+impl Default for Balance {
+    fn default() -> Self {
+        let (interval, watch_interval) = (Duration::from_secs(2), Duration::from_secs(30));
+        Self { enabled: true, interval, watch_interval }
     }
 }
 

@@ -1,10 +1,11 @@
 //! The properties and headers of a dead letter. The body is the original's, byte for byte.
 
 use lapin::BasicProperties;
-use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::types::{AMQPValue, FieldTable};
 
 use crate::config;
 use crate::dispatch::{Attempt, Letter};
+use crate::properties::republished;
 
 /// The headers that a dead letter may carry, with their meaning. The names are part of the interface.
 pub const HEADERS: [(&str, &str); 13] = [
@@ -111,37 +112,7 @@ pub fn record(
         let names = AMQPValue::LongString(cut(&names, limits.detail_bytes_max).into());
         headers.insert(HEADERS_DROPPED.into(), names);
     }
-    kept(original.properties).with_headers(headers)
-}
-
-/// The original's properties that mean the same on a dead letter. Left behind: the expiration, which
-/// would delete the evidence; the user id, which the broker checks against *our* user; the delivery
-/// mode, which the publisher sets.
-fn kept(original: &BasicProperties) -> BasicProperties {
-    type With = fn(BasicProperties, ShortString) -> BasicProperties;
-    let texts: [(&Option<ShortString>, With); 8] = [
-        (original.content_type(), BasicProperties::with_content_type),
-        (original.content_encoding(), BasicProperties::with_content_encoding),
-        (original.correlation_id(), BasicProperties::with_correlation_id),
-        (original.reply_to(), BasicProperties::with_reply_to),
-        (original.message_id(), BasicProperties::with_message_id),
-        (original.kind(), BasicProperties::with_type),
-        (original.app_id(), BasicProperties::with_app_id),
-        (original.cluster_id(), BasicProperties::with_cluster_id),
-    ];
-    let mut kept = BasicProperties::default();
-    for (value, with) in texts {
-        if let Some(value) = value {
-            kept = with(kept, value.clone());
-        }
-    }
-    if let Some(priority) = original.priority() {
-        kept = kept.with_priority(*priority);
-    }
-    if let Some(timestamp) = original.timestamp() {
-        kept = kept.with_timestamp(*timestamp);
-    }
-    kept
+    republished(original.properties).with_headers(headers)
 }
 
 fn copy_headers(original: &BasicProperties, headers: &mut FieldTable) -> Vec<String> {
@@ -149,7 +120,8 @@ fn copy_headers(original: &BasicProperties, headers: &mut FieldTable) -> Vec<Str
     let mut room = ORIGINAL_BYTES_MAX;
     let mut dropped = Vec::new();
     for (name, value) in theirs.inner() {
-        if is_brokers(name.as_str()) || headers.contains_key(name.as_str()) {
+        let ours = HEADERS.iter().any(|(known, _)| *known == name.as_str());
+        if ours || is_brokers(name.as_str()) {
             continue;
         }
         let bytes = name.as_str().len() + size(value);
@@ -237,6 +209,8 @@ fn cut(text: &str, bytes_max: usize) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use lapin::types::ShortString;
+
     use super::*;
 
     fn attempt(number: u32) -> Attempt {

@@ -1,13 +1,14 @@
 //! The task of one busy order: performs the steps that the protocol asks for, one update after the
 //! other, and decides nothing itself.
 
+use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::SemaphorePermit;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{Attempt, Effects, Held, Job, Letter, Shared, Trail};
 use crate::order::{ETag, OrderUpdate};
@@ -16,6 +17,9 @@ use crate::protocol::{
     Verdict, Waiting,
 };
 use crate::telemetry::field;
+
+/// Longest wait of a suspect before it queues up for its turn.
+const SUSPECT_WAIT_MAX: Duration = Duration::from_millis(500);
 
 pub(super) struct Runner<E: Effects> {
     pub(super) shared: Arc<Shared<E>>,
@@ -36,12 +40,13 @@ impl<E: Effects> Runner<E> {
         while let Some(next) = job {
             self.handle(next).await;
             let stopping = self.shared.stop.is_cancelled();
-            job = self.shared.router.next(&self.key, |job| !stopping && job.held.is_live());
+            job = self.shared.router.next(&self.key, |job| !stopping && job.held.may_begin());
         }
     }
 
     async fn handle(&self, job: Job<E::Held>) {
         let Job { update, held, first_seen } = job;
+        let Some(begun) = held.begin() else { return self.shared.tally.released() };
         let mut walk = Walk {
             shared: &self.shared,
             update: &update,
@@ -77,14 +82,19 @@ impl<E: Effects> Runner<E> {
                 }
             }
         });
-        let done = settling.catch_unwind().await.unwrap_or(false);
+        let done = settling.catch_unwind().await.unwrap_or_else(|_panic| {
+            // The receipt went with it: what waits behind this message must not overtake it.
+            tracing::error!({ field::ORDER } = %self.key, "a bug: settling this message panicked");
+            E::Held::give_up_channel(&begun);
+            false
+        });
         self.shared.tally.settled(settlement, conflicts, done);
     }
 
     fn letter(&self, code: Code, attempts: Vec<Attempt>, first_seen: jiff::Timestamp) -> Letter {
         let last = attempts.last();
         let detail = match last.map(|attempt| (attempt.message.as_str(), attempt)) {
-            None => "the message was not tried".to_owned(),
+            None => format!("{}: no request was made", code.as_str()),
             Some(("", attempt)) => {
                 let status = attempt.patch_status.or(attempt.get_status);
                 let status =
@@ -120,6 +130,13 @@ struct Running {
 
 impl<'a, E: Effects> Walk<'a, E> {
     async fn run(&mut self) -> Ended {
+        let _alone = match self.alone().await {
+            Ok(alone) => alone,
+            Err(ended) => return ended,
+        };
+        if !self.pass(self.held.settled()).await {
+            return Ended::Released;
+        }
         let mut step = protocol::start();
         // A place among concurrency_max, held for one attempt and never while waiting.
         let mut place: Option<SemaphorePermit<'a>> = None;
@@ -133,13 +150,17 @@ impl<'a, E: Effects> Walk<'a, E> {
                         return Ended::Released;
                     }
                     let mut attempt = self.begin();
-                    let step = self.get(fetching, &mut attempt).await;
+                    let Some(step) = self.get(fetching, &mut attempt).await else {
+                        return Ended::Released;
+                    };
                     running = self.end_unless_patching(&step, attempt);
                     step
                 }
                 Step::Patch(patching) => {
                     let mut attempt = running.take().unwrap_or_else(|| self.begin());
-                    let step = self.patch(patching, &mut attempt).await;
+                    let Some(step) = self.patch(patching, &mut attempt).await else {
+                        return Ended::Released;
+                    };
                     self.end(&step, attempt);
                     step
                 }
@@ -159,23 +180,45 @@ impl<'a, E: Effects> Walk<'a, E> {
         }
     }
 
-    /// Waits for a place. `None` on a drain, or when the message is no longer ours.
-    async fn place(&self) -> Option<SemaphorePermit<'a>> {
+    /// Lets something pass. False on a drain, or when the message is to be given back: neither waits
+    /// for a backoff.
+    async fn pass(&self, wait: impl Future<Output = ()>) -> bool {
         tokio::select! { biased; // Stop wins over new work.
-            () = self.shared.stop.cancelled() => None,
-            () = self.held.lost() => None,
-            place = self.shared.places.acquire() => place.ok(),
+            () = self.shared.stop.cancelled() => false,
+            () = self.held.ending() => false,
+            () = wait => true,
         }
     }
 
-    /// False on a drain, or when the message is no longer ours: a drain never waits for a backoff.
+    /// Waits for a place. `None` as in [`Self::pass`].
+    async fn place(&self) -> Option<SemaphorePermit<'a>> {
+        let mut place = None;
+        let passed = self.pass(async { place = self.shared.places.acquire().await.ok() }).await;
+        place.filter(|_| passed)
+    }
+
     async fn wait(&self, waiting: &Waiting) -> bool {
-        let duration: Duration = waiting.duration(self.shared.effects.dice(), &self.shared.rules);
-        tokio::select! { biased;
-            () = self.shared.stop.cancelled() => false,
-            () = self.held.lost() => false,
-            () = tokio::time::sleep(duration) => true,
+        let dice = self.shared.effects.dice();
+        self.pass(sleep(waiting.duration(dice, &self.shared.limits.rules))).await
+    }
+
+    /// A message whose holders were lost again and again may be what kills them. Suspects are worked
+    /// on one at a time and in random order: the innocent get settled one after the other, and only
+    /// the guilty one's losses go on rising.
+    async fn alone(&self) -> Result<Option<SemaphorePermit<'a>>, Ended> {
+        let losses = self.held.losses();
+        if losses >= self.shared.limits.losses_max {
+            return Err(Ended::Settled(Settlement::DeadLetter(Code::CrashLoop)));
         }
+        if losses < self.shared.limits.losses_suspect {
+            return Ok(None);
+        }
+        let mut alone = None;
+        let turn = async {
+            sleep(SUSPECT_WAIT_MAX.mul_f64(self.shared.effects.dice())).await;
+            alone = self.shared.alone.acquire().await.ok();
+        };
+        if self.pass(turn).await { Ok(alone) } else { Err(Ended::Released) }
     }
 
     fn begin(&self) -> Running {
@@ -197,8 +240,12 @@ impl<'a, E: Effects> Walk<'a, E> {
         Running { trail, begun: Instant::now(), record }
     }
 
-    async fn get(&mut self, fetching: Fetching, attempt: &mut Running) -> Step {
-        let reply = self.shared.effects.get(self.update, attempt.trail).await;
+    /// `None` if the channel was lost meanwhile: somebody else may get the message now.
+    async fn get(&mut self, fetching: Fetching, attempt: &mut Running) -> Option<Step> {
+        let reply = tokio::select! { biased;
+            () = self.held.lost() => return None,
+            reply = self.shared.effects.get(self.update, attempt.trail) => reply,
+        };
         attempt.record.get_status = reply.as_ref().ok().map(|answer| answer.status);
         let fetch = protocol::fetch(&reply, self.update);
         match &fetch {
@@ -206,12 +253,20 @@ impl<'a, E: Effects> Walk<'a, E> {
             Fetch::Missed(trouble) => self.note(*trouble, attempt),
         }
         note_reply(&reply, attempt);
-        fetching.on_fetch(fetch, &self.shared.rules)
+        Some(fetching.on_fetch(fetch, &self.shared.limits.rules))
     }
 
-    async fn patch(&mut self, patching: Patching, attempt: &mut Running) -> Step {
+    /// `None` as in [`Self::get`]. Looks just before the write whether the channel lives: between the
+    /// GET and this line the process may have stood still for an hour.
+    async fn patch(&mut self, patching: Patching, attempt: &mut Running) -> Option<Step> {
+        if !self.held.is_live() {
+            return None;
+        }
         let etag: ETag = patching.etag().clone();
-        let reply = self.shared.effects.patch(self.update, &etag, attempt.trail).await;
+        let reply = tokio::select! { biased;
+            () = self.held.lost() => return None,
+            reply = self.shared.effects.patch(self.update, &etag, attempt.trail) => reply,
+        };
         attempt.record.etag_sent = Some(etag);
         attempt.record.patch_status = reply.as_ref().ok().map(|answer| answer.status);
         let verdict = protocol::verdict::verdict(Request::Patch, &reply);
@@ -219,7 +274,7 @@ impl<'a, E: Effects> Walk<'a, E> {
             self.note(trouble, attempt);
         }
         note_reply(&reply, attempt);
-        patching.on_verdict(verdict, &self.shared.rules)
+        Some(patching.on_verdict(verdict, &self.shared.limits.rules))
     }
 
     fn note(&mut self, trouble: Trouble, attempt: &mut Running) {

@@ -43,8 +43,10 @@ pub struct Snapshot {
     pub failures: u64,
     /// Attempts after the first.
     pub retries: u64,
-    /// Messages given back to the broker unfinished.
+    /// Messages given back to the broker after work on them had begun.
     pub released: u64,
+    /// Messages found in another queue than their order's own, and sent on to it.
+    pub forwarded: u64,
     /// Messages that were finished, but whose channel was gone: the broker redelivers them.
     pub settlements_lost: u64,
 }
@@ -112,6 +114,7 @@ impl Tally {
             failures: get(&self.failures),
             retries: get(&self.retries),
             released: get(&self.released),
+            forwarded: 0,
             settlements_lost: get(&self.settlements_lost),
         }
     }

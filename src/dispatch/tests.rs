@@ -16,11 +16,43 @@ use crate::protocol::{Answer, Fault};
 struct Message {
     name: String,
     channel: CancellationToken,
+    ending: CancellationToken,
+    settle: Duration,
+    losses: u64,
 }
 
 impl Held for Message {
+    type Begun = CancellationToken;
+
+    fn begin(&self) -> Option<CancellationToken> {
+        self.may_begin().then(|| self.ending.clone())
+    }
+
+    fn may_begin(&self) -> bool {
+        self.is_live() && !self.ending.is_cancelled()
+    }
+
     fn is_live(&self) -> bool {
         !self.channel.is_cancelled()
+    }
+
+    async fn ending(&self) {
+        tokio::select! {
+            () = self.channel.cancelled() => {}
+            () = self.ending.cancelled() => {}
+        }
+    }
+
+    async fn settled(&self) {
+        sleep(self.settle).await;
+    }
+
+    fn losses(&self) -> u64 {
+        self.losses
+    }
+
+    fn give_up_channel(begun: &CancellationToken) {
+        begun.cancel();
     }
 
     async fn lost(&self) {
@@ -96,6 +128,7 @@ impl Effects for Fake {
     }
 
     async fn ack(&self, held: Message) -> bool {
+        assert!(held.name != "unsettleable", "as the test asked");
         self.tell(format!("ack {}", held.name));
         true
     }
@@ -124,6 +157,9 @@ struct Bench {
     fake: Fake,
     stop: CancellationToken,
     channel: CancellationToken,
+    ending: CancellationToken,
+    settle: Duration,
+    losses: u64,
     tally: Arc<Tally>,
 }
 
@@ -133,9 +169,11 @@ fn bench(concurrency_max: usize) -> Bench {
     let rules = Rules { conflicts: retry, failures: retry, jitter: 0.2, retry_after_max: wait_max };
     let fake = Fake { world: Arc::default(), begun: Instant::now() };
     let (stop, tally) = (CancellationToken::new(), Arc::new(Tally::default()));
-    let limits = Limits { concurrency_max, rules };
+    let limits = Limits { concurrency_max, rules, losses_suspect: 5, losses_max: 50 };
     let dispatch = Dispatch::new(fake.clone(), limits, tally.clone(), stop.clone());
-    Bench { dispatch, fake, stop, channel: CancellationToken::new(), tally }
+    let (channel, ending) = (CancellationToken::new(), CancellationToken::new());
+    let (settle, losses) = (Duration::ZERO, 0);
+    Bench { dispatch, fake, stop, channel, ending, settle, losses, tally }
 }
 
 impl Bench {
@@ -154,7 +192,13 @@ impl Bench {
             expect: None,
             occurred_at: None,
         };
-        let held = Message { name: name.to_owned(), channel: self.channel.clone() };
+        let held = Message {
+            name: name.to_owned(),
+            channel: self.channel.clone(),
+            ending: self.ending.clone(),
+            settle: self.settle,
+            losses: self.losses,
+        };
         self.dispatch.accept(Job { update, held, first_seen: Timestamp::UNIX_EPOCH });
     }
 
@@ -230,6 +274,16 @@ async fn panic_dead_letters_that_message_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn panic_while_settling_gives_the_channel_up_and_lets_nothing_overtake() {
+    let bench = bench(2);
+    bench.send("order", "unsettleable");
+    bench.send("order", "next");
+    bench.dispatch.drained().await;
+    assert!(bench.ending.is_cancelled(), "the broker hands both out again");
+    assert_eq!(bench.told(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn exhausted_retries_are_dead_lettered_with_every_attempt() {
     let bench = bench(2);
     bench.behave("down", Behaviour::Down);
@@ -293,16 +347,58 @@ async fn message_of_a_lost_channel_is_neither_retried_nor_settled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn redelivered_copy_waits_for_the_one_still_on_the_wire() {
+async fn loss_of_the_channel_aborts_what_is_on_the_wire() {
     let mut bench = bench(4);
     bench.behave("slow", Behaviour::Slow);
     bench.send("slow", "old");
     sleep(Duration::from_millis(100)).await;
     bench.channel.cancel();
     bench.channel = CancellationToken::new();
+    bench.behave("slow", Behaviour::Fine);
     bench.send("slow", "new");
     bench.dispatch.drained().await;
+    assert_eq!(bench.story(), [(120, "ack new".to_owned())]);
+    assert_eq!(bench.tally.snapshot().released, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn channel_that_is_given_back_gets_what_was_begun_settled_and_nothing_else_begun() {
+    let bench = bench(4);
+    bench.behave("slow", Behaviour::Slow);
+    bench.behave("down", Behaviour::Down);
+    for (order, name) in [("slow", "1"), ("slow", "2"), ("down", "3")] {
+        bench.send(order, name);
+    }
+    sleep(Duration::from_millis(100)).await;
+    bench.ending.cancel();
+    bench.send("other", "4");
+    bench.dispatch.drained().await;
+    assert_eq!(bench.story(), [(5_010, "ack 1".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn redelivered_message_waits_for_its_former_owners_requests() {
+    let mut bench = bench(4);
+    bench.send("fresh", "f");
+    bench.settle = Duration::from_secs(5);
+    bench.send("redelivered", "r");
+    bench.dispatch.drained().await;
+    assert_eq!(bench.story(), [(20, "ack f".to_owned()), (5_020, "ack r".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn suspects_are_worked_on_alone_and_the_guilty_one_is_dead_lettered_unbegun() {
+    let mut bench = bench(8);
+    bench.losses = 5;
+    for order in ["a", "b", "c"] {
+        bench.send(order, order);
+    }
+    bench.losses = 50;
+    bench.send("guilty", "g");
+    bench.dispatch.drained().await;
     assert_eq!(bench.fake.world.in_flight_max.load(Ordering::SeqCst), 1);
-    assert_eq!(bench.story(), [(10_020, "ack new".to_owned())]);
-    assert_eq!(bench.tally.snapshot().settlements_lost, 1);
+    let mut told = bench.told();
+    assert_eq!(told[0], "crash_loop g");
+    told.sort();
+    assert_eq!(told, ["ack a", "ack b", "ack c", "crash_loop g"]);
 }

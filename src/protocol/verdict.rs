@@ -144,6 +144,8 @@ codes! {
     Unreachable = "unreachable";
     /// The reply was lost or makes no sense: the write may have happened.
     UnknownOutcome = "unknown_outcome";
+    /// Its holders were lost again and again: it may be what kills them.
+    CrashLoop = "crash_loop";
     /// A bug in orderwright itself.
     Bug = "bug";
 }

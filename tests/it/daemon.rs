@@ -31,20 +31,24 @@ impl Lines {
         self.arrived.notify_waiters();
     }
 
-    async fn find(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
-        match timeout(PATIENCE, self.wait_for(wanted)).await {
+    /// The line that is the `nth` of its kind, from 1.
+    async fn find(&self, what: &str, nth: usize, wanted: impl Fn(&str) -> bool) -> String {
+        match timeout(PATIENCE, self.wait_for(nth, wanted)).await {
             Ok(line) => line,
             Err(_elapsed) => panic!("no {what} in:\n{}", self.tail()),
         }
     }
 
-    async fn wait_for(&self, wanted: impl Fn(&str) -> bool) -> String {
+    async fn wait_for(&self, nth: usize, wanted: impl Fn(&str) -> bool) -> String {
         loop {
             let arrived = self.arrived.notified();
             tokio::pin!(arrived);
             // Registered before the look, so that no line slips in between.
             arrived.as_mut().enable();
-            let line = self.lines.lock().unwrap().iter().find(|line| wanted(line)).cloned();
+            let line = {
+                let lines = self.lines.lock().unwrap();
+                lines.iter().filter(|line| wanted(line)).nth(nth - 1).cloned()
+            };
             match line {
                 Some(line) => return line,
                 None => arrived.await,
@@ -110,7 +114,7 @@ impl Daemon {
     /// Starts, and waits until it consumes from every shard.
     pub(crate) async fn start(settings: &[(String, String)]) -> Self {
         let mut daemon = Self::spawn(settings);
-        let ready = daemon.stdout.wait_for(|line| line.contains("\"ready\""));
+        let ready = daemon.stdout.wait_for(1, |line| line.contains("\"ready\""));
         let either = async {
             tokio::select! { biased;
                 _line = ready => true,
@@ -126,7 +130,12 @@ impl Daemon {
 
     /// Waits for a line of the log that holds this text.
     pub(crate) async fn logs(&self, text: &str) -> String {
-        self.stderr.find(text, |line| line.contains(text)).await
+        self.stderr.find(text, 1, |line| line.contains(text)).await
+    }
+
+    /// Waits until so many lines of the log hold this text.
+    pub(crate) async fn logs_times(&self, text: &str, times: usize) {
+        self.stderr.find(text, times, |line| line.contains(text)).await;
     }
 
     /// Sends a signal.

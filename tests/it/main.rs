@@ -19,7 +19,10 @@ mod dead_letters;
 mod faults;
 mod lifecycle;
 mod order;
+mod pods;
+mod shard;
 mod stage;
+mod wire;
 
 #[allow(dead_code, reason = "shared with the demo, which uses all of it")]
 #[path = "../support/broker.rs"]
@@ -30,6 +33,8 @@ mod ledger;
 #[allow(dead_code, reason = "shared with the demo, which uses all of it")]
 #[path = "../support/program.rs"]
 mod program;
+#[path = "../support/proxy.rs"]
+mod proxy;
 
 /// What helpers return: an error that is a sentence.
 type Result<T> = std::result::Result<T, String>;

@@ -84,6 +84,8 @@ impl Stage {
             ("TARGET__PATCH_TIMEOUT", "5s"),
             ("TOPOLOGY__PREFIX", &self.prefix),
             ("TOPOLOGY__SHARDS", &shards),
+            ("BALANCE__INTERVAL", "200ms"),
+            ("DISPATCH__SETTLE_WINDOW", "1s"),
             ("RETRY__CONFLICTS__WAIT_MIN", "10ms"),
             ("RETRY__CONFLICTS__WAIT_MAX", "40ms"),
             ("RETRY__FAILURES__WAIT_MIN", "10ms"),
@@ -156,9 +158,14 @@ impl Stage {
 
     /// Messages that wait in the shard queues. Exact only when nobody consumes.
     pub(crate) async fn waiting(&self) -> u32 {
+        self.waiting_in(SHARDS).await
+    }
+
+    /// The same with another number of shards.
+    pub(crate) async fn waiting_in(&self, shards: u16) -> u32 {
         let raw = self.channel().await;
         let mut waiting = 0;
-        for shard in 0..SHARDS {
+        for shard in 0..shards {
             waiting += raw.depth(&format!("shard.g1.{shard:03}")).await;
         }
         waiting

@@ -1,0 +1,263 @@
+//! Hints between pods: who is there, and who has handed a shard over cleanly.
+//!
+//! Over a fanout exchange, on a connection of its own, unconfirmed and unkept. Losing a hint costs
+//! balance or a few seconds of waiting, never safety.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use lapin::options::{
+    BasicConsumeOptions, BasicPublishOptions, QueueBindOptions, QueueDeclareOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Connection, Consumer};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::balance::Peer;
+use super::{Error, Link, close, connect};
+
+/// Announcements that may be missed before a pod is forgotten: a busy machine is late now and then,
+/// and a pod that is gone has lost its shards at once in any case.
+const MISSED_MAX: u32 = 4;
+
+/// How old a clean hand-over may be when the shard's messages arrive. They come within moments.
+const CLEAN_AGE_MAX: Duration = Duration::from_secs(5);
+
+/// Hints that wait to be sent. One for each shard of a pod that leaves.
+const OUTGOING_MAX: usize = 2048;
+
+/// Hints that wait in a pod's queue on the broker; the oldest go first.
+const INCOMING_MAX: i32 = 10_000;
+
+/// Longest that one hint may take to be written.
+const SEND_MAX: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "hint")]
+enum Hint {
+    /// Sent at each interval.
+    Here { pod: uuid::Uuid, epoch: u64 },
+    /// Sent once, on a drain.
+    Bye { pod: uuid::Uuid },
+    /// Nothing of this queue is on the wire any more.
+    Clean { queue: String },
+}
+
+/// When a shard was last handed over cleanly.
+#[derive(Debug, Clone)]
+pub(super) struct Clean(watch::Receiver<Option<Instant>>);
+
+impl Clean {
+    /// Waits until `window` after `arrived`, or for word that there is nothing to wait for.
+    pub(super) async fn wait(&self, arrived: Instant, window: Duration) {
+        let mut word = self.0.clone();
+        let recent = |at: &Option<Instant>| at.is_some_and(|at| at + CLEAN_AGE_MAX >= arrived);
+        tokio::select! {
+            () = sleep_until(arrived + window) => {}
+            // A sender that is gone brings no word.
+            Ok(_) = word.wait_for(recent) => {}
+        }
+    }
+}
+
+/// What other pods told, and what we tell them.
+#[derive(Debug)]
+pub(super) struct Peers {
+    pod: uuid::Uuid,
+    exchange: String,
+    interval: Duration,
+    epoch: watch::Sender<u64>,
+    view: watch::Sender<Vec<Peer>>,
+    clean: BTreeMap<Arc<str>, watch::Sender<Option<Instant>>>,
+    outgoing: mpsc::Sender<Hint>,
+    to_send: tokio::sync::Mutex<mpsc::Receiver<Hint>>,
+}
+
+impl Peers {
+    pub(super) fn new(
+        pod: uuid::Uuid,
+        exchange: String,
+        interval: Duration,
+        queues: impl Iterator<Item = Arc<str>>,
+    ) -> Self {
+        let (outgoing, to_send) = mpsc::channel(OUTGOING_MAX);
+        Self {
+            pod,
+            exchange,
+            interval,
+            epoch: watch::Sender::new(0),
+            view: watch::Sender::new(vec![Peer { pod, epoch: 0 }]),
+            clean: queues.map(|queue| (queue, watch::Sender::new(None))).collect(),
+            outgoing,
+            to_send: tokio::sync::Mutex::new(to_send),
+        }
+    }
+
+    /// This pod under its present subscriptions.
+    pub(super) fn me(&self) -> Peer {
+        Peer { pod: self.pod, epoch: *self.epoch.borrow() }
+    }
+
+    /// The pods that are there, this one included.
+    pub(super) fn view(&self) -> watch::Receiver<Vec<Peer>> {
+        self.view.subscribe()
+    }
+
+    /// Our subscriptions are new: they stand behind everybody's.
+    pub(super) fn renew(&self) {
+        self.epoch.send_modify(|epoch| *epoch += 1);
+    }
+
+    pub(super) fn clean(&self, queue: &Arc<str>) -> Clean {
+        match self.clean.get(queue) {
+            Some(word) => Clean(word.subscribe()),
+            None => Clean(watch::Sender::new(None).subscribe()),
+        }
+    }
+
+    /// Tells that nothing of this queue is on the wire any more. Does not wait: a hint that has no
+    /// room costs the next owner its settle window.
+    pub(super) fn tell_clean(&self, queue: &str) {
+        if self.outgoing.try_send(Hint::Clean { queue: queue.to_owned() }).is_err() {
+            tracing::debug!(queue, "no room for a hint");
+        }
+    }
+
+    /// Speaks and listens until `stop`, then says good-bye. Connects again whenever it has to.
+    pub(super) async fn run(&self, link: &Link, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            if let Err(error) = self.session(link, &stop).await {
+                tracing::debug!(%error, "no hints from other pods for the moment");
+            }
+            tokio::select! { biased;
+                () = stop.cancelled() => {}
+                () = sleep(self.interval) => {}
+            }
+        }
+    }
+
+    async fn session(&self, link: &Link, stop: &CancellationToken) -> Result<(), Error> {
+        let connection = connect(link).await?;
+        let ended = match timeout(SEND_MAX, self.subscribe(&connection)).await {
+            Ok(Ok((channel, consumer))) => self.talk(&channel, consumer, stop).await,
+            Ok(Err(error)) => Err(error),
+            Err(_elapsed) => Err(Error::Unconfirmed { seconds: SEND_MAX.as_secs() }),
+        };
+        close(&connection, SEND_MAX).await;
+        ended
+    }
+
+    async fn subscribe(&self, connection: &Connection) -> Result<(Channel, Consumer), Error> {
+        let channel = connection.create_channel().await?;
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-max-length".into(), AMQPValue::LongInt(INCOMING_MAX));
+        let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+        let queue = channel.queue_declare("".into(), options, arguments).await?;
+        let (name, exchange) = (queue.name().clone(), self.exchange.as_str().into());
+        let (options, none) = (QueueBindOptions::default(), FieldTable::default());
+        channel.queue_bind(name.clone(), exchange, "".into(), options, none).await?;
+        let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+        let consumer =
+            channel.basic_consume(name, "".into(), options, FieldTable::default()).await?;
+        Ok((channel, consumer))
+    }
+
+    async fn talk(
+        &self,
+        channel: &Channel,
+        mut consumer: Consumer,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        let mut to_send = self.to_send.lock().await;
+        let mut seen: BTreeMap<uuid::Uuid, (Peer, Instant)> = BTreeMap::new();
+        let mut tick = interval(self.interval);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut renewed = self.epoch.subscribe();
+        loop {
+            tokio::select! { biased;
+                () = stop.cancelled() => {
+                    while let Ok(hint) = to_send.try_recv() {
+                        self.send(channel, &hint).await?;
+                    }
+                    return self.send(channel, &Hint::Bye { pod: self.pod }).await;
+                }
+                Some(hint) = to_send.recv() => self.send(channel, &hint).await?,
+                Ok(()) = renewed.changed() => self.here(channel, &mut seen).await?,
+                _ = tick.tick() => self.here(channel, &mut seen).await?,
+                heard = consumer.next() => match heard {
+                    Some(Ok(delivery)) => self.hear(&delivery.data, &mut seen),
+                    Some(Err(error)) => return Err(error.into()),
+                    None => return Ok(()),
+                },
+            }
+        }
+    }
+
+    /// Announces this pod, and forgets those that were not heard of for too long.
+    async fn here(
+        &self,
+        channel: &Channel,
+        seen: &mut BTreeMap<uuid::Uuid, (Peer, Instant)>,
+    ) -> Result<(), Error> {
+        let Peer { pod, epoch } = self.me();
+        self.send(channel, &Hint::Here { pod, epoch }).await?;
+        let age_max = self.interval.saturating_mul(MISSED_MAX);
+        seen.retain(|_, (_, at)| at.elapsed() <= age_max);
+        self.publish_view(seen);
+        Ok(())
+    }
+
+    async fn send(&self, channel: &Channel, hint: &Hint) -> Result<(), Error> {
+        let body = serde_json::to_vec(hint).unwrap_or_default();
+        let (exchange, options) = (self.exchange.as_str().into(), BasicPublishOptions::default());
+        let properties = BasicProperties::default().with_content_type("application/json".into());
+        let sending = channel.basic_publish(exchange, "".into(), options, &body, properties);
+        // Under an alarm the broker reads nothing from connections that publish.
+        match timeout(SEND_MAX, sending).await {
+            Ok(sent) => {
+                // No confirm is asked for, so there is none to wait for.
+                let _unconfirmed = sent?;
+                Ok(())
+            }
+            Err(_elapsed) => Err(Error::Unconfirmed { seconds: SEND_MAX.as_secs() }),
+        }
+    }
+
+    fn hear(&self, body: &[u8], seen: &mut BTreeMap<uuid::Uuid, (Peer, Instant)>) {
+        match serde_json::from_slice(body) {
+            Ok(Hint::Here { pod, .. }) if pod == self.pod => {}
+            Ok(Hint::Here { pod, epoch }) => {
+                // More pods than anybody runs: a stranger publishes here.
+                if seen.len() < usize::from(u16::MAX) {
+                    seen.insert(pod, (Peer { pod, epoch }, Instant::now()));
+                }
+                self.publish_view(seen);
+            }
+            Ok(Hint::Bye { pod }) => {
+                seen.remove(&pod);
+                self.publish_view(seen);
+            }
+            Ok(Hint::Clean { queue }) => {
+                if let Some(word) = self.clean.get(queue.as_str()) {
+                    word.send_replace(Some(Instant::now()));
+                }
+            }
+            Err(error) => tracing::debug!(%error, "a hint that makes no sense"),
+        }
+    }
+
+    fn publish_view(&self, seen: &BTreeMap<uuid::Uuid, (Peer, Instant)>) {
+        let mut view: Vec<_> = seen.values().map(|(peer, _)| *peer).chain([self.me()]).collect();
+        view.sort_unstable();
+        self.view.send_if_modified(|known| {
+            let changed = *known != view;
+            *known = view;
+            changed
+        });
+    }
+}

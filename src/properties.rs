@@ -1,0 +1,37 @@
+//! AMQP properties of a message that is published once more: as a dead letter, or to another queue.
+
+use lapin::BasicProperties;
+use lapin::types::ShortString;
+
+/// The properties that mean the same in a second life.
+///
+/// Left behind: the headers, of which the caller
+/// knows more; the expiration, which would delete a dead letter and was meant for another queue; the
+/// user id, which the broker checks against *our* user; the delivery mode, which the publisher sets.
+#[must_use]
+pub fn republished(original: &BasicProperties) -> BasicProperties {
+    type With = fn(BasicProperties, ShortString) -> BasicProperties;
+    let texts: [(&Option<ShortString>, With); 8] = [
+        (original.content_type(), BasicProperties::with_content_type),
+        (original.content_encoding(), BasicProperties::with_content_encoding),
+        (original.correlation_id(), BasicProperties::with_correlation_id),
+        (original.reply_to(), BasicProperties::with_reply_to),
+        (original.message_id(), BasicProperties::with_message_id),
+        (original.kind(), BasicProperties::with_type),
+        (original.app_id(), BasicProperties::with_app_id),
+        (original.cluster_id(), BasicProperties::with_cluster_id),
+    ];
+    let mut kept = BasicProperties::default();
+    for (value, with) in texts {
+        if let Some(value) = value {
+            kept = with(kept, value.clone());
+        }
+    }
+    if let Some(priority) = original.priority() {
+        kept = kept.with_priority(*priority);
+    }
+    if let Some(timestamp) = original.timestamp() {
+        kept = kept.with_timestamp(*timestamp);
+    }
+    kept
+}

@@ -1,0 +1,124 @@
+//! Several pods: shards spread, and an order has one writer whatever comes and goes.
+
+use lapin::BasicProperties;
+use lapin::options::{BasicPublishOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable};
+
+use crate::stage::{Stage, update, updates};
+
+const LATENCY: [&str; 6] =
+    ["--orders", "200", "--get-latency", "2ms..10ms", "--patch-latency", "5ms..20ms"];
+
+/// Enough shards that an even spread is no accident.
+const MORE_SHARDS: (&str, &str) = ("TOPOLOGY__SHARDS", "16");
+
+async fn nothing_went_wrong(stage: &Stage) {
+    let ledger = stage.simulator.read(0).await.unwrap();
+    let wrong = (ledger.overlaps, ledger.out_of_order, ledger.applied_twice);
+    assert_eq!(wrong, (0, 0, 0), "{}", stage.simulator.bad_orders().await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pod_that_joins_gets_its_share_with_and_without_traffic() {
+    let stage = Stage::new("join", &LATENCY).await;
+    let first = stage.daemon(&[MORE_SHARDS, ("LOG__LEVEL", "debug")]).await;
+    let second = stage.daemon(&[MORE_SHARDS]).await;
+    // Idle shards move too: the eighth is given back before a message is published.
+    first.logs_times("gave the shard back", 8).await;
+    stage.publish(&updates(200, 5)).await;
+    stage.applied(1_000).await;
+    let (first, second) = (first.stop().await, second.stop().await);
+    nothing_went_wrong(&stage).await;
+    let (a, b) = (first.count("applied"), second.count("applied"));
+    assert_eq!(a + b, 1_000);
+    assert!(a.min(b) > 250, "{a} and {b} of 1,000");
+    assert_eq!(first.count("forwarded") + second.count("forwarded"), 0, "the ring is in order");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_that_come_and_go_in_good_order_never_overlap_and_keep_the_order() {
+    let stage = Stage::new("roll", &LATENCY).await;
+    let first = stage.daemon(&[MORE_SHARDS]).await;
+    stage.publish(&updates(200, 12)).await;
+    stage.applied(300).await;
+    let second = stage.daemon(&[MORE_SHARDS]).await;
+    stage.applied(900).await;
+    let third = stage.daemon(&[MORE_SHARDS]).await;
+    assert!(first.stop().await.status.success());
+    stage.applied(1_500).await;
+    assert!(second.stop().await.status.success());
+    stage.applied(2_400).await;
+    assert!(third.stop().await.status.success());
+    nothing_went_wrong(&stage).await;
+    assert_eq!(stage.waiting_in(16).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_pod_is_taken_over_without_two_writers() {
+    let stage = Stage::new("takeover", &LATENCY).await;
+    let first = stage.daemon(&[MORE_SHARDS]).await;
+    let second = stage.daemon(&[MORE_SHARDS]).await;
+    stage.publish(&updates(200, 10)).await;
+    stage.applied(500).await;
+    first.signal("KILL").await;
+    let ledger = stage.applied(2_000).await;
+    assert!(second.stop().await.status.success());
+    assert_eq!(ledger.overlaps, 0, "{}", stage.simulator.bad_orders().await.unwrap());
+    for order in [1, 100, 200] {
+        let found = stage.simulator.order("USMF", &format!("SO-{order:06}")).await.unwrap();
+        assert_eq!(found["properties"]["UpdateSequence"], 10, "{found}");
+    }
+    assert_eq!(stage.waiting_in(16).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scrambled_ring_is_put_right_by_forwarding() {
+    let stage = Stage::new("ring", &LATENCY).await;
+    let first = stage.daemon(&[MORE_SHARDS]).await;
+    let second = stage.daemon(&[MORE_SHARDS]).await;
+    let raw = stage.channel().await;
+    let exchange = format!("{}.shards.g1", stage.prefix());
+    let queue = format!("{}.shard.g1.004", stage.prefix());
+    let (exchange, queue) = (exchange.as_str(), queue.as_str());
+    let (channel, none) = (&raw.channel, FieldTable::default);
+    channel.queue_unbind(queue.into(), exchange.into(), "1".into(), none()).await.unwrap();
+    let options = QueueBindOptions::default();
+    channel.queue_bind(queue.into(), exchange.into(), "1".into(), options, none()).await.unwrap();
+
+    stage.publish(&updates(200, 5)).await;
+    stage.applied(1_000).await;
+    let (first, second) = (first.stop().await, second.stop().await);
+    nothing_went_wrong(&stage).await;
+    let forwarded = first.count("forwarded") + second.count("forwarded");
+    assert!(forwarded > 100, "only {forwarded} of 1,000 were forwarded");
+    assert_eq!(first.count("applied") + second.count("applied"), 1_000);
+    assert_eq!(stage.waiting_in(16).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queue_of_somebody_elses_is_an_intake_and_its_dead_letters_tell_where_they_came_from() {
+    let stage = Stage::new("intake", &LATENCY).await;
+    let raw = stage.channel().await;
+    let queue = format!("{}-erp", stage.prefix());
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    raw.channel.queue_declare(queue.as_str().into(), options, arguments).await.unwrap();
+    let daemon = stage.daemon(&[("TOPOLOGY__INTAKE", &queue)]).await;
+    let mut letters = stage.letters().await;
+    let missing = update(777, 1);
+    for body in updates(20, 5).iter().chain([&missing]) {
+        let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+        let (exchange, key) = ("".into(), queue.as_str().into());
+        let sent = raw.channel.basic_publish(exchange, key, options, body.as_bytes(), properties);
+        assert!(sent.await.unwrap().await.unwrap().is_ack());
+    }
+    stage.applied(100).await;
+    let letter = letters.next().await;
+    let ended = daemon.stop().await;
+    nothing_went_wrong(&stage).await;
+    assert_eq!(ended.count("forwarded"), 101);
+    assert_eq!((letter.reason().as_str(), &letter.body[..]), ("not_found", missing.as_bytes()));
+    assert_eq!(letter.header("original-exchange"), "");
+    assert_eq!(letter.header("original-routing-key"), queue);
+}

@@ -1,0 +1,156 @@
+//! What a client has sent, read as AMQP 0-9-1: frames, and the life of each channel that consumes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// What a client opens with (section 4.2.2 of the specification).
+const PROTOCOL_HEADER: &[u8] = b"AMQP\0\0\x09\x01";
+/// The octet behind each frame (section 4.2.3).
+const FRAME_END: u8 = 0xCE;
+/// The frame type of a method.
+const METHOD: u8 = 1;
+
+/// A method: class and number in its class.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Method(pub(crate) u16, pub(crate) u16);
+
+pub(crate) const CONNECTION_CLOSE: Method = Method(10, 50);
+pub(crate) const CHANNEL_OPEN: Method = Method(20, 10);
+pub(crate) const CHANNEL_CLOSE: Method = Method(20, 40);
+pub(crate) const BASIC_QOS: Method = Method(60, 10);
+pub(crate) const BASIC_CONSUME: Method = Method(60, 20);
+pub(crate) const BASIC_CANCEL: Method = Method(60, 30);
+pub(crate) const BASIC_ACK: Method = Method(60, 80);
+pub(crate) const BASIC_REJECT: Method = Method(60, 90);
+pub(crate) const BASIC_RECOVER_ASYNC: Method = Method(60, 100);
+pub(crate) const BASIC_RECOVER: Method = Method(60, 110);
+pub(crate) const BASIC_NACK: Method = Method(60, 120);
+
+impl fmt::Debug for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match *self {
+            CONNECTION_CLOSE => "connection.close",
+            CHANNEL_OPEN => "channel.open",
+            CHANNEL_CLOSE => "channel.close",
+            BASIC_QOS => "basic.qos",
+            BASIC_CONSUME => "basic.consume",
+            BASIC_CANCEL => "basic.cancel",
+            BASIC_ACK => "basic.ack",
+            BASIC_REJECT => "basic.reject",
+            BASIC_RECOVER_ASYNC => "basic.recover-async",
+            BASIC_RECOVER => "basic.recover",
+            BASIC_NACK => "basic.nack",
+            Self(class, method) => return write!(f, "({class}, {method})"),
+        };
+        f.write_str(name)
+    }
+}
+
+/// A frame that holds a method.
+#[derive(Debug, Clone)]
+pub(crate) struct Frame {
+    pub(crate) channel: u16,
+    pub(crate) method: Method,
+    pub(crate) arguments: Vec<u8>,
+}
+
+/// The methods among the frames of one connection, in the order sent. A frame that has not arrived
+/// in full yet is left out; anything that is not AMQP fails the test.
+pub(crate) fn methods(sent: &[u8]) -> Vec<Frame> {
+    if sent.is_empty() {
+        return Vec::new();
+    }
+    let mut rest = sent.strip_prefix(PROTOCOL_HEADER).expect("it begins with AMQP's header");
+    let mut frames = Vec::new();
+    while let Some((head, body)) = rest.split_first_chunk::<7>() {
+        let size = usize::try_from(u32::from_be_bytes(head[3..].try_into().unwrap())).unwrap();
+        let Some((payload, after)) = body.split_at_checked(size) else { break };
+        let Some((end, after)) = after.split_first() else { break };
+        assert_eq!(*end, FRAME_END, "behind frame {} of {size} bytes", frames.len());
+        if head[0] == METHOD {
+            let method = Method(number(payload, 0), number(payload, 2));
+            let arguments = payload[4..].to_vec();
+            frames.push(Frame { channel: number(head, 1), method, arguments });
+        }
+        rest = after;
+    }
+    frames
+}
+
+fn number(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+/// One life of a channel that consumes: everything sent on it, up to its number's next use.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    /// Which connection, by the order of their coming.
+    pub(crate) connection: usize,
+    /// The queue consumed from.
+    pub(crate) queue: String,
+    pub(crate) sent: Vec<Method>,
+}
+
+impl Lease {
+    pub(crate) fn acks(&self) -> usize {
+        self.sent.iter().filter(|method| **method == BASIC_ACK).count()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.sent.last() == Some(&CHANNEL_CLOSE)
+    }
+}
+
+/// All leases, in the order of their beginning on each connection.
+pub(crate) fn leases(recorded: &[Vec<u8>]) -> Vec<Lease> {
+    let mut leases = Vec::new();
+    for (connection, sent) in recorded.iter().enumerate() {
+        let mut lives: Vec<Lease> = Vec::new();
+        let mut living: BTreeMap<u16, usize> = BTreeMap::new();
+        for Frame { channel, method, arguments } in methods(sent) {
+            if method == CHANNEL_OPEN {
+                living.insert(channel, lives.len());
+                let (queue, sent) = (String::new(), Vec::new());
+                lives.push(Lease { connection, queue, sent });
+            }
+            // Channel 0 is the connection itself.
+            let Some(life) = living.get(&channel).and_then(|life| lives.get_mut(*life)) else {
+                assert_eq!(channel, 0, "{method:?} on a channel that is not open");
+                continue;
+            };
+            if method == BASIC_CONSUME {
+                life.queue = queue(&arguments);
+            }
+            if method == BASIC_ACK {
+                // A delivery tag, and a bit that would settle all earlier ones as well.
+                assert_eq!(arguments.len(), 9);
+                assert_eq!(arguments[8] & 1, 0, "{life:?} acks more than one delivery");
+            }
+            life.sent.push(method);
+        }
+        leases.extend(lives.into_iter().filter(|life| life.sent.contains(&BASIC_CONSUME)));
+    }
+    leases
+}
+
+/// The queue of a `basic.consume`: behind a reserved number, a length and so many bytes.
+fn queue(arguments: &[u8]) -> String {
+    let length = usize::from(arguments[2]);
+    String::from_utf8(arguments[3..3 + length].to_vec()).unwrap()
+}
+
+#[test]
+fn frames_are_read_up_to_the_one_that_has_not_arrived() {
+    let mut sent = PROTOCOL_HEADER.to_vec();
+    // A heartbeat, channel.open on channel 3, and a basic.cancel whose last octet is missing.
+    sent.extend([8, 0, 0, 0, 0, 0, 0, FRAME_END]);
+    sent.extend([1, 0, 3, 0, 0, 0, 5, 0, 20, 0, 10, 0, FRAME_END]);
+    sent.extend([1, 0, 3, 0, 0, 0, 6, 0, 60, 0, 30, 0, 0]);
+    let read = |sent: &[u8]| {
+        let frames = methods(sent).into_iter();
+        frames.map(|frame| (frame.channel, frame.method)).collect::<Vec<_>>()
+    };
+    assert_eq!(read(&sent), [(3, CHANNEL_OPEN)]);
+    sent.push(FRAME_END);
+    assert_eq!(read(&sent), [(3, CHANNEL_OPEN), (3, BASIC_CANCEL)]);
+}

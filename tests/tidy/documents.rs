@@ -1,0 +1,240 @@
+//! That the documents are true, as far as a machine can tell.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use crate::files::{ROOT, read, rust, tidy, walk};
+
+fn documents() -> Vec<String> {
+    let mut documents: Vec<String> =
+        ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(String::from).into();
+    walk("docs", &mut documents);
+    documents.retain(|file| is_markdown(file));
+    documents
+}
+
+fn is_markdown(file: &str) -> bool {
+    Path::new(file).extension().is_some_and(|it| it == "md")
+}
+
+/// What stands between backticks, with its place. Blocks of code are left out.
+fn quoted(document: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut fenced = false;
+    for (number, line) in read(document).lines().enumerate() {
+        if line.trim_start().starts_with("```") {
+            fenced = !fenced;
+        } else if !fenced {
+            let place = format!("{document}:{}", number + 1);
+            // Code that goes on in the next line would turn all that follows inside out.
+            let odd = line.matches('`').count() % 2 == 1;
+            assert!(!odd, "{place}: close every backtick in the line that opens it");
+            let each = line.split('`').skip(1).step_by(2);
+            found.extend(each.map(|text| (place.clone(), text.to_owned())));
+        }
+    }
+    found
+}
+
+/// The rows of the first table below a heading, without its head, cell by cell.
+fn table(document: &str, heading: &str) -> Vec<Vec<String>> {
+    let text = read(document);
+    let below = text.lines().skip_while(|line| *line != heading).skip(1);
+    let below = below.skip_while(|line| !line.starts_with('|') && !line.starts_with('#'));
+    let rows = below.take_while(|line| line.starts_with('|')).skip(2);
+    let cell = |cell: &str| cell.trim().trim_matches('`').to_owned();
+    let rows = rows.map(|row| row.trim_matches('|').split('|').map(cell).collect());
+    let rows: Vec<Vec<String>> = rows.collect();
+    assert!(!rows.is_empty(), "{document}: no table below {heading:?}");
+    rows
+}
+
+/// The first two columns of a table.
+fn pairs(document: &str, heading: &str) -> BTreeMap<String, String> {
+    let rows = table(document, heading);
+    rows.into_iter().map(|row| (row[0].clone(), row[1].clone())).collect()
+}
+
+/// Compares a table with what the code has.
+fn agree(document: &str, heading: &str, source: &str, wanted: &BTreeMap<String, String>) {
+    let written = pairs(document, heading);
+    let mut findings = Vec::new();
+    for (name, meaning) in wanted {
+        match written.get(name) {
+            None => findings.push(format!("{document}: {heading:?} lacks `{name}` of {source}")),
+            Some(text) if text != meaning => findings.push(format!(
+                "{document}: {heading:?} says of `{name}`: {text:?}, and {source} says {meaning:?}"
+            )),
+            Some(_) => {}
+        }
+    }
+    for name in written.keys().filter(|name| !wanted.contains_key(*name)) {
+        findings.push(format!("{document}: {heading:?} has `{name}`, and {source} has not"));
+    }
+    tidy(&findings);
+}
+
+#[test]
+fn paths_that_the_documents_name_exist() {
+    const TOP: [&str; 5] = ["src/", "tests/", "docs/", "deploy/", ".ci/"];
+    let mut findings = Vec::new();
+    let exists = |path: &str| Path::new(ROOT).join(path).exists();
+    for document in documents() {
+        for (place, text) in quoted(&document) {
+            let is_path = TOP.iter().any(|top| text.starts_with(top)) || is_markdown(&text);
+            if is_path && !text.contains(char::is_whitespace) && !exists(&text) {
+                findings.push(format!("{place}: `{text}` does not exist: name what does"));
+            }
+        }
+        let folder = document.rsplit_once('/').map_or("", |(folder, _)| folder);
+        for (number, line) in read(&document).lines().enumerate() {
+            for link in line.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+                let file = link.split('#').next().unwrap_or_default();
+                if !file.is_empty()
+                    && !link.contains("://")
+                    && !exists(format!("{folder}/{file}").trim_start_matches('/'))
+                {
+                    let place = format!("{document}:{}", number + 1);
+                    findings.push(format!("{place}: the link to {link} leads nowhere"));
+                }
+            }
+        }
+    }
+    tidy(&findings);
+}
+
+#[test]
+fn settings_that_the_documents_name_exist() {
+    let mut known = BTreeSet::new();
+    let mut section = String::new();
+    for line in read("docs/config-reference.toml").lines() {
+        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            name.clone_into(&mut section);
+            known.insert(section.clone());
+        } else if let Some((name, _)) = line.trim_start_matches("# ").split_once(" = ") {
+            known.insert(format!("{section}.{name}"));
+        }
+    }
+    let sections: BTreeSet<_> =
+        known.iter().filter_map(|key| key.split('.').next()).map(str::to_owned).collect();
+    let mut findings = Vec::new();
+    for document in documents() {
+        for (place, text) in quoted(&document) {
+            let key = text.split(" = ").next().unwrap_or_default();
+            let is_key = key.split_once('.').is_some_and(|(first, rest)| {
+                sections.contains(first)
+                    && rest.bytes().all(|it| it.is_ascii_lowercase() || b"._".contains(&it))
+            });
+            if is_key && !known.contains(key) {
+                findings.push(format!("{place}: `{key}` is no key of docs/config-reference.toml"));
+            }
+        }
+    }
+    tidy(&findings);
+}
+
+#[test]
+fn every_promise_of_the_readme_names_a_test_that_exists() {
+    let mut tests = BTreeSet::new();
+    for file in rust(&["src", "tests"]) {
+        let text = read(&file);
+        for (index, _) in text.match_indices("fn ") {
+            let marked = text[..index].trim_end().trim_end_matches("async").trim_end();
+            let attribute = marked.rsplit('\n').next().unwrap_or_default().trim();
+            if attribute.starts_with("#[test]") || attribute.starts_with("#[tokio::test") {
+                let name = text[index + 3..].split('(').next().unwrap_or_default();
+                tests.insert(name.to_owned());
+            }
+        }
+    }
+    let mut findings = Vec::new();
+    let rows = table("README.md", "## The guarantee");
+    for row in &rows {
+        let names: Vec<&str> = row[1].split('`').map(|it| it.trim_matches([',', ' '])).collect();
+        let names: Vec<_> = names.into_iter().filter(|name| !name.is_empty()).collect();
+        if names.is_empty() {
+            findings.push(format!("README.md: no test proves {:?}: write one or drop it", row[0]));
+        }
+        for name in names.into_iter().filter(|name| !tests.contains(*name)) {
+            findings.push(format!(
+                "README.md: no test is named {name}: name one that proves {:?}",
+                row[0]
+            ));
+        }
+    }
+    tidy(&findings);
+}
+
+#[test]
+fn decode_errors_are_documented_and_each_goes_over_a_real_broker() {
+    const SOURCE: &str = "src/decode.rs";
+    let text = read(SOURCE);
+    let code = |line: &str| {
+        let rest = line.trim().strip_prefix("Self::")?.split_once("=> \"")?.1;
+        rest.strip_suffix("\",").map(str::to_owned)
+    };
+    let codes: BTreeSet<String> = text.lines().filter_map(code).collect();
+    assert!(codes.len() > 10, "{SOURCE}: the codes are written in another way: {codes:?}");
+    let rows = table("docs/MESSAGES.md", "## Decode errors");
+    let written: BTreeSet<String> = rows.into_iter().map(|row| row[0].clone()).collect();
+    assert_eq!(written, codes, "docs/MESSAGES.md, left, must list the codes of {SOURCE}, right");
+    let it = read("tests/it/dead_letters.rs");
+    let untested: Vec<_> =
+        codes.iter().filter(|code| !it.contains(&format!("\"{code}\""))).collect();
+    assert!(untested.is_empty(), "tests/it/dead_letters.rs has no case for {untested:?}");
+}
+
+#[test]
+fn dead_letter_headers_are_documented() {
+    let headers = orderwright::dead_letter::HEADERS;
+    let wanted = headers.map(|(name, meaning)| (name.to_owned(), meaning.to_owned())).into();
+    agree("docs/MESSAGES.md", "## Headers of a dead letter", "src/dead_letter/record.rs", &wanted);
+}
+
+#[test]
+fn log_fields_are_documented() {
+    const SOURCE: &str = "src/telemetry.rs";
+    let text = read(SOURCE);
+    let mut wanted = BTreeMap::new();
+    let mut doc = String::new();
+    for line in text.lines().map(str::trim) {
+        if let Some(text) = line.strip_prefix("/// ") {
+            doc = format!("{doc} {text}").trim().to_owned();
+            continue;
+        }
+        if let Some((_, value)) = line.split_once(": &str = ") {
+            let name = value.trim_matches(['"', ';']).to_owned();
+            wanted.insert(name, doc.clone());
+        }
+        doc.clear();
+    }
+    assert!(wanted.len() > 10, "{SOURCE}: the fields are written in another way: {wanted:?}");
+    agree("docs/OPERATIONS.md", "## Log fields", SOURCE, &wanted);
+}
+
+#[test]
+fn exit_codes_have_a_paragraph_each() {
+    const DOCUMENT: &str = "docs/OPERATIONS.md";
+    let source = read("src/app.rs");
+    let code = |line: &str| {
+        let value = line.trim().strip_prefix("pub const ")?.split_once(": u8 = ")?.1;
+        Some(value.trim_end_matches(';').to_owned())
+    };
+    let codes: BTreeSet<String> = source.lines().filter_map(code).collect();
+    let text = read(DOCUMENT);
+    let below = text.lines().skip_while(|line| *line != "## Exit codes").skip(1);
+    let section: Vec<_> = below.take_while(|line| !line.starts_with("## ")).collect();
+    let heading = |line: &&str| line.strip_prefix("### ")?.split(':').next().map(str::to_owned);
+    let written: BTreeSet<String> = section.iter().filter_map(heading).collect();
+    assert_eq!(written, codes, "{DOCUMENT}, left, must explain the codes of src/app.rs, right");
+}
+
+#[test]
+fn counts_of_the_summary_are_documented() {
+    let snapshot = orderwright::dispatch::Tally::default().snapshot();
+    let value = serde_json::to_value(snapshot).unwrap();
+    let wanted: BTreeSet<String> = value.as_object().unwrap().keys().cloned().collect();
+    let written: BTreeSet<String> =
+        pairs("docs/OPERATIONS.md", "## The summary at the end").into_keys().collect();
+    assert_eq!(written, wanted, "docs/OPERATIONS.md, left, must list the counts, right");
+}
