@@ -36,6 +36,9 @@ const SETTINGS: &[(&str, &str)] = &[
     ("RETRY__FAILURES__RETRIES_MAX", "20"),
     ("RETRY__FAILURES__WAIT_MIN", "10ms"),
     ("RETRY__FAILURES__WAIT_MAX", "200ms"),
+    // Longer than the simulator goes on with any request whose client is gone.
+    ("DISPATCH__SETTLE_WINDOW", "1s"),
+    ("BALANCE__INTERVAL", "1s"),
     ("DRAIN__GRACE", "5s"),
     ("LOG__LEVEL", "info"),
     ("LOG__FORMAT", "json"),

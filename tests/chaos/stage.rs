@@ -26,9 +26,9 @@ use crate::trouble::{Injected, Trouble};
 
 /// How long the workers may take for what is left once nothing goes wrong any more.
 const SETTLE_MAX: Duration = Duration::from_mins(2);
-/// No request for so long means that nobody works. Longer than any wait and any latency, shorter
-/// than the time-outs: nothing is that slow here.
-const QUIET: Duration = Duration::from_secs(2);
+/// No request for so long means that nobody works: longer than any latency and any wait, the settle
+/// window included.
+const QUIET: Duration = Duration::from_secs(3);
 /// `orderwright topology declare`.
 const DECLARE_MAX: Duration = Duration::from_mins(1);
 /// Keeps the publisher's dice apart from those of the faults.
