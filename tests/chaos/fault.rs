@@ -120,11 +120,9 @@ impl Kind {
     /// Where it waits for its turn.
     pub(crate) const fn lane(self) -> Lane {
         match self {
-            Self::Kill | Self::Term | Self::Scale | Self::Reset => Lane::Short,
-            // The ring is short, but nothing can be bound while the broker restarts.
-            Self::Stop | Self::Cut | Self::Mute | Self::Ring | Self::Broker | Self::Crash => {
-                Lane::Long
-            }
+            // The ring is worst where messages wait: while a worker is stopped or cut off.
+            Self::Kill | Self::Term | Self::Scale | Self::Reset | Self::Ring => Lane::Short,
+            Self::Stop | Self::Cut | Self::Mute | Self::Broker | Self::Crash => Lane::Long,
         }
     }
 }

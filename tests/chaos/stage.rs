@@ -120,6 +120,7 @@ impl Stage {
             workers: options.workers,
             begun: Instant::now(),
             book: Mutex::default(),
+            broker_at_rest: tokio::sync::Mutex::default(),
         };
         let published = publish_under(&trouble, options, seed).await?;
         let book = trouble.book.into_inner().unwrap_or_else(PoisonError::into_inner);

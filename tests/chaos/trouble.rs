@@ -36,6 +36,8 @@ pub(crate) struct Trouble<'a> {
     pub(crate) workers: u64,
     pub(crate) begun: Instant,
     pub(crate) book: Mutex<Vec<Injected>>,
+    /// Held while the broker is down: nothing can be bound then.
+    pub(crate) broker_at_rest: tokio::sync::Mutex<()>,
 }
 
 impl Trouble<'_> {
@@ -57,6 +59,7 @@ impl Trouble<'_> {
     async fn inject(&self, kind: Kind, mut dice: fastrand::Rng) -> Result<Option<u64>> {
         match kind {
             Kind::Ring => {
+                let _at_rest = self.broker_at_rest.lock().await;
                 let shard = self.ring.scramble(&mut dice).await?;
                 self.tell(kind, &format!("shard {shard} unbound and bound again"));
                 return Ok(None);
@@ -143,6 +146,7 @@ impl Trouble<'_> {
     }
 
     async fn broker(&self, kind: Kind) -> Result<()> {
+        let _at_rest = self.broker_at_rest.lock().await;
         self.tell(kind, "down");
         let back = async {
             if kind == Kind::Crash {
