@@ -14,7 +14,7 @@ use crate::trouble::Injected;
 
 /// How long a fault that has ended is named beside the flaws that are found.
 const AFTERMATH_SECONDS: i64 = 5;
-/// Orders whose writes are shown around a flaw.
+/// Flaws of each kind around which the writes are shown.
 const EXAMPLES_MAX: usize = 5;
 /// How far back the balance between workers is looked at.
 const BALANCE_SECONDS: i64 = 10;
@@ -205,13 +205,12 @@ fn print_flaws(outcome: &Outcome, sums: &Sums) {
     let mut count = |flaw: &str, time| {
         *after.entry((flaw.to_owned(), causes(&outcome.book, time))).or_default() += 1;
     };
-    let mut bad = Vec::new();
+    let mut bad: BTreeMap<Flaw, Vec<(u64, Timestamp)>> = BTreeMap::new();
     for (order, judged) in &sums.orders {
         for (time, flaw) in &judged.flaws {
             count(&format!("{flaw:?}").to_lowercase(), *time);
+            bad.entry(*flaw).or_default().push((*order, *time));
         }
-        let worst = judged.flaws.iter().max_by_key(|(_, flaw)| *flaw);
-        bad.extend(worst.map(|(time, flaw)| (*flaw, *order, *time)));
     }
     for (_, time, _, _) in overlaps(outcome) {
         count("overlap (the last of an order)", time);
@@ -223,10 +222,12 @@ fn print_flaws(outcome: &Outcome, sums: &Sums) {
     for ((flaw, fault), count) in after {
         println!("  {flaw:<32}{fault:<24}{count:>6}");
     }
-    bad.sort_unstable_by(|one, other| other.cmp(one));
-    bad.truncate(EXAMPLES_MAX);
-    for (flaw, order, time) in bad {
-        println!("  {flaw:?} at {time:.3}, SO-{order:06}: {}", around(outcome, order, time));
+    for (flaw, mut all) in bad {
+        // The earliest are told first: what comes later may come of them.
+        all.sort_unstable_by_key(|(_, time)| *time);
+        for (order, time) in all.into_iter().take(EXAMPLES_MAX) {
+            println!("  {flaw:?} at {time:.3}, SO-{order:06}: {}", around(outcome, order, time));
+        }
     }
     for (order, time, writer, other) in overlaps(outcome).into_iter().take(EXAMPLES_MAX) {
         println!("  Overlap at {time:.3}, {order}: {writer} met {other}");
