@@ -1,6 +1,7 @@
 //! What a test plays on: the shared broker with names of its own, a simulator, and the settings of a
 //! daemon that joins the two.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -39,6 +40,12 @@ pub(crate) struct Stage {
     _folder: TempDir,
 }
 
+/// Two tests with one name must not meet on the broker that they share.
+fn count() -> u32 {
+    static STAGES: AtomicU32 = AtomicU32::new(0);
+    STAGES.fetch_add(1, Ordering::Relaxed)
+}
+
 impl Stage {
     /// `name` keeps tests that share a broker apart; `arguments` are the simulator's.
     pub(crate) async fn new(name: &str, arguments: &[&str]) -> Self {
@@ -58,7 +65,7 @@ impl Stage {
             broker,
             simulator: Reader::new(&url).unwrap(),
             simulator_url: url,
-            prefix: format!("it-{name}-{}", std::process::id()),
+            prefix: format!("it-{name}-{}-{}", std::process::id(), count()),
             _simulator: simulator,
             _folder: folder,
         }

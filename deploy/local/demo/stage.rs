@@ -104,7 +104,7 @@ impl Stage {
         }
         println!("  AMQP           {}", self.broker.url());
         println!("  ledger         {}/sim/ledger", self.simulator_url);
-        let order = "data/SalesOrderHeadersV2(dataAreaId='USMF',SalesOrderNumber='SO-000001')";
+        let order = "data/SalesOrderHeadersV2(dataAreaId='USMF',SalesOrderNumber='SO-000001')?cross-company=true";
         println!("  an order       {}/{order}", self.simulator_url);
         println!("  logs           {}", self.folder.path().display());
         println!("Publish another update:");

@@ -1,9 +1,12 @@
 //! Bodies to messages with the properties and the routing key that the contract asks for.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use lapin::BasicProperties;
 use lapin::types::ShortString;
-use serde_json::{Map, Value};
+use serde::Serialize;
+use serde_json::value::RawValue;
 
 use crate::broker::Outgoing;
 use crate::decode::{self, Contract, Envelope, decode};
@@ -57,27 +60,55 @@ pub(super) fn from_flags(
         ));
     }
     let unescape = |value: &str| value.replace("%2F", "/").replace("%25", "%");
-    let key: Map<_, _> =
-        names.into_iter().zip(values).map(|(name, value)| (name, unescape(value).into())).collect();
-    let mut changes = Map::new();
+    let key: BTreeMap<_, _> =
+        names.into_iter().zip(values).map(|(name, value)| (name, unescape(value))).collect();
+    let mut changes = BTreeMap::new();
     for assignment in set {
         let Some((name, value)) = assignment.split_once('=') else {
             return Err(format!("--set {assignment:?} is not NAME=VALUE"));
         };
-        if changes.insert(name.to_owned(), literal(value)).is_some() {
+        if changes.insert(name, literal(value)).is_some() {
             return Err(format!("--set names {name:?} twice"));
         }
     }
-    let mut body = Map::new();
-    body.insert("key".to_owned(), key.into());
-    body.insert("changes".to_owned(), changes.into());
-    if let Some(sequence) = sequence {
-        body.insert("sequence".to_owned(), sequence.into());
-    }
-    Ok(Value::Object(body).to_string().into_bytes())
+    let body = Body { key, changes, sequence };
+    serde_json::to_vec(&body).map_err(|error| error.to_string())
 }
 
-/// JSON where it is some, text where it is not.
-fn literal(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|_not_json| Value::String(text.to_owned()))
+#[derive(Serialize)]
+struct Body<'a> {
+    key: BTreeMap<String, String>,
+    changes: BTreeMap<&'a str, Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sequence: Option<u64>,
+}
+
+/// A number, true, false, null or a quoted text as it is written, digit for digit; all else as text.
+fn literal(text: &str) -> Box<RawValue> {
+    let scalar = !text.trim_start().starts_with(['{', '[']);
+    let json = serde_json::from_str::<Box<RawValue>>(text).ok().filter(|_| scalar);
+    // A string always has a JSON form.
+    json.or_else(|| serde_json::value::to_raw_value(text).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_sent_as_they_are_written() {
+        for (written, sent) in [
+            ("12.50", "12.50"),
+            ("12345678901234567.89", "12345678901234567.89"),
+            ("true", "true"),
+            ("null", "null"),
+            ("Delivered", "\"Delivered\""),
+            ("2025-02-08", "\"2025-02-08\""),
+            ("\"007\"", "\"007\""),
+            ("[1]", "\"[1]\""),
+            ("", "\"\""),
+        ] {
+            assert_eq!(literal(written).get(), sent, "{written}");
+        }
+    }
 }
