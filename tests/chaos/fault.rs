@@ -19,6 +19,8 @@ pub(crate) enum Kind {
     Stop,
     /// A worker's connections to the broker fall silent, and come back.
     Cut,
+    /// A worker's connections to the service fall silent, and come back.
+    Mute,
     /// A queue in the middle of the consistent-hash ring is unbound and bound again.
     Ring,
     /// The broker is restarted in good order.
@@ -47,13 +49,14 @@ pub(crate) enum Lane {
 
 impl Kind {
     /// All kinds, in the order of the report.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Kill,
         Self::Term,
         Self::Scale,
         Self::Reset,
         Self::Stop,
         Self::Cut,
+        Self::Mute,
         Self::Ring,
         Self::Broker,
         Self::Crash,
@@ -68,6 +71,7 @@ impl Kind {
             Self::Reset => "reset",
             Self::Stop => "stop",
             Self::Cut => "cut",
+            Self::Mute => "mute",
             Self::Ring => "ring",
             Self::Broker => "broker",
             Self::Crash => "crash",
@@ -83,34 +87,42 @@ impl Kind {
             Self::Reset => "a worker's connections to the broker reset",
             Self::Stop => "SIGSTOP for more than three heartbeats, then SIGCONT",
             Self::Cut => "a worker's link to the broker silent, then healed",
+            Self::Mute => "a worker's link to the service silent, then healed",
             Self::Ring => "a middle queue of the hash ring unbound and bound again",
             Self::Broker => "the broker restarted in good order",
             Self::Crash => "the broker killed and started again",
         }
     }
 
-    /// Whether it is part of a run that names no kinds. A crash of the only broker needs a restart
-    /// before the run, which takes longer than a short run should.
-    pub(crate) fn is_usual(self) -> bool {
-        self != Self::Crash
+    /// Whether it is part of a run that names no kinds.
+    ///
+    /// A crash of the only broker needs a restart before the run, which takes longer than a short
+    /// run should. After a mute, requests arrive that were given up long ago: that they change
+    /// nothing is the service's doing, not ours, and the ledger counts them as writers all the same.
+    pub(crate) const fn is_usual(self) -> bool {
+        !matches!(self, Self::Crash | Self::Mute)
     }
 
     /// What it may do to messages.
     pub(crate) const fn grade(self) -> Grade {
         match self {
             Self::Term | Self::Scale | Self::Ring => Grade::Graceful,
-            Self::Kill | Self::Reset | Self::Stop | Self::Cut | Self::Broker | Self::Crash => {
-                Grade::Hard
-            }
+            Self::Kill
+            | Self::Reset
+            | Self::Stop
+            | Self::Cut
+            | Self::Mute
+            | Self::Broker
+            | Self::Crash => Grade::Hard,
         }
     }
 
     /// Where it waits for its turn.
     pub(crate) const fn lane(self) -> Lane {
         match self {
-            Self::Kill | Self::Term | Self::Scale | Self::Reset => Lane::Short,
-            // The ring is short, but nothing can be bound while the broker restarts.
-            Self::Stop | Self::Cut | Self::Ring | Self::Broker | Self::Crash => Lane::Long,
+            // The ring is worst where messages wait: while a worker is stopped or cut off.
+            Self::Kill | Self::Term | Self::Scale | Self::Reset | Self::Ring => Lane::Short,
+            Self::Stop | Self::Cut | Self::Mute | Self::Broker | Self::Crash => Lane::Long,
         }
     }
 }

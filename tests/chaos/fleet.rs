@@ -1,4 +1,4 @@
-//! The workers: each a daemon behind a link of its own.
+//! The workers: each a daemon behind links of its own.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -36,6 +36,9 @@ const SETTINGS: &[(&str, &str)] = &[
     ("RETRY__FAILURES__RETRIES_MAX", "20"),
     ("RETRY__FAILURES__WAIT_MIN", "10ms"),
     ("RETRY__FAILURES__WAIT_MAX", "200ms"),
+    // Longer than the simulator goes on with any request whose client is gone.
+    ("DISPATCH__SETTLE_WINDOW", "1s"),
+    ("BALANCE__INTERVAL", "1s"),
     ("DRAIN__GRACE", "5s"),
     ("LOG__LEVEL", "info"),
     ("LOG__FORMAT", "json"),
@@ -55,22 +58,23 @@ pub(crate) struct Ground {
     pub(crate) broker: SocketAddr,
     /// The broker's URL with this port.
     pub(crate) url: String,
-    /// The simulator's URL.
-    pub(crate) simulator: String,
+    /// The simulator's port.
+    pub(crate) simulator: SocketAddr,
     /// First part of all names on the broker.
     pub(crate) prefix: String,
 }
 
 impl Ground {
-    /// The settings of a worker that reaches the broker at `address`.
+    /// The settings of a worker that reaches broker and simulator at these addresses.
     pub(crate) fn settings(
         &self,
         options: &Options,
         name: &str,
-        address: SocketAddr,
+        broker: SocketAddr,
+        service: SocketAddr,
     ) -> Vec<(String, String)> {
-        let broker = self.url.replace(&self.broker.to_string(), &address.to_string());
-        let (target, shards) = (format!("{}/data", self.simulator), options.shards.to_string());
+        let broker = self.url.replace(&self.broker.to_string(), &broker.to_string());
+        let (target, shards) = (format!("http://{service}/data"), options.shards.to_string());
         let own = [
             ("INSTANCE__NAME", name),
             ("BROKER__URL", &broker),
@@ -94,7 +98,10 @@ impl Ground {
 pub(crate) struct Worker {
     pub(crate) number: u64,
     pub(crate) process: Process,
+    /// To the broker.
     pub(crate) link: Link,
+    /// To the simulator.
+    pub(crate) service: Link,
     born: Timestamp,
 }
 
@@ -149,11 +156,13 @@ impl<'a> Fleet<'a> {
         };
         let name = format!("worker-{number}");
         let link = Link::open(self.ground.broker).await?;
-        let settings = self.ground.settings(self.options, &name, link.address());
+        let service = Link::open(self.ground.simulator).await?;
+        let (broker, target) = (link.address(), service.address());
+        let settings = self.ground.settings(self.options, &name, broker, target);
         let log = self.ground.folder.join(format!("{name}.log"));
         let born = Timestamp::now();
         let process = Process::start(&self.ground.program, &settings, &log).await?;
-        let mut worker = Worker { number, process, link, born };
+        let mut worker = Worker { number, process, link, service, born };
         if !worker.process.ready(READY_MAX).await {
             return Err(format!("{name} does not consume after {} s", READY_MAX.as_secs()));
         }
@@ -177,11 +186,11 @@ impl<'a> Fleet<'a> {
 
     /// Sends a signal that ends a worker, and waits for its end.
     pub(crate) async fn end(&self, worker: Worker, signal: &str) -> Result<()> {
-        let Worker { number, process, link, born } = worker;
+        let Worker { number, process, link, service, born } = worker;
         let early = process.is_over();
         process.signal(signal).await?;
         let end = process.ended().await;
-        drop(link);
+        drop((link, service));
         let code = end.as_ref().and_then(|end| end.code);
         let mut roll = self.roll();
         let is_well = signal == "KILL" || code.is_some_and(|code| DRAINED.contains(&code));

@@ -60,38 +60,49 @@ impl History {
         Some(())
     }
 
-    /// How many writes each worker is known to have made.
-    pub(crate) fn by_worker(&self) -> BTreeMap<u64, u64> {
+    /// How many writes each worker is known to have made since then.
+    pub(crate) fn by_worker(&self, since: Timestamp) -> BTreeMap<u64, u64> {
         let mut counts = BTreeMap::new();
-        for worker in self.orders.values().flatten().filter_map(|write| write.worker) {
+        let writes = self.orders.values().flatten().filter(|write| write.time >= since);
+        for worker in writes.filter_map(|write| write.worker) {
             *counts.entry(worker).or_default() += 1;
         }
         counts
     }
 
-    /// Seconds from each fault of a kind until another worker wrote to an order that the struck
-    /// worker had written to last. `None` for a fault that ended without that. A worker that was not
+    /// How the work of the struck worker went on after each fault of a kind. A worker that was not
     /// at work has nothing to be taken over, and is left out.
-    pub(crate) fn takeovers(&self, kind: Kind, book: &[Injected]) -> Vec<Option<f64>> {
+    pub(crate) fn takeovers(&self, kind: Kind, book: &[Injected]) -> Vec<Takeover> {
         let of_kind = book.iter().filter(|fault| fault.kind == kind);
         of_kind.filter_map(|fault| self.takeover(fault.worker?, fault.begun)).collect()
     }
 
-    #[expect(clippy::option_option, reason = "not at work, not taken over, or after so long")]
-    fn takeover(&self, worker: u64, struck: Timestamp) -> Option<Option<f64>> {
+    fn takeover(&self, worker: u64, struck: Timestamp) -> Option<Takeover> {
         let mut at_work = false;
-        let mut first: Option<Timestamp> = None;
+        let mut all: Vec<f64> = Vec::new();
         for writes in self.orders.values() {
             let (before, after) = writes.split_at(writes.partition_point(|it| it.time <= struck));
             let Some(last) = before.last().filter(|last| last.worker == Some(worker)) else {
                 continue;
             };
             at_work |= struck.duration_since(last.time).as_secs() < AT_WORK_SECONDS;
-            let other = after.iter().find(|it| it.worker.is_some_and(|other| other != worker));
-            first = [first, other.map(|write| write.time)].into_iter().flatten().min();
+            let mut named = after.iter().filter(|write| write.worker.is_some());
+            let first = named.find(|write| write.worker != Some(worker));
+            all.extend(first.map(|write| write.time.duration_since(struck).as_secs_f64()));
         }
-        at_work.then(|| first.map(|first| first.duration_since(struck).as_secs_f64()))
+        all.sort_unstable_by(f64::total_cmp);
+        let half = all.get(all.len() / 2).copied();
+        at_work.then(|| Takeover { first: all.first().copied(), half })
     }
+}
+
+/// Seconds until others wrote to the orders that a worker had written to last.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Takeover {
+    /// To the first of them.
+    pub(crate) first: Option<f64>,
+    /// To half of them. Holds the time until an order has a next update at all.
+    pub(crate) half: Option<f64>,
 }
 
 /// The worker of each attempt, from the logs. What cannot be read is not known.

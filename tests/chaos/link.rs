@@ -1,4 +1,4 @@
-//! The wire between one worker and the broker, which can fall silent or be reset.
+//! The wire between a worker and what it talks to, which can fall silent or be reset.
 
 use std::net::SocketAddr;
 
@@ -21,7 +21,7 @@ struct State {
     resets: u64,
 }
 
-/// A port that leads to the broker. Dropping it cuts all connections.
+/// A port that leads to another one. Dropping it cuts all connections.
 #[derive(Debug)]
 pub(crate) struct Link {
     address: SocketAddr,

@@ -30,8 +30,8 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     pub(crate) rate: u64,
     /// More settings of the daemons, such as `DRAIN__GRACE=2s`. They win over those of the run.
-    #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',')]
-    pub(crate) set: Vec<String>,
+    #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',', value_parser = pair)]
+    set: Vec<(String, String)>,
     /// The daemons refuse updates that are older than the order: nothing may be out of order then.
     #[arg(long)]
     pub(crate) fenced: bool,
@@ -56,6 +56,11 @@ impl Options {
 
     /// The settings given by hand, as pairs.
     pub(crate) fn settings(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.set.iter().filter_map(|pair| pair.split_once('='))
+        self.set.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
+}
+
+fn pair(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text.split_once('=').ok_or("a setting is NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }

@@ -102,7 +102,6 @@ impl Publisher {
             if done.is_ok() {
                 break;
             }
-            self.published.lost += 1;
             // Unknown: published again, in whatever order, since each is of another order.
             self.again.extend(std::mem::take(&mut self.outstanding));
             if stop.is_cancelled() && finish_by.is_none() {
@@ -120,6 +119,8 @@ impl Publisher {
     /// One connection. Returns when all is confirmed after `stop`, or when something is unknown.
     async fn session(&mut self, stop: &CancellationToken) -> Result<(), ()> {
         let (connection, channel) = connect(&self.url).await.ok_or(())?;
+        // Taken back if it ends well.
+        self.published.lost += 1;
         let mut confirms: FuturesUnordered<BoxFuture<'static, Answer>> = FuturesUnordered::new();
         let mut ticks = interval(self.tick);
         // A bounded rate: what was missed is not made up for.
@@ -128,6 +129,7 @@ impl Publisher {
             let is_over = stop.is_cancelled() && self.again.is_empty();
             if is_over && confirms.is_empty() {
                 drop(timeout(CONNECT_MAX, connection.close(200, "done".into())).await);
+                self.published.lost -= 1;
                 return Ok(());
             }
             tokio::select! { biased;

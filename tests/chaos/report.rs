@@ -1,8 +1,8 @@
 //! What came of a run, in words, and whether every zero that is promised is one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::audit::{Flaw, Judged, judge};
@@ -12,10 +12,12 @@ use crate::ring::by_reason;
 use crate::stage::Outcome;
 use crate::trouble::Injected;
 
-/// A flaw later than this after the end of every fault is called unprovoked.
-const AFTERMATH_SECONDS: i64 = 20;
-/// Orders whose writes are shown around a flaw.
+/// How long a fault that has ended is named beside the flaws that are found.
+const AFTERMATH_SECONDS: i64 = 5;
+/// Flaws of each kind around which the writes are shown.
 const EXAMPLES_MAX: usize = 5;
+/// How far back the balance between workers is looked at.
+const BALANCE_SECONDS: i64 = 10;
 /// Writes shown before and after it.
 const AROUND: usize = 4;
 
@@ -34,12 +36,12 @@ struct Sums {
 
 impl Sums {
     fn of(outcome: &Outcome) -> Self {
-        let mut dead: BTreeMap<u64, std::collections::BTreeSet<u64>> = BTreeMap::new();
+        let mut dead: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
         for (order, sequence) in outcome.letters.iter().filter_map(|(_, update)| *update) {
             dead.entry(order).or_default().insert(sequence);
         }
         let orders = outcome.published.newest.iter().map(|(order, newest)| {
-            let (none, no_writes) = (std::collections::BTreeSet::new(), Vec::new());
+            let (none, no_writes) = (BTreeSet::new(), Vec::new());
             let writes = outcome.history.orders.get(order).unwrap_or(&no_writes);
             (*order, judge(*newest, dead.get(order).unwrap_or(&none), writes))
         });
@@ -138,15 +140,12 @@ fn print_faults(outcome: &Outcome) {
         }
         println!("  {:<8}{count:>4}  {}", kind.name(), kind.meaning());
         let takeovers = outcome.history.takeovers(kind, &outcome.book);
-        let mut taken: Vec<f64> = takeovers.iter().copied().flatten().collect();
-        taken.sort_unstable_by(f64::total_cmp);
-        if let (Some(least), Some(most)) = (taken.first(), taken.last()) {
-            let middle = taken.get(taken.len() / 2).unwrap_or(most);
-            let (over, all) = (taken.len(), takeovers.len());
-            println!(
-                "                taken over {over} of {all} times, by the first write of another \
-                 worker after {least:.2} s, {middle:.2} s, {most:.2} s (least, median, most)"
-            );
+        let count = takeovers.len();
+        let first = spread(takeovers.iter().filter_map(|it| it.first));
+        let half = spread(takeovers.iter().filter_map(|it| it.half));
+        if let (Some(first), Some(half)) = (first, half) {
+            println!("                {count} at work; others wrote to the first of its orders");
+            println!("                after {first}, to half of them after {half}");
         }
     }
     println!("  all work done {:.1} s after the last of them", outcome.settled_after.as_secs_f64());
@@ -155,9 +154,17 @@ fn print_faults(outcome: &Outcome) {
     }
 }
 
+/// Least, median and most, in words.
+fn spread(seconds: impl Iterator<Item = f64>) -> Option<String> {
+    let mut all: Vec<f64> = seconds.collect();
+    all.sort_unstable_by(f64::total_cmp);
+    let (least, middle, most) = (all.first()?, all.get(all.len() / 2)?, all.last()?);
+    Some(format!("{least:.2} / {middle:.2} / {most:.2} s (least / median / most)"))
+}
+
 /// Writes are known for all workers, the rest only from those that could still say it.
 fn print_workers(outcome: &Outcome) {
-    let writes = outcome.history.by_worker();
+    let writes = outcome.history.by_worker(Timestamp::MIN);
     println!("\nworkers     lived   end       writes   a second  released  settlements lost");
     for worker in &outcome.workers {
         let seconds = worker.died.duration_since(worker.born).as_secs_f64();
@@ -176,21 +183,34 @@ fn print_workers(outcome: &Outcome) {
             field("settlements_lost"),
         );
     }
+    let window = SignedDuration::from_secs(BALANCE_SECONDS);
+    let late = outcome.history.by_worker(outcome.load_ended - window);
+    let alive = outcome.workers.iter().filter(|worker| worker.died > outcome.load_ended);
+    let shares: Vec<u64> =
+        alive.map(|it| late.get(&it.number).copied().unwrap_or_default()).collect();
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52 updates")]
+    let mean = shares.iter().sum::<u64>() as f64 / shares.len() as f64;
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52 updates")]
+    let most = shares.iter().copied().max().unwrap_or_default() as f64;
+    println!(
+        "  writes in the last {BALANCE_SECONDS} s of load, by worker: {shares:?}; largest / mean \
+         {:.2}",
+        most / mean.max(1.0)
+    );
 }
 
 /// Where flaws come from: after which faults, and what was written around some of them.
 fn print_flaws(outcome: &Outcome, sums: &Sums) {
-    let mut after: BTreeMap<(String, &str), u64> = BTreeMap::new();
+    let mut after: BTreeMap<(String, String), u64> = BTreeMap::new();
     let mut count = |flaw: &str, time| {
-        *after.entry((flaw.to_owned(), cause(&outcome.book, time))).or_default() += 1;
+        *after.entry((flaw.to_owned(), causes(&outcome.book, time))).or_default() += 1;
     };
-    let mut bad = Vec::new();
+    let mut bad: BTreeMap<Flaw, Vec<(u64, Timestamp)>> = BTreeMap::new();
     for (order, judged) in &sums.orders {
         for (time, flaw) in &judged.flaws {
             count(&format!("{flaw:?}").to_lowercase(), *time);
+            bad.entry(*flaw).or_default().push((*order, *time));
         }
-        let worst = judged.flaws.iter().max_by_key(|(_, flaw)| *flaw);
-        bad.extend(worst.map(|(time, flaw)| (*flaw, *order, *time)));
     }
     for (_, time, _, _) in overlaps(outcome) {
         count("overlap (the last of an order)", time);
@@ -198,14 +218,16 @@ fn print_flaws(outcome: &Outcome, sums: &Sums) {
     if after.is_empty() {
         return;
     }
-    println!("\nby the latest fault before it");
+    println!("\nby the faults at that time");
     for ((flaw, fault), count) in after {
-        println!("  {flaw:<32}{fault:<12}{count:>6}");
+        println!("  {flaw:<32}{fault:<24}{count:>6}");
     }
-    bad.sort_unstable_by(|one, other| other.cmp(one));
-    bad.truncate(EXAMPLES_MAX);
-    for (flaw, order, time) in bad {
-        println!("  {flaw:?} at {time:.3}, SO-{order:06}: {}", around(outcome, order, time));
+    for (flaw, mut all) in bad {
+        // The earliest are told first: what comes later may come of them.
+        all.sort_unstable_by_key(|(_, time)| *time);
+        for (order, time) in all.into_iter().take(EXAMPLES_MAX) {
+            println!("  {flaw:?} at {time:.3}, SO-{order:06}: {}", around(outcome, order, time));
+        }
     }
     for (order, time, writer, other) in overlaps(outcome).into_iter().take(EXAMPLES_MAX) {
         println!("  Overlap at {time:.3}, {order}: {writer} met {other}");
@@ -228,12 +250,14 @@ fn overlaps(outcome: &Outcome) -> Vec<(String, Timestamp, String, String)> {
     orders.into_iter().flatten().filter_map(read).collect()
 }
 
-fn cause(book: &[Injected], time: Timestamp) -> &'static str {
+/// All kinds of faults that went on, or had ended shortly before.
+fn causes(book: &[Injected], time: Timestamp) -> String {
     let is_recent = |fault: &&Injected| {
-        fault.begun <= time && time.duration_since(fault.ended).as_secs() <= AFTERMATH_SECONDS
+        fault.begun <= time && time.duration_since(fault.ended).as_secs() < AFTERMATH_SECONDS
     };
-    let latest = book.iter().filter(is_recent).max_by_key(|fault| fault.begun);
-    latest.map_or("(none)", |fault| fault.kind.name())
+    let kinds: BTreeSet<Kind> = book.iter().filter(is_recent).map(|fault| fault.kind).collect();
+    let names: Vec<&str> = kinds.into_iter().map(Kind::name).collect();
+    if names.is_empty() { "(none)".to_owned() } else { names.join(" ") }
 }
 
 fn around(outcome: &Outcome, order: u64, time: Timestamp) -> String {

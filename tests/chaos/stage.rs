@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -25,9 +26,9 @@ use crate::trouble::{Injected, Trouble};
 
 /// How long the workers may take for what is left once nothing goes wrong any more.
 const SETTLE_MAX: Duration = Duration::from_mins(2);
-/// No request for so long means that nobody works. Longer than any wait and any latency, shorter
-/// than the time-outs: nothing is that slow here.
-const QUIET: Duration = Duration::from_secs(2);
+/// No request for so long means that nobody works: longer than any latency and any wait, the settle
+/// window included.
+const QUIET: Duration = Duration::from_secs(3);
 /// `orderwright topology declare`.
 const DECLARE_MAX: Duration = Duration::from_mins(1);
 /// Keeps the publisher's dice apart from those of the faults.
@@ -58,6 +59,8 @@ pub(crate) struct Outcome {
     /// Whether all work was done in time.
     pub(crate) is_settled: bool,
     pub(crate) settled_after: Duration,
+    /// When the last update was confirmed.
+    pub(crate) load_ended: Timestamp,
 }
 
 impl Stage {
@@ -76,7 +79,7 @@ impl Stage {
             folder: folder.path().to_owned(),
             broker: address(broker.url())?,
             url: broker.url().to_owned(),
-            simulator: simulator_url,
+            simulator: address(&simulator_url)?,
             prefix: "orderwright".to_owned(),
         };
         let stage = Self { ground, simulator, broker, folder };
@@ -85,7 +88,8 @@ impl Stage {
     }
 
     async fn declare(&self, options: &Options) -> Result<()> {
-        let settings = self.ground.settings(options, "declarer", self.ground.broker);
+        let ground = &self.ground;
+        let settings = ground.settings(options, "declarer", ground.broker, ground.simulator);
         let mut command = Command::new(&self.ground.program);
         command.args(["topology", "declare"]).envs(settings).kill_on_drop(true);
         let output = timeout(DECLARE_MAX, command.output()).await;
@@ -116,11 +120,12 @@ impl Stage {
             workers: options.workers,
             begun: Instant::now(),
             book: Mutex::default(),
+            broker_at_rest: tokio::sync::Mutex::default(),
         };
         let published = publish_under(&trouble, options, seed).await?;
         let book = trouble.book.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let reader = Reader::new(&self.ground.simulator)?;
-        let begun = Instant::now();
+        let reader = Reader::new(&format!("http://{}", self.ground.simulator))?;
+        let (begun, load_ended) = (Instant::now(), Timestamp::now());
         let settling = timeout(SETTLE_MAX, settle(&reader, &ring, &published)).await;
         let is_settled = settling.is_ok();
         settling.unwrap_or(Ok(()))?;
@@ -141,6 +146,7 @@ impl Stage {
             unroutable,
             is_settled,
             settled_after,
+            load_ended,
         })
     }
 
@@ -222,9 +228,9 @@ fn copy(name: &str, folder: &Path) -> Result<PathBuf> {
     Ok(to)
 }
 
-/// Host and port of an AMQP URL on this machine.
+/// Host and port of a URL on this machine.
 fn address(url: &str) -> Result<SocketAddr> {
     let authority = url.split(['@', '/']).find(|part| part.contains("127.0.0.1:"));
     let address = authority.and_then(|authority| authority.parse().ok());
-    address.ok_or_else(|| "the broker is not on this machine".to_owned())
+    address.ok_or_else(|| format!("{url} is not on this machine"))
 }

@@ -36,6 +36,8 @@ pub(crate) struct Trouble<'a> {
     pub(crate) workers: u64,
     pub(crate) begun: Instant,
     pub(crate) book: Mutex<Vec<Injected>>,
+    /// Held while the broker is down: nothing can be bound then.
+    pub(crate) broker_at_rest: tokio::sync::Mutex<()>,
 }
 
 impl Trouble<'_> {
@@ -57,12 +59,19 @@ impl Trouble<'_> {
     async fn inject(&self, kind: Kind, mut dice: fastrand::Rng) -> Result<Option<u64>> {
         match kind {
             Kind::Ring => {
+                let _at_rest = self.broker_at_rest.lock().await;
                 let shard = self.ring.scramble(&mut dice).await?;
                 self.tell(kind, &format!("shard {shard} unbound and bound again"));
                 return Ok(None);
             }
             Kind::Broker | Kind::Crash => return self.broker(kind).await.map(|()| None),
-            Kind::Kill | Kind::Term | Kind::Scale | Kind::Reset | Kind::Stop | Kind::Cut => {}
+            Kind::Kill
+            | Kind::Term
+            | Kind::Scale
+            | Kind::Reset
+            | Kind::Stop
+            | Kind::Cut
+            | Kind::Mute => {}
         }
         if kind == Kind::Scale && self.grows(&mut dice) {
             let new = self.fleet.start().await?;
@@ -85,6 +94,7 @@ impl Trouble<'_> {
             }
             Kind::Stop => self.stop(worker, &mut dice).await?,
             Kind::Cut => self.cut(worker, &mut dice).await,
+            Kind::Mute => self.mute(worker, &mut dice).await,
             Kind::Ring | Kind::Broker | Kind::Crash => {}
         }
         Ok(Some(number))
@@ -125,7 +135,18 @@ impl Trouble<'_> {
         self.fleet.give_back(worker);
     }
 
+    /// Long enough for several requests to be given up, too short to exhaust their retries.
+    async fn mute(&self, worker: Worker, dice: &mut fastrand::Rng) {
+        let mute = Duration::from_millis(dice.u64(1_000..9_000));
+        self.tell(Kind::Mute, &format!("worker-{} for {} s", worker.number, mute.as_secs()));
+        worker.service.cut();
+        sleep(mute).await;
+        worker.service.heal();
+        self.fleet.give_back(worker);
+    }
+
     async fn broker(&self, kind: Kind) -> Result<()> {
+        let _at_rest = self.broker_at_rest.lock().await;
         self.tell(kind, "down");
         let back = async {
             if kind == Kind::Crash {
