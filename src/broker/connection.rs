@@ -47,6 +47,11 @@ impl Link {
         Self { name: name.to_owned(), ..self.clone() }
     }
 
+    /// The virtual host.
+    pub fn vhost(&self) -> &str {
+        &self.uri.vhost
+    }
+
     fn address(&self) -> String {
         format!("{}:{}", self.uri.authority.host, self.uri.authority.port)
     }

@@ -5,6 +5,8 @@
 //!      └ unroutable ─▶ {p}.unroutable      {p}.forward ─▶┘      (delivery limit, expiry)
 //! ```
 
+mod print;
+
 use lapin::types::{AMQPValue, FieldTable};
 
 use super::Source;

@@ -36,18 +36,52 @@ Exit codes: 0 all is as it should be, 69 unreachable, 78 something is missing or
         #[arg(long, value_enum, default_value_t)]
         output: Output,
     },
+    /// Print the objects for RabbitMQ's own tools, for those who declare them themselves. Needs no
+    /// broker.
+    #[command(after_help = "Examples:
+  orderwright topology print --format definitions > orderwright.json
+  rabbitmqctl import_definitions orderwright.json
+  orderwright topology print --format commands | sh
+
+An import makes bindings in no certain order, and the hash that spreads orders over shards goes by
+that order. With more than one shard, `commands` or `topology declare` are therefore the better way:
+after an import, many messages reach another shard's queue first and have to be forwarded.")]
+    Print {
+        /// In whose words.
+        #[arg(long, value_enum)]
+        format: Format,
+    },
+}
+
+/// What `topology print` prints.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Format {
+    /// A definitions file (JSON), for `rabbitmqctl import_definitions` or `load_definitions`.
+    Definitions,
+    /// Shell lines for `rabbitmqadmin`, the one that the management plugin offers for download.
+    Commands,
 }
 
 pub(super) async fn run(arguments: &Arguments, loaded: Loaded) -> u8 {
-    let (declare, output) = match arguments.command {
-        Command::Declare { output } => (true, output),
-        Command::Check { output } => (false, output),
-    };
     let settings = &loaded.settings;
     let topology = Topology::new(&settings.topology);
     let name = format!("orderwright topology {}", instance(settings));
+    let link = match Link::new(&settings.broker, &name) {
+        Ok(link) => link,
+        Err(error) => return fail(exit::CONFIG, &error),
+    };
+    let (declare, output) = match arguments.command {
+        Command::Declare { output } => (true, output),
+        Command::Check { output } => (false, output),
+        Command::Print { format: Format::Commands } => {
+            return print(&topology.commands(link.vhost()));
+        }
+        Command::Print { format: Format::Definitions } => {
+            return print(&format!("{:#}\n", topology.definitions(link.vhost())));
+        }
+    };
     let asked = async {
-        let connection = broker::connect(&Link::new(&settings.broker, &name)?).await?;
+        let connection = broker::connect(&link).await?;
         let report = if declare {
             broker::declare(&connection, &topology).await?
         } else {

@@ -4,6 +4,7 @@ use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
 
+use crate::broker;
 use crate::daemon::{Daemon, orderwright};
 use crate::stage::{SHARDS, Stage, update};
 
@@ -48,6 +49,38 @@ async fn topology_check_names_what_is_missing_and_declare_brings_it_about() {
     // Entry, spread, forward, peers, dead letters and unroutable; two queues and the shards.
     assert_eq!(objects.len(), 6 + 2 + usize::from(SHARDS));
     assert!(objects.iter().all(|object| object["state"] == "fine"), "{objects:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn imported_definitions_are_the_topology() {
+    let Some(management) = broker::shared().await.management() else {
+        eprintln!("skipped: this broker has no management API to import by");
+        return;
+    };
+    let stage = Stage::new("definitions", &[]).await;
+    let settings = stage.settings(&[]).await;
+    let printed = run(&settings, &["topology", "print", "--format", "definitions"]).await;
+    assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let import = client
+        .post(format!("{management}/api/definitions"))
+        .basic_auth("guest", Some("guest"))
+        .header("content-type", "application/json")
+        .body(printed.stdout);
+    let answer = import.send().await.unwrap();
+    assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+
+    let checked = run(&settings, &["topology", "check", "--output", "json"]).await;
+    assert_eq!(checked.code, Some(0), "{}{}", checked.stdout, checked.stderr);
+    let states: Vec<Value> =
+        checked.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(states.iter().all(|object| object["state"] == "fine"), "{states:?}");
+    // Bindings cannot be looked at over AMQP, but a message shows them.
+    let flags = ["publish", "--key", "USMF/SO-000001", "--set", "A=1"];
+    let published = run(&settings, &flags).await;
+    assert_eq!(published.code, Some(0), "{}{}", published.stdout, published.stderr);
+    assert_eq!(stage.waiting().await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

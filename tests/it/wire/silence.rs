@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{SLOW, judged, patches, wired};
+use super::{SLOW, closed_at_last, judged, patches, wired};
 use crate::daemon::Daemon;
 use crate::proxy::Proxy;
-use crate::stage::{SHARDS, Stage, update, updates};
+use crate::stage::{Stage, update, updates};
 
 /// Twice this is when silence is noticed.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -47,9 +47,7 @@ async fn recovered(stage: Stage, proxy: Proxy, daemon: Daemon) {
     }
     let ledger = stage.simulator.read(0).await.unwrap();
     assert_eq!(ledger.overlaps, 0, "{}", stage.simulator.bad_orders().await.unwrap());
-    let leases = judged(&proxy);
-    let closed = leases.iter().filter(|lease| lease.is_closed()).count();
-    assert_eq!(closed, usize::from(SHARDS), "{leases:?}");
+    closed_at_last(&judged(&proxy));
 }
 
 #[tokio::test(flavor = "multi_thread")]
