@@ -68,25 +68,30 @@ impl Shard {
         source: Source,
         terms: Terms<'_>,
     ) -> Result<Option<Self>, lapin::Error> {
-        match timeout(terms.answer_max, Self::open(connection, lease, source, terms)).await {
-            Ok(subscribed) => subscribed.map(Some),
-            Err(_elapsed) => Ok(None),
-        }
+        let opening = timeout(terms.answer_max, connection.create_channel());
+        let Ok(channel) = opening.await else { return Ok(None) };
+        let channel = channel?;
+        let subscribing = timeout(terms.answer_max, Self::consume(&channel, &lease.queue, terms));
+        let Ok(consumer) = subscribing.await else {
+            // The broker may have subscribed us all the same, and its answer be on the way: such a
+            // consumer would hold the shard and hand on nothing. The library closes no channel whose
+            // subscription is unanswered.
+            drop(timeout(terms.answer_max, channel.close(200, "no answer".into())).await);
+            return Ok(None);
+        };
+        let (consumer, answer_max) = (consumer?, terms.answer_max);
+        Ok(Some(Self { channel, consumer, lease, source, answer_max }))
     }
 
-    async fn open(
-        connection: &Connection,
-        lease: Arc<Lease>,
-        source: Source,
+    async fn consume(
+        channel: &Channel,
+        queue: &str,
         terms: Terms<'_>,
-    ) -> Result<Self, lapin::Error> {
-        let channel = connection.create_channel().await?;
+    ) -> Result<lapin::Consumer, lapin::Error> {
         // Per consumer, not global: brokers close the connection over the latter on quorum queues.
         channel.basic_qos(terms.prefetch, BasicQosOptions::default()).await?;
-        let (queue, options) = (lease.queue.as_ref().into(), BasicConsumeOptions::default());
-        let consumer =
-            channel.basic_consume(queue, terms.tag.into(), options, FieldTable::default()).await?;
-        Ok(Self { channel, consumer, lease, source, answer_max: terms.answer_max })
+        let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
+        channel.basic_consume(queue.into(), terms.tag.into(), options, none).await
     }
 
     /// Hands deliveries to the intake until the lease ends. `stop` begins the drain, `force` ends its

@@ -202,7 +202,8 @@ fn hold(settings: &Settings) -> Option<Finding> {
     let (held, half) = (settings.hold_max(), settings.broker.consumer_timeout / 2);
     let attempts = settings.attempts_max();
     let requests = settings.target.get_timeout.saturating_add(settings.target.patch_timeout);
-    let requests = requests.saturating_mul(attempts);
+    let look = settings.target.get_timeout;
+    let requests = requests.saturating_mul(attempts).saturating_add(look);
     (held >= half).then(|| Finding {
         keys: vec![
             "retry.conflicts.retries_max",

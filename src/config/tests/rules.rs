@@ -119,7 +119,7 @@ fn longest_hold_must_stay_below_half_of_the_consumer_timeout() {
     assert_eq!(
         mistakes(toml, &[]),
         ["target.patch_timeout = \"100s\" (file FILE): one delivery could be held for 16m 32s: \
-          7 attempts, each a GET and a PATCH, may take 15m 10s, and the waits 52s; it must stay \
+          7 attempts, each a GET and a PATCH, may take 15m 40s, and the waits 52s; it must stay \
           below 15m, half of broker.consumer_timeout: lower retries_max, target.patch_timeout, \
           target.get_timeout or the waits"]
     );
