@@ -47,6 +47,19 @@ struct Link {
     /// Cuts the connections that exist; replaced with each cut.
     cut: Mutex<CancellationToken>,
     recorded: watch::Sender<Vec<Vec<u8>>>,
+    trap: Mutex<Option<Trap>>,
+}
+
+/// Pauses a direction at the moment when one connection has sent what is looked for.
+struct Trap(Way, Wanted);
+
+/// Looks at all that one connection has sent so far.
+type Wanted = Box<dyn Fn(&[u8]) -> bool + Send>;
+
+impl std::fmt::Debug for Trap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Trap").field(&self.0).finish_non_exhaustive()
+    }
 }
 
 impl Proxy {
@@ -60,6 +73,7 @@ impl Proxy {
             to_client: watch::Sender::new(true),
             cut: Mutex::default(),
             recorded: watch::Sender::default(),
+            trap: Mutex::default(),
         });
         let mut accepting = JoinSet::new();
         accepting.spawn(accept(listener, link.clone()));
@@ -74,6 +88,12 @@ impl Proxy {
     /// Lets nothing out in this direction, on connections that exist and on new ones.
     pub(crate) fn pause(&self, way: Way) {
         self.link.gate(way).send_replace(false);
+    }
+
+    /// Pauses this direction as soon as all that one connection has sent so far is as `wanted`, and
+    /// before the last of it goes on.
+    pub(crate) fn pause_when(&self, way: Way, wanted: impl Fn(&[u8]) -> bool + Send + 'static) {
+        *lock(&self.link.trap) = Some(Trap(way, Box::new(wanted)));
     }
 
     /// Lets everything out again, first of all what was kept.
@@ -124,6 +144,18 @@ impl Link {
             Way::ToClient => &self.to_client,
         }
     }
+
+    fn record(&self, connection: usize, bytes: &[u8]) {
+        let mut sprung = None;
+        self.recorded.send_modify(|recorded| {
+            let Some(record) = recorded.get_mut(connection) else { return };
+            record.extend_from_slice(bytes);
+            sprung = lock(&self.trap).take_if(|Trap(_, wanted)| wanted(record));
+        });
+        if let Some(Trap(way, _)) = sprung {
+            self.gate(way).send_replace(false);
+        }
+    }
 }
 
 /// `host:port` of `amqp://user:password@host:port/vhost`.
@@ -133,8 +165,8 @@ fn authority(url: &str) -> &str {
     authority.rsplit_once('@').map_or(authority, |(_, host)| host)
 }
 
-fn lock(cut: &Mutex<CancellationToken>) -> std::sync::MutexGuard<'_, CancellationToken> {
-    cut.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn accept(listener: TcpListener, link: Arc<Link>) {
@@ -177,13 +209,7 @@ async fn carry(client: TcpStream, link: Arc<Link>, cut: CancellationToken) {
         });
         number
     };
-    let record = |bytes: &[u8]| {
-        link.recorded.send_modify(|recorded| {
-            if let Some(record) = recorded.get_mut(number) {
-                record.extend_from_slice(bytes);
-            }
-        });
-    };
+    let record = |bytes: &[u8]| link.record(number, bytes);
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_broker, mut to_broker) = broker.into_split();
     let there = pump(&mut from_client, &mut to_broker, link.to_broker.subscribe(), record);

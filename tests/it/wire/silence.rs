@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::frames::leases;
 use super::{SLOW, closed_at_last, judged, patches, wired};
 use crate::daemon::Daemon;
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, Way};
 use crate::stage::{Stage, update, updates};
 
 /// Twice this is when silence is noticed.
@@ -64,4 +65,24 @@ async fn acks_that_silence_swallowed_cost_no_update() {
     proxy.cut();
     proxy.heal();
     recovered(stage, proxy, daemon).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subscription_that_is_answered_too_late_cancels_nothing_and_holds_no_shard() {
+    let stage = Stage::new("wire-late", &["--orders", "12"]).await;
+    let (proxy, daemon) = wired(&stage, &[("BROKER__CONNECT_TIMEOUT", "1s")]).await;
+    // The next connection's subscriptions reach the broker, and its answers stay on the way.
+    let subscribes = |sent: &[u8]| {
+        let sent = leases(&[sent.to_vec()]);
+        sent.iter().any(|lease| lease.queue.contains(".shard."))
+    };
+    proxy.pause_when(Way::ToClient, subscribes);
+    proxy.cut();
+    daemon.logs("the broker does not answer").await;
+    proxy.resume(Way::ToClient);
+    stage.publish(&updates(12, 1)).await;
+    stage.applied(12).await;
+    let ended = daemon.stop().await;
+    assert!(ended.status.success(), "{ended:?}");
+    judged(&proxy);
 }
