@@ -54,6 +54,13 @@ impl Options {
         !self.fenced && self.kinds().into_iter().any(|kind| kind.grade() == Grade::Hard)
     }
 
+    /// Whether messages of one order may stand in two queues: the ring changes over a backlog, by
+    /// hand or because brokers before 4.3 forget it at a restart.
+    pub(crate) fn may_reorder(&self) -> bool {
+        let changes = |kind| matches!(kind, Kind::Ring | Kind::Broker | Kind::Crash);
+        !self.fenced && self.kinds().into_iter().any(changes)
+    }
+
     /// The settings given by hand, as pairs.
     pub(crate) fn settings(&self) -> impl Iterator<Item = (&str, &str)> {
         self.set.iter().map(|(name, value)| (name.as_str(), value.as_str()))

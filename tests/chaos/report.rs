@@ -113,9 +113,24 @@ fn figures(options: &Options, outcome: &Outcome, sums: &Sums) -> Vec<Figure> {
             "the same, but a newer update was written",
         ),
         zero("overlapping writers", ledger.overlaps, "two messages of one order worked on at once"),
-        zero("stale at the end", stale, "orders that are not as their newest update wants"),
-        zero("overtaken", sums.count(Flaw::Overtaken), "first written after a newer update"),
-        zero("stale in between", sums.count(Flaw::Stale), "again, without all that came after it"),
+        either(
+            !options.may_reorder(),
+            "stale at the end",
+            stale,
+            "orders that are not as their newest update wants",
+        ),
+        either(
+            !options.may_reorder(),
+            "overtaken",
+            sums.count(Flaw::Overtaken),
+            "first written after a newer update",
+        ),
+        either(
+            !options.may_reorder(),
+            "stale in between",
+            sums.count(Flaw::Stale),
+            "again, without all that came after it",
+        ),
         either(
             !options.may_replay(),
             "replayed",
