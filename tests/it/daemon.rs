@@ -141,7 +141,9 @@ impl Daemon {
     /// Sends a signal.
     pub(crate) async fn signal(&self, name: &str) {
         let pid = self.child.id().expect("the daemon still runs").to_string();
-        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status().await;
+        // The shell's own: a bare Debian has no program of that name.
+        let kill = format!("kill -{name} {pid}");
+        let sent = Command::new("bash").args(["-c", &kill]).status().await;
         assert!(sent.unwrap().success());
     }
 
