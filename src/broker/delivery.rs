@@ -54,11 +54,10 @@ impl Lease {
         Self { generation, queue, lost, ending, troubled, working, pulse, clean, opened, delivered }
     }
 
-    /// Notes a delivery. True for the first.
-    pub(super) fn delivered(&self, now: Instant) -> bool {
-        // At least one: zero means that there was none yet.
-        let after = now.saturating_duration_since(self.opened).as_millis().max(1);
-        self.delivered.swap(u64::try_from(after).unwrap_or(u64::MAX), Ordering::Relaxed) == 0
+    /// Notes a delivery.
+    pub(super) fn delivered(&self, now: Instant) {
+        let after = now.saturating_duration_since(self.opened).as_millis();
+        self.delivered.store(u64::try_from(after).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// Time since the last delivery, or since the subscription.

@@ -28,7 +28,7 @@ const MISSED_MAX: u32 = 4;
 /// How old a clean hand-over may be when the shard's messages arrive. They come within moments.
 const CLEAN_AGE_MAX: Duration = Duration::from_secs(5);
 
-/// Hints that wait to be sent. Two for each shard of a pod that comes or leaves.
+/// Hints that wait to be sent. One for each shard of a pod that leaves.
 const OUTGOING_MAX: usize = 2048;
 
 /// Hints that wait in a pod's queue on the broker; the oldest go first.
@@ -44,10 +44,9 @@ enum Hint {
     Here { pod: uuid::Uuid, epoch: u64 },
     /// Sent once, on a drain.
     Bye { pod: uuid::Uuid },
-    /// Nothing of this queue is on the wire any more.
-    Clean { queue: String },
-    /// Somebody has begun to take from this queue: what was clean is so no longer.
-    Active { pod: uuid::Uuid, queue: String },
+    /// Nothing of this queue is on the wire any more, and this pod should be the next to take from
+    /// it. To all others it means nothing: between them and the sender there may be another owner.
+    Clean { queue: String, next: uuid::Uuid },
 }
 
 /// When a shard was last handed over cleanly.
@@ -122,20 +121,19 @@ impl Peers {
         }
     }
 
-    /// Tells that nothing of this queue is on the wire any more. Does not wait: a hint that has no
-    /// room costs the next owner its settle window.
-    pub(super) fn tell_clean(&self, queue: &str) {
-        self.tell(Hint::Clean { queue: queue.to_owned() });
-    }
-
-    /// Tells that we have begun to take from this queue.
-    pub(super) fn tell_active(&self, queue: &str) {
-        self.tell(Hint::Active { pod: self.pod, queue: queue.to_owned() });
-    }
-
-    fn tell(&self, hint: Hint) {
+    /// Tells the pod that should be next that nothing of this queue is on the wire any more. Does not
+    /// wait: a hint that has no room costs the next owner its settle window.
+    pub(super) fn tell_clean(&self, queue: &str, next: Peer) {
+        let hint = Hint::Clean { queue: queue.to_owned(), next: next.pod };
         if let Err(full) = self.outgoing.try_send(hint) {
             tracing::debug!(hint = ?full.into_inner(), "no room for a hint");
+        }
+    }
+
+    /// Our own lease on this queue broke: what was clean when it came to us is so no longer.
+    pub(super) fn forget_clean(&self, queue: &str) {
+        if let Some(word) = self.clean.get(queue) {
+            word.send_replace(None);
         }
     }
 
@@ -253,15 +251,9 @@ impl Peers {
                 seen.remove(&pod);
                 self.publish_view(seen);
             }
-            Ok(Hint::Active { pod, queue }) => {
-                // Our own beginning must not make us forget that the shard came to us clean.
-                if let Some(word) = self.clean.get(queue.as_str()).filter(|_| pod != self.pod) {
-                    word.send_replace(None);
-                }
-            }
-            Ok(Hint::Clean { queue }) => {
+            Ok(Hint::Clean { queue, next }) => {
                 if let Some(word) = self.clean.get(queue.as_str()) {
-                    word.send_replace(Some(Instant::now()));
+                    word.send_replace((next == self.pod).then(Instant::now));
                 }
             }
             Err(error) => tracing::debug!(%error, "a hint that makes no sense"),

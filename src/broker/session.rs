@@ -10,12 +10,13 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::balance::assign;
 use super::balancer::Balancer;
 use super::connection::close;
 use super::delivery::Lease;
 use super::peers::Peers;
 use super::pulse::{Pulse, Session};
-use super::shard::{End, Shard, Terms, Word};
+use super::shard::{End, Shard, Terms};
 use super::{Delivery, Error, Link, Topology, connect, declare};
 use crate::config;
 use crate::protocol::backoff;
@@ -238,11 +239,11 @@ impl Consumer {
                     }
                     slot.lease.send_replace(Some(lease.clone()));
                     let Stops { stop, force } = &self.stops;
-                    let tell = |word| match word {
-                        Word::Active => self.peers.tell_active(&slot.queue),
-                        Word::Clean => self.peers.tell_clean(&slot.queue),
-                    };
-                    let end = shard.hold(intake.as_ref(), stop, force, tell).await;
+                    let clean = || self.tell_clean(slot);
+                    let end = shard.hold(intake.as_ref(), stop, force, clean).await;
+                    if !matches!(end, End::GivenBack) {
+                        self.peers.forget_clean(&slot.queue);
+                    }
                     slot.lease.send_replace(None);
                     failures = if lease.is_troubled() { failures } else { 0 };
                     if told(&end, slot, &lease) {
@@ -255,6 +256,18 @@ impl Consumer {
                 self.pause(failures).await;
                 failures = failures.saturating_add(1);
             }
+        }
+    }
+
+    /// Tells who should be next, as far as we know, that nothing of this shard is on the wire.
+    fn tell_clean(&self, slot: &Slot) {
+        let Source::Shard(shard) = slot.source else { return };
+        let mut pods = self.peers.view().borrow().clone();
+        if self.stops.stop.is_cancelled() {
+            pods.retain(|peer| peer.pod != self.peers.me().pod);
+        }
+        if let Some(next) = assign(self.topology.shards(), &pods).get(usize::from(shard)) {
+            self.peers.tell_clean(&slot.queue, *next);
         }
     }
 

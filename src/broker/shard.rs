@@ -30,15 +30,6 @@ pub(super) enum End {
     Broken(Option<lapin::Error>),
 }
 
-/// What the other pods should know of a lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Word {
-    /// It takes from its queue.
-    Active,
-    /// It ends with nothing on the wire.
-    Clean,
-}
-
 /// Terms of a subscription.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Terms<'a> {
@@ -95,14 +86,14 @@ impl Shard {
     }
 
     /// Hands deliveries to the intake until the lease ends. `stop` begins the drain, `force` ends its
-    /// grace. `tell` is called with the first delivery, and when nothing of this shard is on the
-    /// wire any more, just before the channel is closed.
+    /// grace. `clean` is called when nothing of this shard is on the wire any more, just before the
+    /// channel is closed.
     pub(super) async fn hold(
         mut self,
         intake: &dyn Intake,
         stop: &CancellationToken,
         force: &CancellationToken,
-        tell: impl Fn(Word),
+        clean: impl FnOnce(),
     ) -> End {
         let lease = self.lease.clone();
         let end = loop {
@@ -112,9 +103,7 @@ impl Shard {
                 () = lease.ending.cancelled() => break self.finish(force).await,
                 next = self.consumer.next() => match next {
                     Some(Ok(delivery)) => {
-                        if lease.delivered(Instant::now()) {
-                            tell(Word::Active);
-                        }
+                        lease.delivered(Instant::now());
                         intake.deliver(self.received(delivery));
                     }
                     Some(Err(error)) => break End::Broken(Some(error)),
@@ -124,7 +113,7 @@ impl Shard {
             }
         };
         if matches!(end, End::GivenBack) {
-            tell(Word::Clean);
+            clean();
         }
         lease.lost.cancel();
         match timeout(self.answer_max, self.channel.close(200, "done".into())).await {

@@ -116,8 +116,9 @@ impl Process {
         if self.is_over() {
             return Ok(());
         }
-        let (signal, pid) = (format!("-{name}"), self.pid.to_string());
-        let sent = Command::new("kill").args([signal, pid]).stderr(Stdio::null()).status().await;
+        // The shell's own: a bare Debian has no program of that name.
+        let kill = format!("kill -{name} {}", self.pid);
+        let sent = Command::new("bash").args(["-c", &kill]).stderr(Stdio::null()).status().await;
         sent.map(drop).map_err(|error| format!("kill: {error}"))
     }
 
