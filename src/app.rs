@@ -203,16 +203,18 @@ impl App {
         self.stop.cancel();
         let grace = self.settings.drain.grace;
         tracing::info!(orders = self.dispatch.running(), grace = ?grace, "draining");
-        let ended = match timeout(grace, self.dispatch.drained()).await {
-            Ok(()) if failed => Ended::Failed,
+        // A shard closes its channel as soon as nothing of it is at work, forwarding included.
+        let drained = async {
+            self.dispatch.drained().await;
+            while tasks.join_next().await.is_some() {}
+        };
+        let ended = match timeout(grace, drained).await {
+            _ if failed => Ended::Failed,
             Ok(()) => Ended::Drained,
             Err(_elapsed) => Ended::Abandoned(self.dispatch.running()),
         };
-        // Each shard closes its channel as soon as nothing of it is at work; what still has one open
-        // now is abandoned.
-        if ended != Ended::Drained {
-            self.force.cancel();
-        }
+        // What still has a channel open now is abandoned.
+        self.force.cancel();
         let closing = async {
             while tasks.join_next().await.is_some() {}
             self.forwarder.end().await;

@@ -22,6 +22,7 @@ mod publisher;
 mod pulse;
 mod session;
 mod shard;
+mod slot;
 mod topology;
 
 pub use connection::{Link, close, connect};
@@ -29,7 +30,8 @@ pub use declare::{Finding, Report, check, declare};
 pub use delivery::{Begun, Delivery, Receipt, SettleError};
 pub use forward::{Forwarder, origin};
 pub use publisher::{Bulk, Outgoing, Publisher, Sent};
-pub use session::{Consumer, Intake, Source, Stops};
+pub use session::{Consumer, Intake, Stops};
+pub use slot::Source;
 pub use topology::{Binding, Destination, Exchange, Kind, Queue, Topology};
 
 /// What can go wrong between us and the broker.
@@ -81,6 +83,9 @@ pub enum Error {
     /// The broker did not take responsibility for a message.
     #[error("the broker refused the message: a queue is full")]
     Nacked,
+    /// The message is not ours any more; nothing was sent.
+    #[error("the message comes again by itself")]
+    Withdrawn,
     /// No confirm came in time: the message may or may not be there.
     #[error("the broker did not confirm within {seconds} s")]
     Unconfirmed {
@@ -99,6 +104,7 @@ impl Error {
             | Self::Silent { .. }
             | Self::Ended(_)
             | Self::Returned { .. }
+            | Self::Withdrawn
             | Self::Nacked
             | Self::Unconfirmed { .. } => true,
         }

@@ -66,6 +66,10 @@ pub trait Held: Send + Sync + 'static {
     /// For a message that can neither be settled nor skipped: the broker hands out again all that
     /// came by its channel, in order.
     fn give_up_channel(begun: &Self::Begun);
+
+    /// A request of unknown outcome may still be at work: whoever gets the channel's messages next
+    /// must wait for it.
+    fn doubt(begun: &Self::Begun);
 }
 
 /// Identifies one attempt to the service: in its logs, and in our own.

@@ -57,6 +57,10 @@ impl Held for Message {
         begun.give_up_channel();
     }
 
+    fn doubt(begun: &Begun) {
+        begun.doubt();
+    }
+
     async fn lost(&self) {
         self.delivery.receipt.lost().await;
     }
@@ -109,7 +113,10 @@ impl Edges {
                 lane = self.publisher.lane() => lane,
             };
             let Some(lane) = lane else { return false };
-            let Err(error) = self.publisher.publish(lane, letter).await else { return true };
+            let Err(error) = self.publisher.publish(lane, letter, || message.is_live()).await
+            else {
+                return true;
+            };
             let source = std::error::Error::source(&error).map(ToString::to_string);
             tracing::warn!(%error, source, "a dead letter could not be published");
             let Some(wait) = self.retry.wait(spent) else { return false };

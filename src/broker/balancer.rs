@@ -10,12 +10,12 @@ use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::balance::{Peer, Yields, assign};
 use super::delivery::Lease;
 use super::peers::Peers;
-use super::session::{Slot, Source};
+use super::slot::{Slot, Source};
 use crate::config;
 use crate::telemetry::field;
 
@@ -74,7 +74,7 @@ impl<'a> Balancer<'a> {
             if view.has_changed().unwrap_or(true) {
                 return;
             }
-            give_back(slot).await;
+            give_back(slot, self.answer_max).await;
             self.yields.done(shard, owner);
         }
     }
@@ -117,16 +117,17 @@ impl<'a> Balancer<'a> {
 }
 
 /// Gives the channel back and waits until the next one stands in line.
-async fn give_back(slot: &Slot) {
+async fn give_back(slot: &Slot, answer_max: Duration) {
     let mut leases = slot.lease.subscribe();
     let Some(lease) = leases.borrow_and_update().clone() else { return };
     lease.ending.cancel();
-    // Bounded by the deadlines of what is on the wire; a session that ends drops this future.
-    let next =
-        leases.wait_for(|now| now.as_ref().is_some_and(|now| now.generation > lease.generation));
-    if next.await.is_err() {
-        // No sender: the consumer itself is gone.
-        sleep(Duration::MAX).await;
+    let newer = |now: &Arc<Lease>| now.generation > lease.generation;
+    // Bounded by the deadlines of what is on the wire.
+    drop(leases.wait_for(|now| now.as_ref().is_none_or(newer)).await);
+    // A queue that cannot be subscribed to must not keep the others from moving.
+    let next = leases.wait_for(|now| now.as_ref().is_some_and(newer));
+    if timeout(answer_max.saturating_mul(2), next).await.is_err() {
+        tracing::debug!({ field::QUEUE } = %slot.queue, "not subscribed to again yet");
     }
 }
 

@@ -15,7 +15,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::peers::Clean;
 use super::pulse::Pulse;
-use super::session::Source;
+use super::slot::Source;
 
 /// One life of one channel: the lease on a shard.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub(super) struct Lease {
     pub(super) ending: CancellationToken,
     /// It is given back because of a message that can neither be settled nor skipped.
     troubled: AtomicBool,
+    /// A request of unknown outcome, sent under it, may still be at work in the service.
+    doubtful: AtomicBool,
     /// What was begun and is not yet settled.
     pub(super) working: TaskTracker,
     /// Whether the broker still speaks with us.
@@ -50,13 +52,26 @@ impl Lease {
     ) -> Self {
         let (ending, working) = (CancellationToken::new(), TaskTracker::new());
         let (opened, delivered) = (Instant::now(), AtomicU64::new(0));
-        let troubled = AtomicBool::new(false);
-        Self { generation, queue, lost, ending, troubled, working, pulse, clean, opened, delivered }
+        let (troubled, doubtful) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self {
+            generation,
+            queue,
+            lost,
+            ending,
+            troubled,
+            doubtful,
+            working,
+            pulse,
+            clean,
+            opened,
+            delivered,
+        }
     }
 
     /// Notes a delivery.
     pub(super) fn delivered(&self, now: Instant) {
-        let after = now.saturating_duration_since(self.opened).as_millis();
+        // At least one: zero means that there was none yet.
+        let after = now.saturating_duration_since(self.opened).as_millis().max(1);
         self.delivered.store(u64::try_from(after).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
@@ -69,6 +84,11 @@ impl Lease {
     /// Whether it is given back because of a message that can neither be settled nor skipped.
     pub(super) fn is_troubled(&self) -> bool {
         self.troubled.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was active, and nothing that was sent under it can be at work any more.
+    pub(super) fn is_clean(&self) -> bool {
+        self.delivered.load(Ordering::Relaxed) > 0 && !self.doubtful.load(Ordering::Relaxed)
     }
 
     fn give_up(&self) {
@@ -134,6 +154,11 @@ impl Begun {
     pub fn give_up_channel(&self) {
         self.lease.give_up();
     }
+
+    /// A request of unknown outcome may still be at work: the next owner must wait for it.
+    pub fn doubt(&self) {
+        self.lease.doubtful.store(true, Ordering::Relaxed);
+    }
 }
 
 /// A settlement that did not come about. Nobody retries it: a delivery tag dies with its channel, and
@@ -146,7 +171,11 @@ impl Receipt {
     /// Whether the channel lives, as far as can be known: not closed, and the broker was heard of
     /// within two heartbeats. A process that was stopped and goes on finds this false.
     pub fn is_live(&self) -> bool {
-        !self.lease.lost.is_cancelled() && self.lease.pulse.is_fresh()
+        if !self.lease.pulse.is_fresh() {
+            // For good: what is dropped now must not find its channel alive again a moment later.
+            self.lease.lost.cancel();
+        }
+        !self.lease.lost.is_cancelled()
     }
 
     /// Whether this message may be begun: its channel lives and is not about to be given back.

@@ -5,10 +5,12 @@
 //! confirm and ack sends it once more, which is a redelivery like any other.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use tokio::sync::mpsc;
@@ -113,17 +115,24 @@ impl Lane {
     async fn run(mut self) {
         while let Some((shard, delivery)) = self.inbox.recv().await {
             // A channel that is gone or given back hands everything out again.
-            let Some(_begun) = delivery.receipt.begin() else { continue };
-            let message = outgoing(&self.topology, shard, &delivery);
-            if let Err(error) = self.publish(&message, &delivery).await {
-                tracing::warn!(%error, queue = delivery.receipt.queue(), "cannot forward");
-                delivery.receipt.give_up_channel();
-                continue;
+            let Some(begun) = delivery.receipt.begin() else { continue };
+            let one = AssertUnwindSafe(self.one(shard, delivery)).catch_unwind();
+            if one.await.is_err() {
+                tracing::error!("a bug: forwarding a message panicked");
+                begun.give_up_channel();
             }
-            self.forwarded.fetch_add(1, Ordering::Relaxed);
-            if delivery.receipt.ack().await.is_err() {
-                tracing::debug!("the ack of a forwarded message was lost; it is forwarded again");
-            }
+        }
+    }
+
+    async fn one(&self, shard: u16, delivery: Delivery) {
+        let message = outgoing(&self.topology, shard, &delivery);
+        if let Err(error) = self.publish(&message, &delivery).await {
+            tracing::warn!(%error, queue = delivery.receipt.queue(), "cannot forward");
+            return delivery.receipt.give_up_channel();
+        }
+        self.forwarded.fetch_add(1, Ordering::Relaxed);
+        if delivery.receipt.ack().await.is_err() {
+            tracing::debug!("the ack of a forwarded message was lost; it is forwarded again");
         }
     }
 
@@ -134,8 +143,9 @@ impl Lane {
                 () = delivery.receipt.ending() => None,
                 lane = self.publisher.lane() => lane,
             };
-            let Some(lane) = lane else { return Err(Error::Unconfirmed { seconds: 0 }) };
-            let Err(error) = self.publisher.publish(lane, message).await else { return Ok(()) };
+            let Some(lane) = lane else { return Err(Error::Withdrawn) };
+            let sending = self.publisher.publish(lane, message, || delivery.receipt.is_live());
+            let Err(error) = sending.await else { return Ok(()) };
             let Some(wait) = RETRY.wait(spent) else { return Err(error) };
             spent += 1;
             tokio::select! { biased;

@@ -183,6 +183,8 @@ impl Peers {
         stop: &CancellationToken,
     ) -> Result<(), Error> {
         let mut to_send = self.to_send.lock().await;
+        // What could not be told in time is no longer true.
+        while to_send.try_recv().is_ok() {}
         let mut seen: BTreeMap<uuid::Uuid, (Peer, Instant)> = BTreeMap::new();
         let mut tick = interval(self.interval);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

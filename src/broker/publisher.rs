@@ -67,15 +67,24 @@ impl Publisher {
         self.lanes.acquire().await.ok().map(|permit| Lane { _permit: permit })
     }
 
-    /// Publishes once and waits for the broker to take responsibility.
+    /// Publishes once and waits for the broker to take responsibility. `still` is asked just before.
     ///
     /// # Errors
     /// Any; after [`Error::Unconfirmed`] the message may be there all the same.
-    pub async fn publish(&self, _lane: Lane<'_>, message: &Outgoing) -> Result<(), Error> {
+    pub async fn publish(
+        &self,
+        _lane: Lane<'_>,
+        message: &Outgoing,
+        still: impl Fn() -> bool,
+    ) -> Result<(), Error> {
         let seconds = self.confirm_timeout.as_secs();
         let unconfirmed = |_elapsed| Error::Unconfirmed { seconds };
         // Not under the timeout: a handshake that is given up from outside costs the library a thread.
         let channel = self.channel().await?;
+        // To connect may have taken long, and a message that is somebody else's by now must not go out.
+        if !still() {
+            return Err(Error::Withdrawn);
+        }
         // A channel that failed or timed out is dropped, not used again: its confirms are unknown.
         let publishing = async { Ok::<_, Error>(send(&channel, message).await?.await?) };
         let confirm = timeout(self.confirm_timeout, publishing).await.map_err(unconfirmed)??;

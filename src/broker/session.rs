@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use lapin::Connection;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::balance::assign;
@@ -17,6 +17,7 @@ use super::delivery::Lease;
 use super::peers::Peers;
 use super::pulse::{Pulse, Session};
 use super::shard::{End, Shard, Terms};
+use super::slot::{Slot, Source};
 use super::{Delivery, Error, Link, Topology, connect, declare};
 use crate::config;
 use crate::protocol::backoff;
@@ -26,23 +27,6 @@ use crate::telemetry::field;
 pub trait Intake: Send + Sync + 'static {
     /// A delivery arrived.
     fn deliver(&self, delivery: Delivery);
-}
-
-/// Where a delivery comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// A shard queue.
-    Shard(u16),
-    /// A queue of somebody else's, by its place in the configuration: all is forwarded.
-    Intake(u16),
-}
-
-/// A queue that is consumed from, with the lease that is held on it.
-#[derive(Debug)]
-pub(super) struct Slot {
-    pub(super) source: Source,
-    pub(super) queue: Arc<str>,
-    pub(super) lease: watch::Sender<Option<Arc<Lease>>>,
 }
 
 /// When to stop: first beginning anything, then waiting for what was begun.
@@ -62,6 +46,7 @@ pub struct Consumer {
     settings: config::Broker,
     balance: config::Balance,
     topology: Topology,
+    settle_window: Duration,
     declare: bool,
     instance: String,
     stops: Stops,
@@ -80,14 +65,8 @@ impl Consumer {
         instance: &str,
         stops: Stops,
     ) -> Self {
-        let slots: Vec<_> = topology
-            .sources()
-            .map(|(source, queue)| Slot {
-                source,
-                queue: Arc::from(queue),
-                lease: watch::Sender::new(None),
-            })
-            .collect();
+        let slots: Vec<_> =
+            topology.sources().map(|(source, queue)| Slot::new(source, Arc::from(queue))).collect();
         let pod = uuid::Builder::from_random_bytes(fastrand::u128(..).to_le_bytes()).into_uuid();
         let queues = slots.iter().map(|slot| slot.queue.clone());
         let peers = Peers::new(pod, topology.peers(), settings.balance.interval, queues);
@@ -98,6 +77,7 @@ impl Consumer {
             settings: settings.broker.clone(),
             balance: settings.balance.clone(),
             topology: topology.clone(),
+            settle_window: settings.dispatch.settle_window,
             declare: settings.topology.declare,
             instance: instance.to_owned(),
             stops,
@@ -129,8 +109,12 @@ impl Consumer {
         let mut failures = 0;
         loop {
             if let Some(connection) = connection.take() {
-                failures = 0;
+                let begun = Instant::now();
                 self.clone().session(connection, intake.clone()).await;
+                // A connection that dies at once is no success.
+                if begun.elapsed() > self.settings.reconnect_wait_max {
+                    failures = 0;
+                }
             }
             if self.stops.stop.is_cancelled() {
                 break;
@@ -223,7 +207,7 @@ impl Consumer {
     ) {
         let Some(slot) = self.slots.get(index) else { return };
         let mut failures = 0;
-        let mut first = true;
+        let mut anew = false;
         let over = || {
             !connection.status().connected()
                 || session.lost.is_cancelled()
@@ -234,21 +218,30 @@ impl Consumer {
             match self.subscribe(&connection, slot, lease.clone()).await {
                 None => {}
                 Some(shard) => {
-                    if std::mem::take(&mut first) {
+                    if slot.is_first_time() {
                         self.subscribed.add_permits(1);
                     }
+                    if anew {
+                        // It stands behind the others now: they give it back to us once more.
+                        self.peers.renew();
+                    }
+                    let begun = Instant::now();
                     slot.lease.send_replace(Some(lease.clone()));
                     let Stops { stop, force } = &self.stops;
-                    let clean = || self.tell_clean(slot);
+                    let clean = || self.tell_clean(slot, &lease);
                     let end = shard.hold(intake.as_ref(), stop, force, clean).await;
                     if !matches!(end, End::GivenBack) {
                         self.peers.forget_clean(&slot.queue);
+                        slot.broke(Instant::now());
                     }
                     slot.lease.send_replace(None);
-                    failures = if lease.is_troubled() { failures } else { 0 };
+                    if begun.elapsed() > self.settings.reconnect_wait_max {
+                        failures = 0;
+                    }
                     if told(&end, slot, &lease) {
                         continue;
                     }
+                    anew = true;
                 }
             }
             // Only a channel that ended alone waits here: a lost connection waits in `run`.
@@ -260,8 +253,12 @@ impl Consumer {
     }
 
     /// Tells who should be next, as far as we know, that nothing of this shard is on the wire.
-    fn tell_clean(&self, slot: &Slot) {
+    fn tell_clean(&self, slot: &Slot, lease: &Lease) {
         let Source::Shard(shard) = slot.source else { return };
+        // Requests of an earlier lease of ours may be at work as well.
+        if slot.broke_within(self.settle_window) || !lease.is_clean() {
+            return;
+        }
         let mut pods = self.peers.view().borrow().clone();
         if self.stops.stop.is_cancelled() {
             pods.retain(|peer| peer.pod != self.peers.me().pod);

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
@@ -16,7 +16,8 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::delivery::Lease;
-use super::session::{Intake, Source};
+use super::session::Intake;
+use super::slot::Source;
 use super::{Delivery, Receipt};
 
 /// Why a lease ended.
@@ -49,6 +50,14 @@ pub(super) struct Shard {
     lease: Arc<Lease>,
     source: Source,
     answer_max: Duration,
+}
+
+impl Drop for Shard {
+    /// On every way out that `hold` does not see, such as a panic: the channel's close is queued before
+    /// the consumer is dropped, or the library would cancel it. After a close this does nothing.
+    fn drop(&mut self) {
+        let _queued_or_closed = self.channel.close(200, "dropped".into()).now_or_never();
+    }
 }
 
 impl Shard {
@@ -121,7 +130,6 @@ impl Shard {
             Ok(Err(error)) => tracing::debug!(%error, "the channel was closed already"),
             Err(_elapsed) => tracing::debug!("the broker did not say goodbye to the channel"),
         }
-        drop(self.consumer);
         end
     }
 

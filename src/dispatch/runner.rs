@@ -60,6 +60,9 @@ impl<E: Effects> Runner<E> {
         // its settlement.
         let ended = AssertUnwindSafe(walk.run()).catch_unwind().await;
         let Walk { attempts, conflicts, unsure, .. } = walk;
+        if unsure && !matches!(ended, Ok(Ended::Settled(Settlement::Applied))) {
+            E::Held::doubt(&begun);
+        }
         let settlement = match ended {
             Ok(Ended::Settled(settlement)) => settlement,
             Ok(Ended::Released) => return self.shared.tally.released(),

@@ -55,6 +55,8 @@ impl Held for Message {
         begun.cancel();
     }
 
+    fn doubt(_: &CancellationToken) {}
+
     async fn lost(&self) {
         self.channel.cancelled().await;
     }

@@ -44,14 +44,10 @@ async fn broker_restarted_in_mid_run_loses_nothing() {
     stage.applied(150).await;
     broker.restart().await;
     daemon.logs("connected to the broker again").await;
-    let ledger = stage.applied(1_000).await;
+    let ledger = stage.last_word(100, 11, 1_100).await;
     let ended = daemon.stop().await;
     assert!(ended.status.success(), "{ended:?}");
     assert_eq!(ledger.overlaps, 0, "{}", stage.simulator.bad_orders().await.unwrap());
-    for order in 1..=100 {
-        let found = stage.simulator.order("USMF", &format!("SO-{order:06}")).await.unwrap();
-        assert_eq!(found["properties"]["UpdateSequence"], 10, "{found}");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,17 +58,21 @@ async fn broker_killed_in_mid_run_loses_nothing() {
     // RabbitMQ 4.0.5 forgets a quorum queue that was declared less than some seconds before a kill
     // ("configured member was not found on this node"), with all its messages. A stop in good order
     // writes the queues down; what is killed after that comes back.
-    let settings = stage.settings(&[]).await;
+    // One shard, because this version scrambles the ring at every start.
+    let one = [("TOPOLOGY__SHARDS", "1")];
+    let settings = stage.settings(&one).await;
     let declared = orderwright(&settings).args(["topology", "declare"]).output().await.unwrap();
     assert!(declared.status.success(), "{declared:?}");
     broker.restart().await;
-    let daemon = stage.daemon(&[]).await;
+    let daemon = stage.daemon(&one).await;
     stage.publish(&updates(100, 10)).await;
     stage.applied(150).await;
     broker.kill().await;
     daemon.logs("cannot connect to the broker").await;
     broker.start_again().await;
-    let ledger = stage.applied(1_000).await;
+    daemon.logs("connected to the broker again").await;
+    // Published by a command whose settings name four shards: the entry exchange is the same.
+    let ledger = stage.last_word(100, 11, 1_100).await;
     daemon.stop().await;
     assert_eq!(ledger.overlaps, 0, "{}", stage.simulator.bad_orders().await.unwrap());
 }
@@ -86,7 +86,7 @@ async fn killed_daemon_loses_nothing() {
     first.signal("KILL").await;
     assert!(!first.ended().await.status.success());
     let second = stage.daemon(&[]).await;
-    stage.applied(500).await;
+    stage.last_word(100, 6, 600).await;
     second.stop().await;
     assert_eq!(stage.waiting().await, 0);
 }

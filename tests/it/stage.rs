@@ -163,6 +163,20 @@ impl Stage {
         }
     }
 
+    /// Publishes update `sequence` of every order behind all others, waits until `distinct` updates are
+    /// written, and asserts that every order has ended with it. What came again by then was worked
+    /// on before, because it stood before.
+    pub(crate) async fn last_word(&self, orders: u64, sequence: u64, distinct: u64) -> Ledger {
+        let bodies: Vec<_> = (1..=orders).map(|order| update(order, sequence)).collect();
+        self.publish(&bodies).await;
+        let ledger = self.applied(distinct).await;
+        for order in 1..=orders {
+            let found = self.simulator.order("USMF", &format!("SO-{order:06}")).await.unwrap();
+            assert_eq!(found["properties"]["UpdateSequence"], sequence, "{found}");
+        }
+        ledger
+    }
+
     /// Messages that wait in the shard queues. Exact only when nobody consumes.
     pub(crate) async fn waiting(&self) -> u32 {
         self.waiting_in(SHARDS).await
