@@ -197,7 +197,7 @@ impl<E: Effects> Dispatch<E> {
         let shared = self.shared.clone();
         self.shared.runners.spawn(async move {
             let code = letter.code;
-            let Some(begun) = held.begin() else { return shared.tally.released() };
+            let Some(begun) = held.begin() else { return };
             let settling = AssertUnwindSafe(shared.effects.dead_letter(held, letter));
             let done = settling.catch_unwind().await.unwrap_or_else(|_panic| {
                 E::Held::give_up_channel(&begun);

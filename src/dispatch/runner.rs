@@ -46,7 +46,8 @@ impl<E: Effects> Runner<E> {
 
     async fn handle(&self, job: Job<E::Held>) {
         let Job { update, held, first_seen } = job;
-        let Some(begun) = held.begin() else { return self.shared.tally.released() };
+        // Not begun, so not counted as given back: the broker hands it out again.
+        let Some(begun) = held.begin() else { return };
         let mut walk = Walk {
             shared: &self.shared,
             update: &update,

@@ -55,7 +55,7 @@ impl Options {
     }
 
     /// Whether messages of one order may stand in two queues: the ring changes over a backlog, by
-    /// hand or because brokers before 4.3 forget it at a restart.
+    /// hand or because brokers such as 3.10 and 4.0 forget it at a restart.
     pub(crate) fn may_reorder(&self) -> bool {
         let changes = |kind| matches!(kind, Kind::Ring | Kind::Broker | Kind::Crash);
         !self.fenced && self.kinds().into_iter().any(changes)
