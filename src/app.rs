@@ -7,11 +7,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::{self, Consumer, Finding, Forwarder, Link, Publisher, Report, Stops, Topology};
+use crate::broker::{
+    self, Consumer, Finding, Forwarder, Generations, Link, Publisher, Report, Stops, Topology,
+};
 use crate::config::Settings;
 use crate::dispatch::{Dispatch, Limits, Snapshot, Tally};
 use crate::odata;
@@ -101,6 +104,7 @@ impl From<Ended> for ExitCode {
 pub struct App {
     settings: Settings,
     consumer: Arc<Consumer>,
+    generations: watch::Receiver<Generations>,
     connection: lapin::Connection,
     publisher: Arc<Publisher>,
     forwarder: Arc<Forwarder>,
@@ -145,24 +149,36 @@ impl App {
         let client = odata::Client::new(&settings.target, &settings.order.entity_set, instance)?;
         let connection = connect(&settings, &link).await?;
         // An answer that the loss of the connection overtook would be waited for without end.
-        let preparing = prepare(&connection, &topology, settings.topology.declare);
-        timeout(settings.broker.start_timeout, preparing)
-            .await
-            .map_err(|_elapsed| Error::Slow)??;
-
-        let (stop, force) = (CancellationToken::new(), CancellationToken::new());
         let letters = link.named(&format!("orderwright {instance} dead letters"));
         let publisher = Arc::new(Publisher::new(letters, settings.broker.publish_timeout));
+        let preparing = prepare(&connection, &publisher, &topology, settings.topology.declare);
+        let generations = timeout(settings.broker.start_timeout, preparing)
+            .await
+            .map_err(|_elapsed| Error::Slow)??;
+        tell_generation(&settings, &generations);
+
+        let (stop, force) = (CancellationToken::new(), CancellationToken::new());
         let edges = Edges::new(client, publisher.clone(), &topology, &settings, instance, &stop);
         let tally = Arc::new(Tally::default());
         let limits = limits(&settings);
         let dispatch = Arc::new(Dispatch::new(edges, limits, tally.clone(), stop.clone()));
-        let forwarder = Arc::new(Forwarder::start(&publisher, &topology, settings.broker.prefetch));
+        let forwarder = Arc::new(Forwarder::new(&publisher, &topology, settings.broker.prefetch));
         let stops = Stops { stop: stop.clone(), force: force.clone() };
-        let consumer = Arc::new(Consumer::new(link, &topology, &settings, instance, stops));
+        let (generations, known) = watch::channel(generations);
+        let consumer = Consumer::new(
+            link,
+            publisher.clone(),
+            &topology,
+            generations,
+            &settings,
+            instance,
+            stops,
+        );
+        let consumer = Arc::new(consumer);
         Ok(Self {
             settings,
             consumer,
+            generations: known,
             connection,
             publisher,
             forwarder,
@@ -181,7 +197,8 @@ impl App {
         shutdown: impl Future<Output = ()>,
     ) -> (Ended, Snapshot) {
         let (dispatch, tally) = (self.dispatch.clone(), self.tally.clone());
-        let front = Front::new(&self.settings, dispatch, tally, self.forwarder.clone());
+        let forwarder = self.forwarder.clone();
+        let front = Front::new(&self.settings, dispatch, tally, forwarder, self.generations);
         let mut tasks = JoinSet::new();
         tasks.spawn(self.consumer.clone().run(self.connection, Arc::new(front)));
         let asked = async {
@@ -217,7 +234,7 @@ impl App {
         self.force.cancel();
         let closing = async {
             while tasks.join_next().await.is_some() {}
-            self.forwarder.end().await;
+            self.forwarder.end();
             self.publisher.close().await;
         };
         if timeout(CLOSE_MAX, closing).await.is_err() {
@@ -251,16 +268,36 @@ fn limits(settings: &Settings) -> Limits {
 
 async fn prepare(
     connection: &lapin::Connection,
+    publisher: &Publisher,
     topology: &Topology,
     declare: bool,
-) -> Result<(), Error> {
-    let report = if declare {
-        broker::declare(connection, topology).await?
+) -> Result<Generations, Error> {
+    let (report, generations) = if declare {
+        broker::declare(connection, publisher, topology).await?
     } else {
-        broker::check(connection, topology).await?
+        let (report, _) = broker::inspect(connection, topology).await?;
+        let generations = if is_fine(&report) {
+            Some(broker::generations(connection, publisher, topology).await?)
+        } else {
+            None
+        };
+        (report, generations)
     };
     let faults: Vec<_> = report.faults().map(explain).collect();
-    if faults.is_empty() { Ok(()) } else { Err(Error::Topology(faults.join("\n"))) }
+    generations.ok_or_else(|| Error::Topology(faults.join("\n")))
+}
+
+/// The settings' number of shards is that of the first start.
+fn tell_generation(settings: &Settings, Generations { live, .. }: &Generations) {
+    let configured = settings.topology.shards;
+    if live.shards != configured {
+        tracing::warn!(
+            generation = live.number,
+            shards = live.shards,
+            configured,
+            "topology.shards counts at the first start only: `orderwright topology reshard` changes it"
+        );
+    }
 }
 
 /// What was found of one object, and what to do about it.

@@ -17,22 +17,31 @@ mod connection;
 mod declare;
 mod delivery;
 mod forward;
+mod generation;
+mod history;
+mod marker;
 mod peers;
+mod prepare;
 mod publisher;
 mod pulse;
+mod reshard;
 mod session;
 mod shard;
 mod slot;
 mod topology;
+mod unsettled;
 
 pub use connection::{Link, close, connect};
-pub use declare::{Finding, Report, check, declare};
+pub use declare::{Finding, Report};
 pub use delivery::{Begun, Delivery, Receipt, SettleError};
 pub use forward::{Forwarder, origin};
+pub use generation::{Generation, Generations};
+pub use prepare::{declare, generations, inspect};
 pub use publisher::{Bulk, Outgoing, Publisher, Sent};
+pub use reshard::{Patience, Progress, Step, reshard, steps};
 pub use session::{Consumer, Intake, Stops};
 pub use slot::Source;
-pub use topology::{Binding, Destination, Exchange, Kind, Queue, Topology};
+pub use topology::{Binding, Destination, Exchange, Kind, Part, Queue, Topology};
 
 /// What can go wrong between us and the broker.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +92,28 @@ pub enum Error {
     /// The broker did not take responsibility for a message.
     #[error("the broker refused the message: a queue is full")]
     Nacked,
+    /// Somebody else changes where the entry leads to.
+    #[error("somebody else holds the lock: another reshard, or a pod that starts")]
+    Locked,
+    /// Another reshard comes first.
+    #[error(
+        "a reshard to {shards} shards is not finished: run `orderwright topology reshard --shards \
+         {shards}`, which goes on where it stopped"
+    )]
+    Unfinished {
+        /// To how many.
+        shards: u16,
+    },
+    /// An object is not as it should be.
+    #[error("{what} {name} is in the way: {found}")]
+    InTheWay {
+        /// Kind of object.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// What was found.
+        found: String,
+    },
     /// The message is not ours any more; nothing was sent.
     #[error("the message comes again by itself")]
     Withdrawn,
@@ -99,12 +130,16 @@ impl Error {
     #[must_use]
     pub const fn may_heal(&self) -> bool {
         match self {
-            Self::Url(_) | Self::Refused { .. } => false,
+            Self::Url(_)
+            | Self::Refused { .. }
+            | Self::Unfinished { .. }
+            | Self::InTheWay { .. } => false,
             Self::Unreachable { .. }
             | Self::Silent { .. }
             | Self::Ended(_)
             | Self::Returned { .. }
             | Self::Withdrawn
+            | Self::Locked
             | Self::Nacked
             | Self::Unconfirmed { .. } => true,
         }

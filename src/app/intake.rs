@@ -4,8 +4,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::effects::{Edges, Message};
-use crate::broker::{Delivery, Forwarder, Intake, Source};
+use crate::broker::{Delivery, Forwarder, Generations, Intake, Source, Topology};
 use crate::config::Settings;
 use crate::decode::{Contract, Envelope, KeyProperty, decode};
 use crate::dispatch::{Dispatch, Job, Letter, Tally};
@@ -16,7 +18,8 @@ use crate::telemetry::field;
 #[derive(Debug)]
 pub(super) struct Front {
     contract: Contract,
-    shards: u16,
+    topology: Topology,
+    generations: watch::Receiver<Generations>,
     settle_window: Duration,
     forwarder: Arc<Forwarder>,
     dispatch: Arc<Dispatch<Edges>>,
@@ -43,10 +46,12 @@ impl Front {
         dispatch: Arc<Dispatch<Edges>>,
         tally: Arc<Tally>,
         forwarder: Arc<Forwarder>,
+        generations: watch::Receiver<Generations>,
     ) -> Self {
         Self {
             contract: contract(settings),
-            shards: settings.topology.shards,
+            topology: Topology::new(&settings.topology),
+            generations,
             settle_window: settings.dispatch.settle_window,
             forwarder,
             dispatch,
@@ -58,6 +63,17 @@ impl Front {
 impl Front {
     fn held(&self, delivery: Delivery) -> Message {
         Message { delivery, settle_window: self.settle_window }
+    }
+
+    /// The order's own queue, unless it was found there. Within a generation a message stays in it, so
+    /// that it is behind the earlier ones of its order.
+    fn elsewhere(&self, source: Source, key: &str) -> Option<String> {
+        let of = match source {
+            Source::Shard { number, of } if shard_of(key, of.shards) == number => return None,
+            Source::Shard { of, .. } => of,
+            Source::Intake | Source::Left { .. } => self.generations.borrow().entry(),
+        };
+        Some(self.topology.of(of).shard_queue(shard_of(key, of.shards)))
     }
 }
 
@@ -91,15 +107,15 @@ impl Intake for Front {
                     redelivered = delivery.redelivered,
                     "received"
                 );
-                let shard = shard_of(update.key.canonical(), self.shards);
-                if delivery.source == Source::Shard(shard) {
+                let Some(queue) = self.elsewhere(delivery.source, update.key.canonical()) else {
                     let held = self.held(delivery);
                     return self.dispatch.accept(Job { update, held, first_seen });
-                }
+                };
                 // Not its order's own queue: somebody else may be at work on the order.
-                if let Err(delivery) = self.forwarder.forward(shard, delivery) {
+                if let Err(delivery) = self.forwarder.forward(queue, delivery) {
                     let (code, order) = ("forward_loop", Some(update.key.canonical().clone()));
-                    let detail = "forwarded again and again: pods disagree on topology.shards";
+                    let detail =
+                        "forwarded again and again: pods disagree on who works on which shard";
                     let (detail, attempts) = (detail.to_owned(), Vec::new());
                     let letter = Letter { code, detail, order, attempts, first_seen };
                     self.dispatch.refuse(self.held(delivery), letter);

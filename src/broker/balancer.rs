@@ -20,7 +20,7 @@ use crate::config;
 use crate::telemetry::field;
 
 pub(super) struct Balancer<'a> {
-    slots: &'a [Slot],
+    slots: &'a [Arc<Slot>],
     peers: &'a Peers,
     settings: &'a config::Balance,
     answer_max: Duration,
@@ -30,12 +30,13 @@ pub(super) struct Balancer<'a> {
 
 impl<'a> Balancer<'a> {
     pub(super) fn new(
-        slots: &'a [Slot],
+        slots: &'a [Arc<Slot>],
         peers: &'a Peers,
         settings: &'a config::Balance,
         answer_max: Duration,
     ) -> Self {
-        let shards = slots.iter().filter(|slot| matches!(slot.source, Source::Shard(_))).count();
+        let shards =
+            slots.iter().filter(|slot| matches!(slot.source, Source::Shard { .. })).count();
         let shards = u16::try_from(shards).unwrap_or(u16::MAX);
         Self { slots, peers, settings, answer_max, shards, yields: Yields::default() }
     }
@@ -80,14 +81,15 @@ impl<'a> Balancer<'a> {
     }
 
     fn slot(&self, shard: u16) -> Option<&'a Slot> {
-        self.slots.iter().find(|slot| slot.source == Source::Shard(shard))
+        let is_it = |slot: &&Arc<Slot>| matches!(slot.source, Source::Shard { number, .. } if number == shard);
+        self.slots.iter().find(is_it).map(Arc::as_ref)
     }
 
     /// A shard of ours with messages waiting, nothing at work and nothing delivered for a while:
     /// whatever the reason (broker versions have had several), a new channel is the remedy.
     async fn watch(&self, connection: &Connection, channel: &mut Option<Channel>, owners: &[Peer]) {
         for slot in self.slots {
-            let Source::Shard(shard) = slot.source else { continue };
+            let Source::Shard { number: shard, .. } = slot.source else { continue };
             let mine =
                 owners.get(usize::from(shard)).is_some_and(|it| it.pod == self.peers.me().pod);
             let lease = slot.lease.borrow().clone();

@@ -1,13 +1,14 @@
 //! Brings the broker's objects about, or looks whether they are as they should be.
 
 use lapin::options::{
-    ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+    ExchangeBindOptions, ExchangeDeclareOptions, ExchangeUnbindOptions, QueueBindOptions,
+    QueueDeclareOptions,
 };
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ExchangeKind};
 
 use super::connection::said;
-use super::{Destination, Error, Exchange, Kind, Queue, Topology};
+use super::{Binding, Destination, Error, Exchange, Kind, Queue};
 
 /// AMQP reply codes (AMQP 0-9-1, section 1.2 of its generated reference).
 const ACCESS_REFUSED: u16 = 403;
@@ -49,38 +50,46 @@ impl Report {
 
 /// Looks, and declares nothing that is missing.
 ///
-/// What exists is declared again with its own arguments, which changes nothing and is the one way in AMQP to have them compared. Bindings cannot be seen
-/// over AMQP and are not looked at.
+/// What exists is declared again with its own arguments, which changes nothing and is the one way in
+/// AMQP to have them compared. Bindings cannot be seen over AMQP and are not looked at.
 ///
 /// # Errors
 /// [`Error::Ended`] if the connection breaks.
-pub async fn check(connection: &Connection, topology: &Topology) -> Result<Report, Error> {
+pub(super) async fn check(
+    connection: &Connection,
+    exchanges: Vec<Exchange>,
+    queues: Vec<Queue>,
+) -> Result<Report, Error> {
     let mut look = Look::new(connection).await?;
-    for exchange in topology.exchanges() {
+    for exchange in exchanges {
         let mut finding = look.exchange(&exchange, true).await?;
         if finding == Finding::Fine {
             finding = look.exchange(&exchange, false).await?.of_existing();
         }
         look.report.findings.push(("exchange", exchange.name, finding));
     }
-    for queue in topology.queues() {
+    for queue in queues {
         let mut finding = look.queue(&queue, true).await?;
         if finding == Finding::Fine {
             finding = look.queue(&queue, false).await?.of_existing();
         }
         look.report.findings.push(("queue", queue.name, finding));
     }
-    Ok(look.report)
+    look.close().await
 }
 
-/// Declares and binds whatever is missing. Idempotent. Objects that exist with another shape are
-/// reported and left alone, and nothing is bound then: half a topology would lead messages astray.
+/// Declares whatever is missing. Idempotent. Objects that exist with another shape are reported and
+/// left alone.
 ///
 /// # Errors
 /// [`Error::Ended`] if the connection breaks.
-pub async fn declare(connection: &Connection, topology: &Topology) -> Result<Report, Error> {
+pub(super) async fn make(
+    connection: &Connection,
+    exchanges: Vec<Exchange>,
+    queues: Vec<Queue>,
+) -> Result<Report, Error> {
     let mut look = Look::new(connection).await?;
-    for exchange in topology.exchanges() {
+    for exchange in exchanges {
         let finding = look.exchange(&exchange, false).await?;
         let unknown_type = matches!(finding, Finding::NoPlugin(_));
         look.report.findings.push(("exchange", exchange.name, finding));
@@ -89,34 +98,54 @@ pub async fn declare(connection: &Connection, topology: &Topology) -> Result<Rep
             return Ok(look.report);
         }
     }
-    for queue in topology.queues() {
+    for queue in queues {
         let finding = look.queue(&queue, false).await?;
         look.report.findings.push(("queue", queue.name, finding));
     }
-    if look.report.faults().next().is_none() {
-        bind(&look.channel, topology).await?;
-    }
-    Ok(look.report)
+    look.close().await
 }
 
-async fn bind(channel: &Channel, topology: &Topology) -> Result<(), Error> {
-    for binding in topology.bindings() {
+/// Makes bindings, in this order.
+///
+/// # Errors
+/// [`Error::Ended`] if the broker refuses one.
+pub(super) async fn bind(connection: &Connection, bindings: &[Binding]) -> Result<(), Error> {
+    let channel = connection.create_channel().await?;
+    for binding in bindings {
         let (to, from) = (binding.destination.as_str(), binding.source.as_str());
-        let key = binding.routing_key.as_str();
+        let (key, none) = (binding.routing_key.as_str(), FieldTable::default());
         match binding.leads_to {
             Destination::Queue => {
                 let options = QueueBindOptions::default();
-                channel
-                    .queue_bind(to.into(), from.into(), key.into(), options, FieldTable::default())
-                    .await?;
+                channel.queue_bind(to.into(), from.into(), key.into(), options, none).await?;
             }
             Destination::Exchange => {
-                let (options, none) = (ExchangeBindOptions::default(), FieldTable::default());
+                let options = ExchangeBindOptions::default();
                 channel.exchange_bind(to.into(), from.into(), key.into(), options, none).await?;
             }
         }
     }
-    Ok(())
+    Ok(channel.close(200, "done".into()).await?)
+}
+
+/// Undoes one binding, if it is there.
+///
+/// # Errors
+/// [`Error::Ended`] if the broker refuses.
+pub(super) async fn unbind(connection: &Connection, binding: &Binding) -> Result<(), Error> {
+    let channel = connection.create_channel().await?;
+    let (to, from) = (binding.destination.as_str(), binding.source.as_str());
+    let (key, none) = (binding.routing_key.as_str(), FieldTable::default());
+    match binding.leads_to {
+        Destination::Queue => {
+            channel.queue_unbind(to.into(), from.into(), key.into(), none).await?;
+        }
+        Destination::Exchange => {
+            let options = ExchangeUnbindOptions::default();
+            channel.exchange_unbind(to.into(), from.into(), key.into(), options, none).await?;
+        }
+    }
+    Ok(channel.close(200, "done".into()).await?)
 }
 
 impl Finding {
@@ -144,6 +173,11 @@ impl<'a> Look<'a> {
     async fn new(connection: &'a Connection) -> Result<Self, Error> {
         let channel = connection.create_channel().await?;
         Ok(Self { connection, channel, report: Report::default() })
+    }
+
+    async fn close(self) -> Result<Report, Error> {
+        self.channel.close(200, "done".into()).await?;
+        Ok(self.report)
     }
 
     async fn exchange(&mut self, exchange: &Exchange, passive: bool) -> Result<Finding, Error> {

@@ -16,6 +16,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::peers::Clean;
 use super::pulse::Pulse;
 use super::slot::Source;
+use super::unsettled::Unsettled;
 
 /// One life of one channel: the lease on a shard.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub(super) struct Lease {
     doubtful: AtomicBool,
     /// What was begun and is not yet settled.
     pub(super) working: TaskTracker,
+    /// What was delivered and is not yet settled.
+    pub(super) unsettled: Unsettled,
     /// Whether the broker still speaks with us.
     pub(super) pulse: Arc<Pulse>,
     /// Who handed this shard over cleanly, and when.
@@ -61,6 +64,7 @@ impl Lease {
             troubled,
             doubtful,
             working,
+            unsettled: Unsettled::default(),
             pulse,
             clean,
             opened,
@@ -140,6 +144,7 @@ impl Delivery {
 pub struct Receipt {
     pub(super) lease: Arc<Lease>,
     pub(super) acker: lapin::Acker,
+    pub(super) tag: u64,
 }
 
 /// Says that a message is being worked on. While it lives, its channel is not given back.
@@ -209,6 +214,16 @@ impl Receipt {
         self.lease.clean.wait(arrived, window).await;
     }
 
+    /// Completes when everything that came by the channel before it is settled.
+    pub(super) async fn is_first(&self) {
+        self.lease.unsettled.first(self.tag).await;
+    }
+
+    /// Whether a request of unknown outcome, sent under this lease, may still be at work.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.lease.doubtful.load(Ordering::Relaxed)
+    }
+
     /// The queue it came from.
     pub fn queue(&self) -> &str {
         &self.lease.queue
@@ -234,6 +249,7 @@ impl Receipt {
             () = self.lease.lost.cancelled() => Ok(false),
         };
         if let Ok(true) = acked {
+            self.lease.unsettled.remove(self.tag);
             return Ok(());
         }
         self.lease.lost.cancel();

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -44,46 +44,56 @@ pub fn origin(delivery: &Delivery) -> (String, String) {
 /// Forwards.
 #[derive(Debug)]
 pub struct Forwarder {
-    lanes: BTreeMap<String, mpsc::Sender<(u16, Delivery)>>,
-    tasks: tokio::sync::Mutex<JoinSet<()>>,
+    publisher: Arc<Publisher>,
+    exchange: String,
+    prefetch: u16,
+    lanes: Mutex<Lanes>,
     forwarded: Arc<AtomicU64>,
 }
 
+/// A lane for each queue in which something was found that belongs elsewhere.
+#[derive(Debug, Default)]
+struct Lanes {
+    inboxes: BTreeMap<String, mpsc::Sender<(String, Delivery)>>,
+    tasks: JoinSet<()>,
+}
+
 impl Forwarder {
-    /// Starts a lane for each queue that is consumed from.
-    pub fn start(publisher: &Arc<Publisher>, topology: &Topology, prefetch: u16) -> Self {
-        let forwarded = Arc::<AtomicU64>::default();
-        let mut tasks = JoinSet::new();
-        let mut lanes = BTreeMap::new();
-        for (_, queue) in topology.sources() {
-            // What a lost channel left behind may still be there when the new one fills up.
-            let (sender, inbox) = mpsc::channel(2 * usize::from(prefetch));
-            let lane = Lane {
-                inbox,
-                publisher: publisher.clone(),
-                topology: topology.clone(),
-                forwarded: forwarded.clone(),
-            };
-            tasks.spawn(lane.run());
-            lanes.insert(queue, sender);
-        }
-        Self { lanes, tasks: tokio::sync::Mutex::new(tasks), forwarded }
+    /// Forwards by this publisher.
+    pub fn new(publisher: &Arc<Publisher>, topology: &Topology, prefetch: u16) -> Self {
+        let (publisher, exchange) = (publisher.clone(), topology.forward());
+        let (lanes, forwarded) = (Mutex::default(), Arc::default());
+        Self { publisher, exchange, prefetch, lanes, forwarded }
     }
 
-    /// Queues a delivery for its order's shard. Gives it back if it was forwarded too often.
+    /// Queues a delivery for this shard queue. Gives it back if it was forwarded too often.
     ///
     /// # Errors
     /// The delivery: no shard will take it.
     #[expect(clippy::result_large_err, reason = "the delivery itself is handed back")]
-    pub fn forward(&self, shard: u16, delivery: Delivery) -> Result<(), Delivery> {
+    pub fn forward(&self, queue: String, delivery: Delivery) -> Result<(), Delivery> {
         if forwards(&delivery.properties) >= FORWARDS_MAX {
             return Err(delivery);
         }
-        let Some(lane) = self.lanes.get(delivery.receipt.queue()) else { return Err(delivery) };
-        if let Err(full) = lane.try_send((shard, delivery)) {
+        if let Err(full) = self.lane(delivery.receipt.queue()).try_send((queue, delivery)) {
             full.into_inner().1.receipt.give_up_channel();
         }
         Ok(())
+    }
+
+    /// The lane for what is found in this queue.
+    fn lane(&self, queue: &str) -> mpsc::Sender<(String, Delivery)> {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(inbox) = lanes.inboxes.get(queue) {
+            return inbox.clone();
+        }
+        // What a lost channel left behind may still be there when the new one fills up.
+        let (sender, inbox) = mpsc::channel(2 * usize::from(self.prefetch));
+        let (publisher, exchange) = (self.publisher.clone(), self.exchange.clone());
+        let lane = Lane { inbox, publisher, exchange, forwarded: self.forwarded.clone() };
+        lanes.tasks.spawn(lane.run());
+        lanes.inboxes.insert(queue.to_owned(), sender.clone());
+        sender
     }
 
     /// Messages forwarded since the start.
@@ -92,15 +102,15 @@ impl Forwarder {
     }
 
     /// Ends the lanes. Nothing may be waiting for them any more.
-    pub async fn end(&self) {
-        self.tasks.lock().await.shutdown().await;
+    pub fn end(&self) {
+        *self.lanes.lock().unwrap_or_else(PoisonError::into_inner) = Lanes::default();
     }
 }
 
 struct Lane {
-    inbox: mpsc::Receiver<(u16, Delivery)>,
+    inbox: mpsc::Receiver<(String, Delivery)>,
     publisher: Arc<Publisher>,
-    topology: Topology,
+    exchange: String,
     forwarded: Arc<AtomicU64>,
 }
 
@@ -113,10 +123,10 @@ const RETRY: Retry = Retry {
 
 impl Lane {
     async fn run(mut self) {
-        while let Some((shard, delivery)) = self.inbox.recv().await {
+        while let Some((queue, delivery)) = self.inbox.recv().await {
             // A channel that is gone or given back hands everything out again.
             let Some(begun) = delivery.receipt.begin() else { continue };
-            let one = AssertUnwindSafe(self.one(shard, delivery)).catch_unwind();
+            let one = AssertUnwindSafe(self.one(queue, delivery)).catch_unwind();
             if one.await.is_err() {
                 tracing::error!("a bug: forwarding a message panicked");
                 begun.give_up_channel();
@@ -124,8 +134,8 @@ impl Lane {
         }
     }
 
-    async fn one(&self, shard: u16, delivery: Delivery) {
-        let message = outgoing(&self.topology, shard, &delivery);
+    async fn one(&self, queue: String, delivery: Delivery) {
+        let message = outgoing(&self.exchange, &queue, &delivery);
         if let Err(error) = self.publish(&message, &delivery).await {
             tracing::warn!(%error, queue = delivery.receipt.queue(), "cannot forward");
             return delivery.receipt.give_up_channel();
@@ -164,7 +174,7 @@ fn forwards(properties: &BasicProperties) -> u32 {
     }
 }
 
-fn outgoing(topology: &Topology, shard: u16, delivery: &Delivery) -> Outgoing {
+fn outgoing(exchange: &str, queue: &str, delivery: &Delivery) -> Outgoing {
     let mut headers = FieldTable::default();
     if let Some(theirs) = delivery.properties.headers() {
         for (name, value) in theirs.inner() {
@@ -174,14 +184,14 @@ fn outgoing(topology: &Topology, shard: u16, delivery: &Delivery) -> Outgoing {
             }
         }
     }
-    let (exchange, routing_key) = origin(delivery);
-    headers.insert(EXCHANGE.into(), AMQPValue::LongString(exchange.into()));
+    let (first, routing_key) = origin(delivery);
+    headers.insert(EXCHANGE.into(), AMQPValue::LongString(first.into()));
     headers.insert(ROUTING_KEY.into(), AMQPValue::LongString(routing_key.into()));
     let count = forwards(&delivery.properties).saturating_add(1);
     headers.insert(FORWARDS.into(), AMQPValue::LongUInt(count));
     Outgoing {
-        exchange: topology.forward(),
-        routing_key: topology.shard_queue(shard).as_str().into(),
+        exchange: exchange.to_owned(),
+        routing_key: queue.into(),
         properties: republished(&delivery.properties).with_headers(headers),
         body: delivery.body.clone(),
     }

@@ -4,7 +4,7 @@
 //! balance or a few seconds of waiting, never safety.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -74,18 +74,13 @@ pub(super) struct Peers {
     interval: Duration,
     epoch: watch::Sender<u64>,
     view: watch::Sender<Vec<Peer>>,
-    clean: BTreeMap<Arc<str>, watch::Sender<Option<Instant>>>,
+    clean: Mutex<BTreeMap<Arc<str>, watch::Sender<Option<Instant>>>>,
     outgoing: mpsc::Sender<Hint>,
     to_send: tokio::sync::Mutex<mpsc::Receiver<Hint>>,
 }
 
 impl Peers {
-    pub(super) fn new(
-        pod: uuid::Uuid,
-        exchange: String,
-        interval: Duration,
-        queues: impl Iterator<Item = Arc<str>>,
-    ) -> Self {
+    pub(super) fn new(pod: uuid::Uuid, exchange: String, interval: Duration) -> Self {
         let (outgoing, to_send) = mpsc::channel(OUTGOING_MAX);
         Self {
             pod,
@@ -93,7 +88,7 @@ impl Peers {
             interval,
             epoch: watch::Sender::new(0),
             view: watch::Sender::new(vec![Peer { pod, epoch: 0 }]),
-            clean: queues.map(|queue| (queue, watch::Sender::new(None))).collect(),
+            clean: Mutex::default(),
             outgoing,
             to_send: tokio::sync::Mutex::new(to_send),
         }
@@ -115,10 +110,24 @@ impl Peers {
     }
 
     pub(super) fn clean(&self, queue: &Arc<str>) -> Clean {
-        match self.clean.get(queue) {
+        match self.words().get(queue) {
             Some(word) => Clean(word.subscribe()),
             None => Clean(watch::Sender::new(None).subscribe()),
         }
+    }
+
+    /// Word of these queues matters from now on, and of no others.
+    pub(super) fn expect(&self, queues: impl Iterator<Item = Arc<str>>) {
+        let mut words = self.words();
+        let mut known = std::mem::take(&mut *words);
+        words.extend(queues.map(|queue| {
+            let word = known.remove(&queue).unwrap_or_else(|| watch::Sender::new(None));
+            (queue, word)
+        }));
+    }
+
+    fn words(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, watch::Sender<Option<Instant>>>> {
+        self.clean.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells the pod that should be next that nothing of this queue is on the wire any more. Does not
@@ -132,7 +141,7 @@ impl Peers {
 
     /// Our own lease on this queue broke: what was clean when it came to us is so no longer.
     pub(super) fn forget_clean(&self, queue: &str) {
-        if let Some(word) = self.clean.get(queue) {
+        if let Some(word) = self.words().get(queue) {
             word.send_replace(None);
         }
     }
@@ -254,7 +263,7 @@ impl Peers {
                 self.publish_view(seen);
             }
             Ok(Hint::Clean { queue, next }) => {
-                if let Some(word) = self.clean.get(queue.as_str()) {
+                if let Some(word) = self.words().get(queue.as_str()) {
                     word.send_replace((next == self.pod).then(Instant::now));
                 }
             }

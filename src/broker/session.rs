@@ -1,11 +1,12 @@
-//! Consumes from all sources, over and over: a session is the life of one connection.
+//! Consumes from all sources, over and over: a session is the life of one connection, or of one
+//! generation of shard queues.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lapin::Connection;
-use tokio::sync::Semaphore;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -14,11 +15,12 @@ use super::balance::assign;
 use super::balancer::Balancer;
 use super::connection::close;
 use super::delivery::Lease;
+use super::history::History;
 use super::peers::Peers;
 use super::pulse::{Pulse, Session};
-use super::shard::{End, Shard, Terms};
+use super::shard::{End, Shard, Surroundings, Terms};
 use super::slot::{Slot, Source};
-use super::{Delivery, Error, Link, Topology, connect, declare};
+use super::{Delivery, Error, Generations, Link, Publisher, Topology, connect, declare};
 use crate::config;
 use crate::protocol::backoff;
 use crate::telemetry::field;
@@ -42,7 +44,10 @@ pub struct Stops {
 #[derive(Debug)]
 pub struct Consumer {
     link: Link,
-    slots: Vec<Slot>,
+    publisher: Arc<Publisher>,
+    generations: watch::Sender<Generations>,
+    /// The queues of the present generations. A queue that stays keeps its slot.
+    slots: Mutex<Vec<Arc<Slot>>>,
     settings: config::Broker,
     balance: config::Balance,
     topology: Topology,
@@ -51,29 +56,30 @@ pub struct Consumer {
     instance: String,
     stops: Stops,
     peers: Peers,
-    /// One permit appears with each slot's first subscription.
-    subscribed: Arc<Semaphore>,
-    generations: AtomicU64,
+    /// Every queue of a session was subscribed to.
+    ready: CancellationToken,
+    channels: AtomicU64,
 }
 
 impl Consumer {
     /// Prepares.
     pub fn new(
         link: Link,
+        publisher: Arc<Publisher>,
         topology: &Topology,
+        generations: watch::Sender<Generations>,
         settings: &config::Settings,
         instance: &str,
         stops: Stops,
     ) -> Self {
-        let slots: Vec<_> =
-            topology.sources().map(|(source, queue)| Slot::new(source, Arc::from(queue))).collect();
         let pod = uuid::Builder::from_random_bytes(fastrand::u128(..).to_le_bytes()).into_uuid();
-        let queues = slots.iter().map(|slot| slot.queue.clone());
-        let peers = Peers::new(pod, topology.peers(), settings.balance.interval, queues);
+        let peers = Peers::new(pod, topology.peers(), settings.balance.interval);
         Self {
             link,
+            publisher,
+            generations,
             peers,
-            slots,
+            slots: Mutex::default(),
             settings: settings.broker.clone(),
             balance: settings.balance.clone(),
             topology: topology.clone(),
@@ -81,17 +87,14 @@ impl Consumer {
             declare: settings.topology.declare,
             instance: instance.to_owned(),
             stops,
-            subscribed: Arc::new(Semaphore::new(0)),
-            generations: AtomicU64::new(0),
+            ready: CancellationToken::new(),
+            channels: AtomicU64::new(0),
         }
     }
 
     /// Completes once every queue has been subscribed to for the first time.
     pub async fn ready(&self) {
-        let slots = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
-        if let Ok(permits) = self.subscribed.acquire_many(slots).await {
-            permits.forget();
-        }
+        self.ready.cancelled().await;
     }
 
     /// Runs until the drain is done. Begins with a connection that is there, and makes new ones with
@@ -107,20 +110,20 @@ impl Consumer {
         }
         let mut connection = Some(first);
         let mut failures = 0;
-        loop {
+        while !self.stops.stop.is_cancelled() {
+            let mut anew = false;
             if let Some(connection) = connection.take() {
                 let begun = Instant::now();
-                self.clone().session(connection, intake.clone()).await;
+                anew = self.clone().session(connection, intake.clone()).await;
                 // A connection that dies at once is no success.
                 if begun.elapsed() > self.settings.reconnect_wait_max {
                     failures = 0;
                 }
             }
-            if self.stops.stop.is_cancelled() {
-                break;
+            if !anew {
+                self.pause(failures).await;
+                failures = failures.saturating_add(1);
             }
-            self.pause(failures).await;
-            failures = failures.saturating_add(1);
             if self.stops.stop.is_cancelled() {
                 break;
             }
@@ -143,10 +146,14 @@ impl Consumer {
         if !self.declare {
             return;
         }
-        match timeout(self.settings.start_timeout, declare(connection, &self.topology)).await {
-            Ok(Ok(report)) => {
+        let declaring = declare(connection, &self.publisher, &self.topology);
+        match timeout(self.settings.start_timeout, declaring).await {
+            Ok(Ok((report, generations))) => {
                 for (what, name, finding) in report.faults() {
                     tracing::error!(what, name, ?finding, "not as it should be");
+                }
+                if let Some(generations) = generations {
+                    self.generations.send_replace(generations);
                 }
             }
             Ok(Err(error)) => tracing::warn!(%error, "cannot declare the broker's objects"),
@@ -162,87 +169,159 @@ impl Consumer {
         sleep_unless(wait, &self.stops.stop).await;
     }
 
-    /// One connection: a task for each queue. Ends when the connection does, or the drain.
-    async fn session(self: Arc<Self>, connection: Connection, intake: Arc<dyn Intake>) {
+    /// One connection: a task for each queue. Ends when the connection does, or the drain, or when
+    /// another generation is to be worked on: true in that case.
+    async fn session(self: Arc<Self>, connection: Connection, intake: Arc<dyn Intake>) -> bool {
+        let generations = self.generations.borrow().clone();
+        let slots = self.slots(&generations);
         self.peers.renew();
         let connection = Arc::new(connection);
         let session = Session {
             pulse: Arc::new(Pulse::new(self.settings.heartbeat)),
             lost: CancellationToken::new(),
         };
-        let mut helpers = JoinSet::new();
-        let (pulse, heartbeat) = (session.clone(), self.settings.heartbeat);
-        let beating = connection.clone();
-        helpers.spawn(async move { pulse.watch(&beating, heartbeat).await });
-        if self.balance.enabled {
-            let (me, watched) = (self.clone(), connection.clone());
-            helpers.spawn(async move {
-                let Consumer { slots, peers, balance, .. } = &*me;
-                let answer_max = me.settings.connect_timeout;
-                Balancer::new(slots, peers, balance, answer_max).run(&watched).await;
-            });
-        }
+        let mut helpers = self.clone().helpers(&connection, &session, &slots);
+        let turned = CancellationToken::new();
+        let unready = Arc::new(AtomicU64::new(u64::try_from(slots.len()).unwrap_or(u64::MAX)));
         let mut shards = JoinSet::new();
-        for index in 0..self.slots.len() {
-            let one = self.clone().slot(index, connection.clone(), session.clone(), intake.clone());
-            shards.spawn(one);
+        for slot in &slots {
+            let (connection, session) = (connection.clone(), session.clone());
+            let one = One { slot: slot.clone(), connection, session, turned: turned.clone() };
+            shards.spawn(self.clone().slot(one, intake.clone(), unready.clone()));
         }
-        while let Some(ended) = shards.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(%error, "a bug: the task of a shard panicked; connecting anew");
-                session.lost.cancel();
+        let mut changes = self.generations.subscribe();
+        loop {
+            tokio::select! {
+                ended = shards.join_next() => match ended {
+                    None => break,
+                    Some(Ok(())) => {}
+                    Some(Err(error)) => {
+                        tracing::error!(%error, "a bug: the task of a shard panicked; connecting anew");
+                        session.lost.cancel();
+                    }
+                },
+                Ok(now) = changes.wait_for(|now| now.live != generations.live), if !turned.is_cancelled() => {
+                    tracing::info!(generation = now.live.number, shards = now.live.shards, "another generation");
+                    turned.cancel();
+                    for lease in slots.iter().filter_map(|slot| slot.lease.borrow().clone()) {
+                        lease.ending.cancel();
+                    }
+                }
             }
         }
         helpers.shutdown().await;
         close(&connection, self.settings.connect_timeout).await;
+        turned.is_cancelled()
+    }
+
+    /// What goes on beside the shards as long as the session.
+    fn helpers(
+        self: Arc<Self>,
+        connection: &Arc<Connection>,
+        session: &Session,
+        slots: &[Arc<Slot>],
+    ) -> JoinSet<()> {
+        let mut helpers = JoinSet::new();
+        let (pulse, heartbeat) = (session.clone(), self.settings.heartbeat);
+        let beating = connection.clone();
+        helpers.spawn(async move { pulse.watch(&beating, heartbeat).await });
+        let (me, followed) = (self.clone(), connection.clone());
+        helpers.spawn(async move { me.follow(&followed).await });
+        if self.balance.enabled {
+            let (me, watched, slots) = (self, connection.clone(), slots.to_vec());
+            helpers.spawn(async move {
+                let answer_max = me.settings.connect_timeout;
+                Balancer::new(&slots, &me.peers, &me.balance, answer_max).run(&watched).await;
+            });
+        }
+        helpers
+    }
+
+    /// Reads on in the stream of the generations. A stream that cannot be read stops nobody: what is known
+    /// goes on, and it is opened again.
+    async fn follow(&self, connection: &Connection) {
+        for failures in 0.. {
+            if let Err(error) = self.follow_once(connection).await {
+                tracing::debug!(%error, "the stream of the generations cannot be read for the moment");
+            }
+            self.pause(failures).await;
+        }
+    }
+
+    async fn follow_once(&self, connection: &Connection) -> Result<(), Error> {
+        let mut history = History::open(connection, &self.topology).await?;
+        loop {
+            let changed = history.next().await?;
+            let now = history
+                .generations()
+                .filter(|now| changed && now.is_after(&self.generations.borrow()));
+            if let Some(now) = now.cloned() {
+                self.generations.send_replace(now);
+            }
+        }
+    }
+
+    /// The queues to consume from in these generations.
+    fn slots(&self, generations: &Generations) -> Vec<Arc<Slot>> {
+        let mut known = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = |(source, queue): (Source, String)| {
+            let kept = known.iter().find(|slot| slot.source == source && *slot.queue == *queue);
+            kept.cloned().unwrap_or_else(|| Arc::new(Slot::new(source, Arc::from(queue))))
+        };
+        let slots: Vec<_> = self.topology.sources(generations).into_iter().map(slot).collect();
+        known.clone_from(&slots);
+        self.peers.expect(slots.iter().map(|slot| slot.queue.clone()));
+        slots
     }
 
     /// One queue on this connection: a lease after the other.
-    async fn slot(
-        self: Arc<Self>,
-        index: usize,
-        connection: Arc<Connection>,
-        session: Session,
-        intake: Arc<dyn Intake>,
-    ) {
-        let Some(slot) = self.slots.get(index) else { return };
-        let mut failures = 0;
-        let mut anew = false;
+    async fn slot(self: Arc<Self>, one: One, intake: Arc<dyn Intake>, unready: Arc<AtomicU64>) {
+        let One { slot, connection, session, turned } = one;
+        let (mut failures, mut anew, mut first) = (0, false, true);
         let over = || {
             !connection.status().connected()
                 || session.lost.is_cancelled()
+                || turned.is_cancelled()
                 || self.stops.stop.is_cancelled()
+                || self.is_retired(slot.source)
         };
         while !over() {
-            let lease = self.lease(slot, &session);
-            match self.subscribe(&connection, slot, lease.clone()).await {
-                None => {}
-                Some(shard) => {
-                    if slot.is_first_time() {
-                        self.subscribed.add_permits(1);
-                    }
-                    if anew {
-                        // It stands behind the others now: they give it back to us once more.
-                        self.peers.renew();
-                    }
-                    let begun = Instant::now();
-                    slot.lease.send_replace(Some(lease.clone()));
-                    let Stops { stop, force } = &self.stops;
-                    let clean = || self.tell_clean(slot, &lease);
-                    let end = shard.hold(intake.as_ref(), stop, force, clean).await;
-                    if !matches!(end, End::GivenBack) {
-                        self.peers.forget_clean(&slot.queue);
-                        slot.broke(Instant::now());
-                    }
-                    slot.lease.send_replace(None);
-                    if begun.elapsed() > self.settings.reconnect_wait_max {
-                        failures = 0;
-                    }
-                    if told(&end, slot, &lease) {
-                        continue;
-                    }
-                    anew = true;
+            let lease = self.lease(&slot, &session);
+            if let Some(shard) = self.subscribe(&connection, &slot, lease.clone()).await {
+                if std::mem::take(&mut first) && unready.fetch_sub(1, Ordering::Relaxed) == 1 {
+                    self.ready.cancel();
                 }
+                if anew {
+                    // It stands behind the others now: they give it back to us once more.
+                    self.peers.renew();
+                }
+                let begun = Instant::now();
+                slot.lease.send_replace(Some(lease.clone()));
+                if turned.is_cancelled() {
+                    // Whoever ended the leases may have looked just before.
+                    lease.ending.cancel();
+                }
+                let surroundings = Surroundings {
+                    intake: intake.as_ref(),
+                    publisher: &self.publisher,
+                    topology: &self.topology,
+                    settle_window: self.settle_window,
+                    stop: &self.stops.stop,
+                    force: &self.stops.force,
+                };
+                let end = shard.hold(surroundings, || self.tell_clean(&slot, &lease)).await;
+                if !matches!(end, End::GivenBack) {
+                    self.peers.forget_clean(&slot.queue);
+                    slot.broke(Instant::now());
+                }
+                slot.lease.send_replace(None);
+                if begun.elapsed() > self.settings.reconnect_wait_max {
+                    failures = 0;
+                }
+                if told(&end, &slot, &lease) {
+                    continue;
+                }
+                anew = true;
             }
             // Only a channel that ended alone waits here: a lost connection waits in `run`.
             if !over() {
@@ -252,9 +331,16 @@ impl Consumer {
         }
     }
 
+    fn is_retired(&self, source: Source) -> bool {
+        match source {
+            Source::Shard { .. } | Source::Intake => false,
+            Source::Left { of, .. } => self.generations.borrow().left != Some(of),
+        }
+    }
+
     /// Tells who should be next, as far as we know, that nothing of this shard is on the wire.
     fn tell_clean(&self, slot: &Slot, lease: &Lease) {
-        let Source::Shard(shard) = slot.source else { return };
+        let Source::Shard { number, of } = slot.source else { return };
         // Requests of an earlier lease of ours may be at work as well.
         if slot.broke_within(self.settle_window) || !lease.is_clean() {
             return;
@@ -263,13 +349,13 @@ impl Consumer {
         if self.stops.stop.is_cancelled() {
             pods.retain(|peer| peer.pod != self.peers.me().pod);
         }
-        if let Some(next) = assign(self.topology.shards(), &pods).get(usize::from(shard)) {
+        if let Some(next) = assign(of.shards, &pods).get(usize::from(number)) {
             self.peers.tell_clean(&slot.queue, *next);
         }
     }
 
     fn lease(&self, slot: &Slot, session: &Session) -> Arc<Lease> {
-        let generation = self.generations.fetch_add(1, Ordering::Relaxed);
+        let generation = self.channels.fetch_add(1, Ordering::Relaxed);
         let clean = self.peers.clean(&slot.queue);
         let (lost, pulse) = (session.lost.child_token(), session.pulse.clone());
         Arc::new(Lease::new(generation, slot.queue.clone(), lost, pulse, clean))
@@ -286,6 +372,7 @@ impl Consumer {
             prefetch: self.settings.prefetch,
             tag: &tag,
             answer_max: self.settings.connect_timeout,
+            age_max: self.settings.consumer_timeout / 2,
         };
         match Shard::subscribe(connection, lease, slot.source, terms).await {
             Ok(Some(shard)) => return Some(shard),
@@ -298,6 +385,15 @@ impl Consumer {
         }
         None
     }
+}
+
+/// What a task for one queue works with.
+struct One {
+    slot: Arc<Slot>,
+    connection: Arc<Connection>,
+    session: Session,
+    /// Another generation is to be worked on.
+    turned: CancellationToken,
 }
 
 /// Says how a lease ended. True where the next one may begin at once.

@@ -12,13 +12,16 @@ use futures_util::{FutureExt, StreamExt};
 use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
-use tokio::time::{Instant, timeout};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::delivery::Lease;
+use super::marker::Marker;
 use super::session::Intake;
 use super::slot::Source;
-use super::{Delivery, Receipt};
+use super::{Delivery, Publisher, Receipt, Topology};
+use crate::telemetry::field;
 
 /// Why a lease ended.
 #[derive(Debug)]
@@ -31,6 +34,9 @@ pub(super) enum End {
     Broken(Option<lapin::Error>),
 }
 
+/// Looks at the age of the oldest delivery in the time that it may have.
+const AGE_LOOKS: u32 = 16;
+
 /// Terms of a subscription.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Terms<'a> {
@@ -41,6 +47,26 @@ pub(super) struct Terms<'a> {
     /// How long the broker may take to answer: the library waits without end for an answer that the
     /// loss of the connection overtook.
     pub(super) answer_max: Duration,
+    /// How old an unsettled delivery may become before the channel is given back: the broker takes it
+    /// away, and treats us as dead, at twice this.
+    pub(super) age_max: Duration,
+}
+
+/// What a lease needs of the world while it is held.
+#[derive(Clone, Copy)]
+pub(super) struct Surroundings<'a> {
+    /// Takes the deliveries.
+    pub(super) intake: &'a dyn Intake,
+    /// Says what is drained.
+    pub(super) publisher: &'a Arc<Publisher>,
+    /// Names.
+    pub(super) topology: &'a Topology,
+    /// How long a request of unknown outcome may still be at work in the service.
+    pub(super) settle_window: Duration,
+    /// Begins the drain.
+    pub(super) stop: &'a CancellationToken,
+    /// Ends its grace.
+    pub(super) force: &'a CancellationToken,
 }
 
 /// A subscribed channel.
@@ -50,6 +76,8 @@ pub(super) struct Shard {
     lease: Arc<Lease>,
     source: Source,
     answer_max: Duration,
+    age_max: Duration,
+    markers: JoinSet<()>,
 }
 
 impl Drop for Shard {
@@ -79,8 +107,9 @@ impl Shard {
             drop(timeout(terms.answer_max, channel.close(200, "no answer".into())).await);
             return Ok(None);
         };
-        let (consumer, answer_max) = (consumer?, terms.answer_max);
-        Ok(Some(Self { channel, consumer, lease, source, answer_max }))
+        let (consumer, Terms { answer_max, age_max, .. }) = (consumer?, terms);
+        let markers = JoinSet::new();
+        Ok(Some(Self { channel, consumer, lease, source, answer_max, age_max, markers }))
     }
 
     async fn consume(
@@ -94,26 +123,29 @@ impl Shard {
         channel.basic_consume(queue.into(), terms.tag.into(), options, none).await
     }
 
-    /// Hands deliveries to the intake until the lease ends. `stop` begins the drain, `force` ends its
-    /// grace. `clean` is called when nothing of this shard is on the wire any more, just before the
-    /// channel is closed.
+    /// Hands deliveries to the intake until the lease ends. `clean` is called when nothing of this shard
+    /// is on the wire any more, just before the channel is closed.
     pub(super) async fn hold(
         mut self,
-        intake: &dyn Intake,
-        stop: &CancellationToken,
-        force: &CancellationToken,
+        surroundings: Surroundings<'_>,
         clean: impl FnOnce(),
     ) -> End {
         let lease = self.lease.clone();
+        let Surroundings { stop, force, .. } = surroundings;
+        let mut looks = interval((self.age_max / AGE_LOOKS).max(Duration::from_millis(1)));
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let end = loop {
             tokio::select! { biased; // Stop wins over new work.
                 () = lease.lost.cancelled() => break End::Broken(None),
                 () = stop.cancelled() => break self.finish(force).await,
                 () = lease.ending.cancelled() => break self.finish(force).await,
+                _ = looks.tick() => self.look_at_age(),
+                Some(_settled) = self.markers.join_next() => {}
                 next = self.consumer.next() => match next {
                     Some(Ok(delivery)) => {
                         lease.delivered(Instant::now());
-                        intake.deliver(self.received(delivery));
+                        let delivery = self.received(delivery);
+                        self.hand_on(delivery, surroundings);
                     }
                     Some(Err(error)) => break End::Broken(Some(error)),
                     // The queue was deleted, or its leader moved: no error comes with it.
@@ -153,9 +185,36 @@ impl Shard {
         }
     }
 
+    fn hand_on(&mut self, delivery: Delivery, surroundings: Surroundings<'_>) {
+        match Marker::of(delivery, surroundings.topology) {
+            Err(update) => surroundings.intake.deliver(update),
+            Ok(marker) => {
+                let Surroundings { publisher, topology, settle_window, .. } = surroundings;
+                let (publisher, topology) = (publisher.clone(), topology.clone());
+                self.markers.spawn(async move {
+                    marker.settle(&publisher, &topology, settle_window).await;
+                });
+            }
+        }
+    }
+
+    /// What waits too long is given back before the broker takes it, with everything else of the channel.
+    fn look_at_age(&self) {
+        let oldest = self.lease.unsettled.oldest();
+        if oldest.is_some_and(|arrived| arrived.elapsed() >= self.age_max) {
+            tracing::warn!(
+                { field::QUEUE } = %self.lease.queue,
+                "a message waits for too long behind others of its order; giving the shard back"
+            );
+            self.lease.ending.cancel();
+        }
+    }
+
     fn received(&self, delivery: lapin::message::Delivery) -> Delivery {
+        let (tag, arrived) = (delivery.delivery_tag, Instant::now());
+        self.lease.unsettled.add(tag, arrived);
         Delivery {
-            receipt: Receipt { lease: self.lease.clone(), acker: delivery.acker },
+            receipt: Receipt { lease: self.lease.clone(), acker: delivery.acker, tag },
             source: self.source,
             properties: delivery.properties,
             exchange: delivery.exchange,
@@ -163,7 +222,7 @@ impl Shard {
             body: delivery.data,
             redelivered: delivery.redelivered,
             received_at: jiff::Timestamp::now(),
-            arrived: Instant::now(),
+            arrived,
         }
     }
 }

@@ -1,21 +1,43 @@
 //! A queue that is consumed from, and what is known of the leases on it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::Generation;
 use super::delivery::Lease;
 
 /// Where a delivery comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// A shard queue.
-    Shard(u16),
-    /// A queue of somebody else's, by its place in the configuration: all is forwarded.
-    Intake(u16),
+    /// A shard queue of the generation that is worked on.
+    Shard {
+        /// Which shard.
+        number: u16,
+        /// Of which generation.
+        of: Generation,
+    },
+    /// A queue of somebody else's: all is forwarded.
+    Intake,
+    /// A shard queue of a generation that was left: what strays into it is forwarded.
+    Left {
+        /// Which shard.
+        number: u16,
+        /// Of which generation.
+        of: Generation,
+    },
+}
+
+impl Source {
+    /// Its generation and its number there, if it is a shard queue.
+    pub(super) fn shard(self) -> Option<(Generation, u16)> {
+        match self {
+            Self::Shard { number, of } | Self::Left { number, of } => Some((of, number)),
+            Self::Intake => None,
+        }
+    }
 }
 
 /// A queue that is consumed from, with the lease that is held on it.
@@ -24,7 +46,6 @@ pub(super) struct Slot {
     pub(super) source: Source,
     pub(super) queue: Arc<str>,
     pub(super) lease: watch::Sender<Option<Arc<Lease>>>,
-    subscribed: AtomicBool,
     /// When a lease on it last ended with something on the wire.
     broken: Mutex<Option<Instant>>,
 }
@@ -32,12 +53,7 @@ pub(super) struct Slot {
 impl Slot {
     pub(super) fn new(source: Source, queue: Arc<str>) -> Self {
         let lease = watch::Sender::new(None);
-        Self { source, queue, lease, subscribed: AtomicBool::new(false), broken: Mutex::new(None) }
-    }
-
-    /// True when it is asked for the first time in the life of the process.
-    pub(super) fn is_first_time(&self) -> bool {
-        !self.subscribed.swap(true, Ordering::Relaxed)
+        Self { source, queue, lease, broken: Mutex::new(None) }
     }
 
     /// Notes that a lease ended with something on the wire.

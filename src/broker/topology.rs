@@ -3,17 +3,15 @@
 //! ```text
 //! {p}.updates ─▶ {p}.shards.g1 (x-consistent-hash) ─▶ {p}.shard.g1.000 …  ─▶ {p}.dead-letters
 //!      └ unroutable ─▶ {p}.unroutable      {p}.forward ─▶┘      (delivery limit, expiry)
+//!                                              └───────▶ {p}.generations (a stream)
 //! ```
 
 mod print;
 
 use lapin::types::{AMQPValue, FieldTable};
 
-use super::Source;
+use super::{Generation, Generations, Source};
 use crate::config;
-
-/// Generation of the shard queues. A change of their number opens the next one.
-const GENERATION: u32 = 1;
 
 /// A limit that no message reaches. RabbitMQ 4 dead-letters at the 20th return unless told
 /// otherwise, and what is already a dead letter would be dropped there; `-1` means no limit on 4 but
@@ -42,7 +40,7 @@ pub struct Exchange {
     pub arguments: FieldTable,
 }
 
-/// A queue. All are durable quorum queues.
+/// A queue. All are durable quorum queues, but for the stream of the generations.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Queue {
     /// Its name.
@@ -73,29 +71,56 @@ pub struct Binding {
     pub routing_key: String,
 }
 
-/// The broker objects of one deployment.
+/// Some of the objects.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// Exchanges.
+    pub exchanges: Vec<Exchange>,
+    /// Queues.
+    pub queues: Vec<Queue>,
+    /// Bindings, in the order in which they must be made.
+    pub bindings: Vec<Binding>,
+}
+
+/// The broker objects of one deployment, with one generation of shard queues.
 #[derive(Debug, Clone)]
 pub struct Topology {
     prefix: String,
-    shards: u16,
+    generation: Generation,
     delivery_limit: u32,
     intake: Vec<String>,
 }
 
 impl Topology {
-    /// The objects that these settings ask for.
+    /// The objects that these settings ask for where there are none yet.
     pub fn new(settings: &config::Topology) -> Self {
         Self {
             prefix: settings.prefix.clone(),
-            shards: settings.shards,
+            generation: Generation { number: 1, shards: settings.shards },
             delivery_limit: settings.delivery_limit,
             intake: settings.intake.clone(),
         }
     }
 
-    /// How many shards there are.
-    pub fn shards(&self) -> u16 {
-        self.shards
+    /// The same with this generation of shard queues.
+    #[must_use]
+    pub fn of(&self, generation: Generation) -> Self {
+        Self { generation, ..self.clone() }
+    }
+
+    /// The generation of the shard queues.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// The stream that tells of all generations.
+    pub fn generations(&self) -> String {
+        format!("{}.generations", self.prefix)
+    }
+
+    /// The exclusive queue of whoever changes where the entry leads to.
+    pub fn lock(&self) -> String {
+        format!("{}.lock", self.prefix)
     }
 
     /// The exchange by which a worker sends a message on to its order's own shard queue, whose name
@@ -111,14 +136,23 @@ impl Topology {
 
     /// The queue of one shard.
     pub fn shard_queue(&self, shard: u16) -> String {
-        format!("{}.shard.g{GENERATION}.{shard:03}", self.prefix)
+        format!("{}.shard.g{}.{shard:03}", self.prefix, self.generation.number)
     }
 
     /// All queues that are consumed from.
-    pub fn sources(&self) -> impl Iterator<Item = (Source, String)> + '_ {
-        let shards = (0..self.shards).map(|shard| (Source::Shard(shard), self.shard_queue(shard)));
-        let intake = (0..).zip(&self.intake);
-        shards.chain(intake.map(|(index, queue)| (Source::Intake(index), queue.clone())))
+    pub fn sources(&self, generations: &Generations) -> Vec<(Source, String)> {
+        let live = self.of(generations.live);
+        let shard = |number| Source::Shard { number, of: generations.live };
+        let mut sources: Vec<_> = (0..generations.live.shards)
+            .map(|number| (shard(number), live.shard_queue(number)))
+            .collect();
+        sources.extend(self.intake.iter().map(|queue| (Source::Intake, queue.clone())));
+        if let Some(left) = generations.left {
+            let strayed = |number| Source::Left { number, of: left };
+            let queue = |number| self.of(left).shard_queue(number);
+            sources.extend((0..left.shards).map(|number| (strayed(number), queue(number))));
+        }
+        sources
     }
 
     /// The exchange that publishers publish to. The one name they know.
@@ -136,40 +170,73 @@ impl Topology {
         format!("{}.unroutable", self.prefix)
     }
 
-    /// The exchange that spreads over the shard queues. Not used with a single shard.
-    fn spread(&self) -> String {
-        format!("{}.shards.g{GENERATION}", self.prefix)
+    /// The exchange that spreads over the shard queues. None is needed for a single shard.
+    pub fn spread(&self) -> Option<String> {
+        let name = || format!("{}.shards.g{}", self.prefix, self.generation.number);
+        (self.generation.shards > 1).then(name)
     }
 
     /// The shard queues, in the order in which they are bound.
     pub fn shard_queues(&self) -> impl Iterator<Item = String> + '_ {
-        (0..self.shards).map(|shard| self.shard_queue(shard))
+        (0..self.generation.shards).map(|shard| self.shard_queue(shard))
     }
 
     /// All exchanges, targets before the exchanges that name them.
     pub fn exchanges(&self) -> Vec<Exchange> {
-        let plain = |name| Exchange { name, kind: Kind::Fanout, arguments: FieldTable::default() };
-        // With both an alternate exchange is needed: an exchange that is bound counts as routed to,
-        // though it may have no queue itself.
-        let caught = table(&[("alternate-exchange", text(&self.unroutable()))]);
-        let mut exchanges =
-            vec![plain(self.dead_letters()), plain(self.unroutable()), plain(self.peers())];
-        exchanges.push(Exchange { kind: Kind::Direct, ..plain(self.forward()) });
-        if self.shards > 1 {
-            let (name, arguments) = (self.spread(), caught.clone());
-            exchanges.push(Exchange { name, kind: Kind::ConsistentHash, arguments });
-        }
-        let name = self.updates();
-        exchanges.push(Exchange { name, kind: Kind::Fanout, arguments: caught });
+        let Part { mut exchanges, .. } = self.shared();
+        exchanges.extend(self.own().exchanges);
         exchanges
     }
 
     /// All queues.
     pub fn queues(&self) -> Vec<Queue> {
+        let Part { mut queues, .. } = self.shared();
+        queues.extend(self.own().queues);
+        queues
+    }
+
+    /// All bindings, in the order in which they must be made.
+    pub fn bindings(&self) -> Vec<Binding> {
+        let Part { mut bindings, .. } = self.shared();
+        bindings.extend(self.own().bindings);
+        // Last: nothing flows before everything behind it stands.
+        bindings.extend([self.catch(), self.entry()]);
+        bindings
+    }
+
+    /// What all generations share, but for the bindings that decide where new messages go.
+    pub fn shared(&self) -> Part {
+        let plain = |name| Exchange { name, kind: Kind::Fanout, arguments: FieldTable::default() };
+        let exchanges = vec![
+            plain(self.dead_letters()),
+            plain(self.unroutable()),
+            plain(self.peers()),
+            Exchange { kind: Kind::Direct, ..plain(self.forward()) },
+            Exchange { arguments: self.caught(), ..plain(self.updates()) },
+        ];
         let keeping = table(&[
             ("x-queue-type", text("quorum")),
             ("x-delivery-limit", AMQPValue::LongInt(NO_DELIVERY_LIMIT)),
         ]);
+        let queues = vec![
+            Queue { name: self.dead_letters(), arguments: keeping.clone() },
+            Queue { name: self.unroutable(), arguments: keeping },
+            // Read from its beginning by everybody, and never shortened.
+            Queue {
+                name: self.generations(),
+                arguments: table(&[("x-queue-type", text("stream"))]),
+            },
+        ];
+        let bindings = vec![
+            to_queue(self.dead_letters(), self.dead_letters(), ""),
+            to_queue(self.forward(), self.generations(), &self.generations()),
+        ];
+        Part { exchanges, queues, bindings }
+    }
+
+    /// What this generation has for itself. Its bindings in order: a consistent-hash ring is an order
+    /// of bindings.
+    pub fn own(&self) -> Part {
         let limit = i32::try_from(self.delivery_limit).unwrap_or(i32::MAX);
         let shard = table(&[
             ("x-queue-type", text("quorum")),
@@ -182,43 +249,59 @@ impl Topology {
             ("x-dead-letter-strategy", text("at-least-once")),
             ("x-overflow", text("reject-publish")),
         ]);
-        let mut queues = vec![
-            Queue { name: self.dead_letters(), arguments: keeping.clone() },
-            Queue { name: self.unroutable(), arguments: keeping },
-        ];
-        let shards = self.shard_queues().map(|name| Queue { name, arguments: shard.clone() });
-        queues.extend(shards);
-        queues
-    }
-
-    /// All bindings, in the order in which they must be made: a consistent-hash ring is an order of
-    /// bindings.
-    pub fn bindings(&self) -> Vec<Binding> {
-        let to_queue = |source: String, destination, routing_key: &str| Binding {
-            source,
-            destination,
-            leads_to: Destination::Queue,
-            routing_key: routing_key.to_owned(),
-        };
-        let mut bindings = vec![
-            to_queue(self.dead_letters(), self.dead_letters(), ""),
-            to_queue(self.unroutable(), self.unroutable(), ""),
-        ];
-        let (entry, weight) =
-            if self.shards > 1 { (self.spread(), "1") } else { (self.updates(), "") };
-        bindings.extend(self.shard_queues().map(|queue| to_queue(entry.clone(), queue, weight)));
+        let queue = |name| Queue { name, arguments: shard.clone() };
+        let queues = self.shard_queues().map(queue).collect();
+        let (mut exchanges, mut bindings) = (Vec::new(), Vec::new());
+        if let Some(name) = self.spread() {
+            bindings.extend(self.shard_queues().map(|queue| to_queue(name.clone(), queue, "1")));
+            exchanges.push(Exchange { name, kind: Kind::ConsistentHash, arguments: self.caught() });
+        }
         let own = self.shard_queues().map(|queue| to_queue(self.forward(), queue.clone(), &queue));
         bindings.extend(own);
-        if self.shards > 1 {
-            // Last: nothing flows before everything behind it stands.
-            bindings.push(Binding {
-                source: self.updates(),
-                destination: self.spread(),
+        Part { exchanges, queues, bindings }
+    }
+
+    /// What is not routed is caught. The entry and the exchange that spreads both need it: an exchange
+    /// that is bound counts as routed to, though it may have no queue itself.
+    fn caught(&self) -> FieldTable {
+        table(&[("alternate-exchange", text(&self.unroutable()))])
+    }
+
+    /// From the entry to this generation.
+    pub fn entry(&self) -> Binding {
+        self.leading_here(self.updates())
+    }
+
+    /// From the exchange that takes what the entry cannot route, to this generation: while the entry
+    /// leads nowhere, everything goes this way.
+    pub fn detour(&self) -> Binding {
+        self.leading_here(self.unroutable())
+    }
+
+    /// What the entry cannot route is kept for an operator.
+    pub fn catch(&self) -> Binding {
+        to_queue(self.unroutable(), self.unroutable(), "")
+    }
+
+    fn leading_here(&self, source: String) -> Binding {
+        match self.spread() {
+            None => to_queue(source, self.shard_queue(0), ""),
+            Some(destination) => Binding {
+                source,
+                destination,
                 leads_to: Destination::Exchange,
                 routing_key: String::new(),
-            });
+            },
         }
-        bindings
+    }
+}
+
+fn to_queue(source: String, destination: String, routing_key: &str) -> Binding {
+    Binding {
+        source,
+        destination,
+        leads_to: Destination::Queue,
+        routing_key: routing_key.to_owned(),
     }
 }
 

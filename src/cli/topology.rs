@@ -1,11 +1,13 @@
 //! `orderwright topology`: the objects on the broker.
 
+mod reshard;
+
 use serde_json::json;
 use tokio::time::timeout;
 
 use super::{Output, fail, instance, print};
 use crate::app::{self, exit};
-use crate::broker::{self, Finding, Link, Report, Topology};
+use crate::broker::{self, Finding, Link, Publisher, Report, Topology};
 use crate::config::Loaded;
 
 #[derive(Debug, clap::Args)]
@@ -36,6 +38,8 @@ Exit codes: 0 all is as it should be, 69 unreachable, 78 something is missing or
         #[arg(long, value_enum, default_value_t)]
         output: Output,
     },
+    /// Change the number of shards while messages flow, or restore a scrambled ring.
+    Reshard(reshard::Arguments),
     /// Print the objects for RabbitMQ's own tools, for those who declare them themselves. Needs no
     /// broker.
     #[command(after_help = "Examples:
@@ -70,9 +74,12 @@ pub(super) async fn run(arguments: &Arguments, loaded: Loaded) -> u8 {
         Ok(link) => link,
         Err(error) => return fail(exit::CONFIG, &error),
     };
-    let (declare, output) = match arguments.command {
-        Command::Declare { output } => (true, output),
-        Command::Check { output } => (false, output),
+    let (declare, output) = match &arguments.command {
+        Command::Declare { output } => (true, *output),
+        Command::Check { output } => (false, *output),
+        Command::Reshard(arguments) => {
+            return reshard::run(arguments, settings, &topology, &link).await;
+        }
         Command::Print { format: Format::Commands } => {
             return print(&topology.commands(link.vhost()));
         }
@@ -82,10 +89,13 @@ pub(super) async fn run(arguments: &Arguments, loaded: Loaded) -> u8 {
     };
     let asked = async {
         let connection = broker::connect(&link).await?;
-        let report = if declare {
-            broker::declare(&connection, &topology).await?
+        let (report, _) = if declare {
+            let publisher = Publisher::new(link.clone(), settings.broker.publish_timeout);
+            let declared = broker::declare(&connection, &publisher, &topology).await?;
+            publisher.close().await;
+            declared
         } else {
-            broker::check(&connection, &topology).await?
+            broker::inspect(&connection, &topology).await?
         };
         broker::close(&connection, settings.broker.connect_timeout).await;
         Ok::<_, broker::Error>(report)

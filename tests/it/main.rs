@@ -20,6 +20,7 @@ mod faults;
 mod lifecycle;
 mod order;
 mod pods;
+mod reshard;
 mod shard;
 mod stage;
 mod wire;

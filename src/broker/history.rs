@@ -1,0 +1,163 @@
+//! The stream that tells of the generations: read from the first record on by everybody.
+
+use std::time::Duration;
+
+use futures_util::{FutureExt, StreamExt};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Connection, Consumer};
+use tokio::time::timeout;
+
+use super::generation::Record;
+use super::{Error, Generation, Generations, Outgoing, Publisher, Topology};
+
+/// Records that the broker sends ahead.
+const AHEAD_MAX: u16 = 100;
+
+/// A stream without a record for this long has no more, as far as somebody needs to know who writes
+/// nothing himself.
+const QUIET: Duration = Duration::from_millis(500);
+
+/// A reader of the stream, and what it has read.
+pub(super) struct History {
+    channel: Channel,
+    consumer: Consumer,
+    generations: Option<Generations>,
+}
+
+impl std::fmt::Debug for History {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("History").field("generations", &self.generations).finish_non_exhaustive()
+    }
+}
+
+impl Drop for History {
+    /// Before the consumer is dropped, or the library would cancel it. A cancel does no harm to a stream,
+    /// but the rule is simpler without exceptions.
+    fn drop(&mut self) {
+        let _queued_or_closed = self.channel.close(200, "done".into()).now_or_never();
+    }
+}
+
+impl History {
+    /// Begins to read.
+    ///
+    /// # Errors
+    /// [`Error::Ended`] if there is no such stream.
+    pub(super) async fn open(connection: &Connection, topology: &Topology) -> Result<Self, Error> {
+        let channel = connection.create_channel().await?;
+        channel.basic_qos(AHEAD_MAX, BasicQosOptions::default()).await?;
+        let mut from = FieldTable::default();
+        from.insert("x-stream-offset".into(), AMQPValue::LongString("first".into()));
+        let (queue, options) = (topology.generations(), BasicConsumeOptions::default());
+        let consumer =
+            channel.basic_consume(queue.as_str().into(), "".into(), options, from).await?;
+        Ok(Self { channel, consumer, generations: None })
+    }
+
+    /// What is so as far as was read; nothing if nobody has begun yet.
+    pub(super) fn generations(&self) -> Option<&Generations> {
+        self.generations.as_ref()
+    }
+
+    /// Waits for the next record. True if it changed anything.
+    ///
+    /// # Errors
+    /// [`Error::Ended`] when the stream can be read no more.
+    pub(super) async fn next(&mut self) -> Result<bool, Error> {
+        let record = self.record().await?;
+        Ok(self.take(record.as_ref()))
+    }
+
+    fn take(&mut self, record: Option<&Record>) -> bool {
+        match (&mut self.generations, record) {
+            (_, None) => false,
+            (Some(generations), Some(record)) => generations.apply(record),
+            (None, Some(record)) => {
+                self.generations = Generations::begin(record);
+                self.generations.is_some()
+            }
+        }
+    }
+
+    async fn record(&mut self) -> Result<Option<Record>, Error> {
+        let Some(delivery) = self.consumer.next().await else {
+            return Err(Error::Ended(
+                lapin::ErrorKind::InvalidChannelState(
+                    lapin::ChannelState::Closed,
+                    "the stream of the generations can be read no more",
+                )
+                .into(),
+            ));
+        };
+        let delivery = delivery?;
+        // Not an ack of anything: it asks the broker for more.
+        delivery.acker.ack(BasicAckOptions::default()).await?;
+        match serde_json::from_slice(&delivery.data) {
+            Ok(record) => Ok(Some(record)),
+            Err(error) => {
+                tracing::warn!(%error, "a record of the generations that makes no sense; passed over");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Reads everything that was written before this call. Where nobody has begun yet, `first` is begun.
+    ///
+    /// # Errors
+    /// As [`append`], and [`Error::Ended`].
+    pub(super) async fn catch_up(
+        &mut self,
+        publisher: &Publisher,
+        topology: &Topology,
+        first: Generation,
+    ) -> Result<Generations, Error> {
+        loop {
+            let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_le_bytes()).into_uuid();
+            let own = Record::Read { id };
+            append(publisher, topology, &own).await?;
+            loop {
+                let record = self.record().await?;
+                self.take(record.as_ref());
+                if record.as_ref() == Some(&own) {
+                    break;
+                }
+            }
+            if let Some(generations) = &self.generations {
+                return Ok(generations.clone());
+            }
+            // Another pod may do the same at the same time: the first of the two counts.
+            append(publisher, topology, &Record::Begun(first)).await?;
+        }
+    }
+
+    /// Reads until nothing comes for a moment, and writes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Ended`].
+    pub(super) async fn look(&mut self) -> Result<Option<Generations>, Error> {
+        while let Ok(read) = timeout(QUIET, self.next()).await {
+            read?;
+        }
+        Ok(self.generations.clone())
+    }
+}
+
+/// Writes a record, and waits until the broker has it.
+///
+/// # Errors
+/// As [`Publisher::publish`]. The record may be there all the same, which does no harm.
+pub(super) async fn append(
+    publisher: &Publisher,
+    topology: &Topology,
+    record: &Record,
+) -> Result<(), Error> {
+    let Some(lane) = publisher.lane().await else { return Err(Error::Withdrawn) };
+    let message = Outgoing {
+        exchange: topology.forward(),
+        routing_key: topology.generations().as_str().into(),
+        properties: BasicProperties::default().with_content_type("application/json".into()),
+        body: serde_json::to_vec(record).unwrap_or_default(),
+    };
+    publisher.publish(lane, &message, || true).await
+}

@@ -1,0 +1,164 @@
+//! Makes ready to consume: the objects are there, and it is known which generation is worked on.
+
+use std::time::Duration;
+
+use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::FieldTable;
+use lapin::{Channel, Connection};
+use tokio::time::sleep;
+
+use super::connection::said;
+use super::declare::{bind, check, make};
+use super::history::History;
+use super::{Error, Finding, Generations, Part, Publisher, Report, Topology};
+
+/// AMQP reply code "resource locked".
+const LOCKED: u16 = 405;
+
+/// How often, and after which wait, the lock is asked for again: pods that start together hold it for
+/// some milliseconds each.
+const ASKED_MAX: u32 = 50;
+const ASK_AGAIN: Duration = Duration::from_millis(200);
+
+/// The right to say where the entry leads to. Ends with its connection at the latest, so a holder that
+/// dies locks nobody out.
+pub(super) struct Lock(Channel, String);
+
+impl Lock {
+    /// Takes it, unless somebody else has it.
+    pub(super) async fn take(
+        connection: &Connection,
+        topology: &Topology,
+    ) -> Result<Option<Self>, Error> {
+        let channel = connection.create_channel().await?;
+        let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+        let name = topology.lock();
+        let declared =
+            channel.queue_declare(name.as_str().into(), options, FieldTable::default()).await;
+        match declared {
+            Ok(_) => Ok(Some(Self(channel, name))),
+            Err(error) if said(&error).is_some_and(|(code, _)| code == LOCKED) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gives it back.
+    pub(super) async fn release(self) -> Result<(), Error> {
+        let Self(channel, name) = self;
+        channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await?;
+        Ok(channel.close(200, "done".into()).await?)
+    }
+}
+
+/// Declares and binds whatever is missing, and reads which generation is worked on. Idempotent.
+///
+/// Objects that exist with another shape are reported and left alone, and nothing is bound then: half a topology would
+/// lead messages astray. `None` in that case.
+///
+/// # Errors
+/// Any of the broker's. Not bounded in time: the library waits without end for an answer that the
+/// loss of the connection overtook.
+pub async fn declare(
+    connection: &Connection,
+    publisher: &Publisher,
+    topology: &Topology,
+) -> Result<(Report, Option<Generations>), Error> {
+    let Part { exchanges, queues, bindings } = topology.shared();
+    let mut report = make(connection, exchanges, queues).await?;
+    if report.faults().next().is_some() {
+        return Ok((report, None));
+    }
+    bind(connection, &bindings).await?;
+    let mut history = History::open(connection, topology).await?;
+    let first = topology.generation();
+    let mut generations = history.catch_up(publisher, topology, first).await?;
+    loop {
+        let own = topology.of(generations.live);
+        let Part { exchanges, queues, bindings } = own.own();
+        let found = make(connection, exchanges, queues).await?;
+        let is_fine = found.faults().next().is_none();
+        report.findings.extend(found.findings);
+        if !is_fine {
+            return Ok((report, None));
+        }
+        bind(connection, &bindings).await?;
+        let Some(lock) =
+            lock_unless_resharding(connection, topology, &mut history, publisher).await?
+        else {
+            break;
+        };
+        // Only whoever has the lock changes generations: what is read now stays so until the release.
+        let now = history.catch_up(publisher, topology, first).await?;
+        let is_same = now.live == generations.live;
+        if is_same && now.next.is_none() {
+            bind(connection, &[own.catch(), own.entry()]).await?;
+        }
+        lock.release().await?;
+        generations = now;
+        if is_same {
+            break;
+        }
+    }
+    let generations = history.generations().cloned().unwrap_or(generations);
+    Ok((report, Some(generations)))
+}
+
+/// The lock. `None` if the entry is being switched: whoever does so sees to it.
+async fn lock_unless_resharding(
+    connection: &Connection,
+    topology: &Topology,
+    history: &mut History,
+    publisher: &Publisher,
+) -> Result<Option<Lock>, Error> {
+    for _ in 0..ASKED_MAX {
+        let now = history.catch_up(publisher, topology, topology.generation()).await?;
+        if now.next.is_some() {
+            return Ok(None);
+        }
+        if let Some(lock) = Lock::take(connection, topology).await? {
+            return Ok(Some(lock));
+        }
+        sleep(ASK_AGAIN).await;
+    }
+    tracing::warn!("somebody else has the lock of the entry; whether it is bound is not known");
+    Ok(None)
+}
+
+/// Looks whether everything is there, makes nothing, and reads which generation is worked on: that of
+/// the settings if nobody has begun yet.
+///
+/// # Errors
+/// Any of the broker's. Not bounded in time, as [`declare`].
+pub async fn inspect(
+    connection: &Connection,
+    topology: &Topology,
+) -> Result<(Report, Option<Generations>), Error> {
+    let Part { exchanges, queues, .. } = topology.shared();
+    let mut report = check(connection, exchanges, queues).await?;
+    let stream = topology.generations();
+    let is_there = |(_, name, finding): &&(&str, String, Finding)| {
+        *name == stream && !matches!(finding, Finding::Missing | Finding::Denied(_))
+    };
+    let mut generations = None;
+    if report.findings.iter().any(|found| is_there(&found)) {
+        generations = History::open(connection, topology).await?.look().await?;
+    }
+    let live = generations.as_ref().map_or(topology.generation(), |known| known.live);
+    let Part { exchanges, queues, .. } = topology.of(live).own();
+    report.findings.extend(check(connection, exchanges, queues).await?.findings);
+    Ok((report, generations))
+}
+
+/// Which generation is worked on: exact, unlike what [`inspect`] finds. Where nobody has begun yet,
+/// the one of the settings is.
+///
+/// # Errors
+/// Any of the broker's. Not bounded in time, as [`declare`].
+pub async fn generations(
+    connection: &Connection,
+    publisher: &Publisher,
+    topology: &Topology,
+) -> Result<Generations, Error> {
+    let mut history = History::open(connection, topology).await?;
+    history.catch_up(publisher, topology, topology.generation()).await
+}

@@ -1,0 +1,138 @@
+//! Another number of shards while messages flow.
+
+use std::process::Stdio;
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Child;
+use tokio::time::timeout;
+
+use crate::daemon::{PATIENCE, orderwright};
+use crate::stage::{Stage, updates};
+
+const ORDERS: u64 = 100;
+
+const LATENCY: [&str; 6] =
+    ["--orders", "100", "--get-latency", "1ms..5ms", "--patch-latency", "2ms..10ms"];
+
+/// A `topology reshard` under way.
+struct Reshard {
+    child: Child,
+    lines: tokio::io::Lines<BufReader<tokio::process::ChildStdout>>,
+}
+
+impl Reshard {
+    async fn start(stage: &Stage, shards: &str, more: &[&str]) -> Self {
+        let base = ["topology", "reshard", "--shards", shards, "--output", "json"];
+        let mut command = orderwright(&stage.settings(&[]).await);
+        let mut child = command.args(base).args(more).stderr(Stdio::inherit()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    /// The next line, or nothing at its end.
+    async fn line(&mut self) -> Option<Value> {
+        let line = timeout(PATIENCE, self.lines.next_line()).await.expect("progress").unwrap();
+        line.map(|line| serde_json::from_str(&line).unwrap())
+    }
+
+    /// Reads until this step is told.
+    async fn until(&mut self, step: &str) {
+        while let Some(line) = self.line().await {
+            if line["step"] == step {
+                return;
+            }
+        }
+        panic!("ended before {step}");
+    }
+
+    async fn done(mut self) {
+        self.until("done").await;
+        assert!(self.child.wait().await.unwrap().success());
+    }
+}
+
+async fn nothing_went_wrong(stage: &Stage) {
+    let ledger = stage.simulator.read(0).await.unwrap();
+    let wrong = (ledger.overlaps, ledger.out_of_order, ledger.applied_twice);
+    assert_eq!(wrong, (0, 0, 0), "{}", stage.simulator.bad_orders().await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reshard_under_load_there_and_back_loses_nothing_and_keeps_the_order() {
+    let stage = Stage::new("reshard", &LATENCY).await;
+    let first = stage.daemon(&[]).await;
+    let second = stage.daemon(&[]).await;
+    let all = updates(ORDERS, 30);
+    let (before, rest) = all.split_at(1_000);
+    let (between, after) = rest.split_at(1_000);
+    stage.publish(before).await;
+    let there = Reshard::start(&stage, "16", &["--linger", "1s"]).await;
+    // The entry is switched under the publisher's hands.
+    tokio::join!(stage.publish(between), there.done());
+    let back = Reshard::start(&stage, "1", &["--linger", "1s"]).await;
+    tokio::join!(stage.publish(after), back.done());
+    stage.applied(3_000).await;
+
+    // A pod that starts with the old setting works on what there is now.
+    let third = stage.daemon(&[]).await;
+    stage.last_word(ORDERS, 31, 3_100).await;
+    let ended = [first.stop().await, second.stop().await, third.stop().await];
+    nothing_went_wrong(&stage).await;
+    for ended in &ended {
+        assert!(ended.status.success(), "{ended:?}");
+        assert_eq!(ended.count("forwarded"), 0, "each message found its shard: {ended:?}");
+    }
+    let applied: u64 = ended.iter().map(|ended| ended.count("applied")).sum();
+    assert_eq!(applied, 3_100);
+    assert!(ended[2].log.contains("topology.shards counts at the first start only"));
+    let raw = stage.channel().await;
+    assert_eq!((raw.depth("unroutable").await, raw.depth("dead-letters").await), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reshard_that_is_killed_at_any_step_goes_on_where_it_stopped() {
+    let stage = Stage::new("resume", &LATENCY).await;
+    let daemon = stage.daemon(&[]).await;
+    let all = updates(ORDERS, 20);
+    for (part, step) in all.chunks(500).zip(["open", "switch", "drain", "start"]) {
+        stage.publish(part).await;
+        let mut killed = Reshard::start(&stage, "8", &["--linger", "1s"]).await;
+        killed.until(step).await;
+        killed.child.kill().await.unwrap();
+        // What comes in meanwhile waits, or is worked on, but finds its way.
+        let one_more = Reshard::start(&stage, "8", &["--linger", "1s"]).await;
+        one_more.done().await;
+    }
+    stage.applied(2_000).await;
+    stage.last_word(ORDERS, 21, 2_100).await;
+    let ended = daemon.stop().await;
+    nothing_went_wrong(&stage).await;
+    assert_eq!((ended.count("applied"), ended.count("forwarded")), (2_100, 0), "{ended:?}");
+    let raw = stage.channel().await;
+    assert_eq!((raw.depth("unroutable").await, raw.depth("dead-letters").await), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reshard_waits_for_what_is_at_work_and_is_not_begun_twice() {
+    // Its first GET takes long.
+    let latency = ["--orders", "100", "--get-latency", "3s", "--patch-latency", "1ms"];
+    let stage = Stage::new("wait", &latency).await;
+    let daemon = stage.daemon(&[("LOG__LEVEL", "debug")]).await;
+    stage.publish(&updates(1, 1)).await;
+    daemon.logs("received").await;
+    let mut waits = Reshard::start(&stage, "2", &["--linger", "0s"]).await;
+    waits.until("drain").await;
+    assert_eq!(stage.simulator.read(0).await.unwrap().applied_distinct, 0);
+    // Another number is another reshard.
+    let mut other = Reshard::start(&stage, "32", &["--dry-run"]).await;
+    assert_eq!(other.line().await, None);
+    assert_eq!(other.child.wait().await.unwrap().code(), Some(78));
+    waits.until("start").await;
+    assert_eq!(stage.simulator.read(0).await.unwrap().applied_distinct, 1);
+    waits.done().await;
+    // Nothing is left to do but to begin anew.
+    let mut plan = Reshard::start(&stage, "2", &["--dry-run"]).await;
+    assert_eq!(plan.line().await.unwrap()["generation"]["number"], 3);
+    daemon.stop().await;
+}
