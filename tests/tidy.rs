@@ -34,6 +34,7 @@ const PURE: &[(&str, &[&str])] = &[
     ("src/odata/url.rs", &[]),
     ("src/shard.rs", &[]),
     ("src/broker/balance.rs", &[]),
+    ("src/broker/generation.rs", &[]),
     ("src/cli/config.rs", &[]),
     // Arguments of queues and headers of messages are values.
     ("src/broker/topology.rs", &["lapin::types"]),

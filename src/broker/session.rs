@@ -1,7 +1,9 @@
 //! Consumes from all sources, over and over: a session is the life of one connection, or of one
 //! generation of shard queues.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+mod leases;
+
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,19 +13,17 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::balance::assign;
+use leases::One;
+
 use super::balancer::Balancer;
 use super::connection::close;
-use super::delivery::Lease;
 use super::history::History;
 use super::peers::Peers;
 use super::pulse::{Pulse, Session};
-use super::shard::{End, Shard, Surroundings, Terms};
 use super::slot::{Slot, Source};
 use super::{Delivery, Error, Generations, Link, Publisher, Topology, connect, declare};
 use crate::config;
 use crate::protocol::backoff;
-use crate::telemetry::field;
 
 /// Takes deliveries. Never waits: the prefetch is the only back-pressure there is.
 pub trait Intake: Send + Sync + 'static {
@@ -272,152 +272,6 @@ impl Consumer {
         known.clone_from(&slots);
         self.peers.expect(slots.iter().map(|slot| slot.queue.clone()));
         slots
-    }
-
-    /// One queue on this connection: a lease after the other.
-    async fn slot(self: Arc<Self>, one: One, intake: Arc<dyn Intake>, unready: Arc<AtomicU64>) {
-        let One { slot, connection, session, turned } = one;
-        let (mut failures, mut anew, mut first) = (0, false, true);
-        let over = || {
-            !connection.status().connected()
-                || session.lost.is_cancelled()
-                || turned.is_cancelled()
-                || self.stops.stop.is_cancelled()
-                || self.is_retired(slot.source)
-        };
-        while !over() {
-            let lease = self.lease(&slot, &session);
-            if let Some(shard) = self.subscribe(&connection, &slot, lease.clone()).await {
-                if std::mem::take(&mut first) && unready.fetch_sub(1, Ordering::Relaxed) == 1 {
-                    self.ready.cancel();
-                }
-                if anew {
-                    // It stands behind the others now: they give it back to us once more.
-                    self.peers.renew();
-                }
-                let begun = Instant::now();
-                slot.lease.send_replace(Some(lease.clone()));
-                if turned.is_cancelled() {
-                    // Whoever ended the leases may have looked just before.
-                    lease.ending.cancel();
-                }
-                let surroundings = Surroundings {
-                    intake: intake.as_ref(),
-                    publisher: &self.publisher,
-                    topology: &self.topology,
-                    settle_window: self.settle_window,
-                    stop: &self.stops.stop,
-                    force: &self.stops.force,
-                };
-                let end = shard.hold(surroundings, || self.tell_clean(&slot, &lease)).await;
-                if !matches!(end, End::GivenBack) {
-                    self.peers.forget_clean(&slot.queue);
-                    slot.broke(Instant::now());
-                }
-                slot.lease.send_replace(None);
-                if begun.elapsed() > self.settings.reconnect_wait_max {
-                    failures = 0;
-                }
-                if told(&end, &slot, &lease) {
-                    continue;
-                }
-                anew = true;
-            }
-            // Only a channel that ended alone waits here: a lost connection waits in `run`.
-            if !over() {
-                self.pause(failures).await;
-                failures = failures.saturating_add(1);
-            }
-        }
-    }
-
-    fn is_retired(&self, source: Source) -> bool {
-        match source {
-            Source::Shard { .. } | Source::Intake => false,
-            Source::Left { of, .. } => self.generations.borrow().left != Some(of),
-        }
-    }
-
-    /// Tells who should be next, as far as we know, that nothing of this shard is on the wire.
-    fn tell_clean(&self, slot: &Slot, lease: &Lease) {
-        let Source::Shard { number, of } = slot.source else { return };
-        // Requests of an earlier lease of ours may be at work as well.
-        if slot.broke_within(self.settle_window) || !lease.is_clean() {
-            return;
-        }
-        let mut pods = self.peers.view().borrow().clone();
-        if self.stops.stop.is_cancelled() {
-            pods.retain(|peer| peer.pod != self.peers.me().pod);
-        }
-        if let Some(next) = assign(of.shards, &pods).get(usize::from(number)) {
-            self.peers.tell_clean(&slot.queue, *next);
-        }
-    }
-
-    fn lease(&self, slot: &Slot, session: &Session) -> Arc<Lease> {
-        let generation = self.channels.fetch_add(1, Ordering::Relaxed);
-        let clean = self.peers.clean(&slot.queue);
-        let (lost, pulse) = (session.lost.child_token(), session.pulse.clone());
-        Arc::new(Lease::new(generation, slot.queue.clone(), lost, pulse, clean))
-    }
-
-    async fn subscribe(
-        &self,
-        connection: &Connection,
-        slot: &Slot,
-        lease: Arc<Lease>,
-    ) -> Option<Shard> {
-        let tag = format!("{}-{}", self.instance, lease.generation);
-        let terms = Terms {
-            prefetch: self.settings.prefetch,
-            tag: &tag,
-            answer_max: self.settings.connect_timeout,
-            age_max: self.settings.consumer_timeout / 2,
-        };
-        match Shard::subscribe(connection, lease, slot.source, terms).await {
-            Ok(Some(shard)) => return Some(shard),
-            Ok(None) => {
-                tracing::warn!({ field::QUEUE } = %slot.queue, "the broker does not answer");
-            }
-            Err(error) => {
-                tracing::warn!({ field::QUEUE } = %slot.queue, %error, "cannot subscribe");
-            }
-        }
-        None
-    }
-}
-
-/// What a task for one queue works with.
-struct One {
-    slot: Arc<Slot>,
-    connection: Arc<Connection>,
-    session: Session,
-    /// Another generation is to be worked on.
-    turned: CancellationToken,
-}
-
-/// Says how a lease ended. True where the next one may begin at once.
-fn told(end: &End, slot: &Slot, lease: &Lease) -> bool {
-    match end {
-        End::GivenBack if lease.is_troubled() => {
-            tracing::warn!(
-                { field::QUEUE } = %slot.queue,
-                "gave the shard up: a message can neither be settled nor skipped"
-            );
-            false
-        }
-        End::GivenBack | End::Abandoned => {
-            tracing::debug!({ field::QUEUE } = %slot.queue, "gave the shard back");
-            true
-        }
-        End::Broken(error) => {
-            tracing::warn!(
-                { field::QUEUE } = %slot.queue,
-                error = error.as_ref().map(tracing::field::display),
-                "lost the shard; what was delivered comes again"
-            );
-            false
-        }
     }
 }
 

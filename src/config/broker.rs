@@ -58,7 +58,7 @@ pub struct Broker {
     pub publish_timeout: Duration,
     /// Deliveries that the broker hands out per shard before it waits for an ack.
     ///
-    /// Bodies in memory are bounded by this times `topology.shards` times `order.body_bytes_max`.
+    /// Bodies in memory are bounded by this times the number of shards times `order.body_bytes_max`.
     /// Must be equal on all pods: a pod that takes over with a smaller one is handed what came back
     /// out of order.
     #[schemars(range(min = 1, max = 1000))]
@@ -97,10 +97,11 @@ pub struct Topology {
     /// Two installations on one virtual host need two prefixes. Another prefix is another set of
     /// queues: what waits in the old ones stays there.
     pub prefix: String,
-    /// Shard queues. One pod works on a shard at a time, so this is also the most pods of use.
+    /// Shard queues at the first start. One pod works on a shard at a time, so this is also the most
+    /// pods of use.
     ///
-    /// Must be equal on all pods and must not change while messages wait: it decides which queue an
-    /// order belongs to.
+    /// The broker remembers it, and from then on only `orderwright topology reshard` changes it: a
+    /// value that differs later is told and not used.
     #[schemars(range(min = 1, max = 1024))]
     pub shards: u16,
     /// Queues of somebody else's that updates are taken from as well, such as one that upstream

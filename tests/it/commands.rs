@@ -46,8 +46,8 @@ async fn topology_check_names_what_is_missing_and_declare_brings_it_about() {
     assert_eq!(fine.code, Some(0), "{}", fine.stdout);
     let objects: Vec<Value> =
         fine.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    // Entry, spread, forward, peers, dead letters and unroutable; two queues and the shards.
-    assert_eq!(objects.len(), 6 + 2 + usize::from(SHARDS));
+    // Entry, spread, forward, peers, dead letters and unroutable; three queues and the shards.
+    assert_eq!(objects.len(), 6 + 3 + usize::from(SHARDS));
     assert!(objects.iter().all(|object| object["state"] == "fine"), "{objects:?}");
 }
 
