@@ -118,6 +118,10 @@ async fn lock_unless_resharding(
         if let Some(lock) = Lock::take(connection, topology).await? {
             return Ok(Some(lock));
         }
+        if now.left.is_some() {
+            // A reshard that comes to its end: the entry is bound.
+            return Ok(None);
+        }
         sleep(ASK_AGAIN).await;
     }
     tracing::warn!("somebody else has the lock of the entry; whether it is bound is not known");

@@ -129,7 +129,9 @@ impl Consumer {
             }
             match connect(&self.link).await {
                 Ok(connected) => {
-                    self.look_again(&connected).await;
+                    if !anew {
+                        self.look_again(&connected).await;
+                    }
                     tracing::info!("connected to the broker again");
                     connection = Some(connected);
                 }

@@ -157,6 +157,11 @@ fn told(end: &End, slot: &Slot, lease: &Lease) -> bool {
             tracing::debug!({ field::QUEUE } = %slot.queue, "gave the shard back");
             true
         }
+        // Deleted at the end of its time, and empty.
+        End::Broken(_) if matches!(slot.source, Source::Left { .. }) => {
+            tracing::debug!({ field::QUEUE } = %slot.queue, "the queue of a left generation is gone");
+            false
+        }
         End::Broken(error) => {
             tracing::warn!(
                 { field::QUEUE } = %slot.queue,
