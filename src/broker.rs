@@ -34,7 +34,7 @@ mod unsettled;
 pub use connection::{Link, close, connect};
 pub use declare::{Finding, Report};
 pub use delivery::{Begun, Delivery, Receipt, SettleError};
-pub use forward::{Forwarder, origin};
+pub use forward::{Forwarder, Home, origin};
 pub use generation::{Generation, Generations};
 pub use prepare::{declare, generations, inspect};
 pub use publisher::{Bulk, Outgoing, Publisher, Sent};

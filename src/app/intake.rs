@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::effects::{Edges, Message};
-use crate::broker::{Delivery, Forwarder, Generations, Intake, Source, Topology};
+use crate::broker::{Delivery, Forwarder, Generation, Generations, Home, Intake, Source, Topology};
 use crate::config::Settings;
 use crate::decode::{Contract, Envelope, KeyProperty, decode};
 use crate::dispatch::{Dispatch, Job, Letter, Tally};
@@ -18,7 +18,7 @@ use crate::telemetry::field;
 #[derive(Debug)]
 pub(super) struct Front {
     contract: Contract,
-    topology: Topology,
+    topology: Arc<Topology>,
     generations: watch::Receiver<Generations>,
     settle_window: Duration,
     forwarder: Arc<Forwarder>,
@@ -50,7 +50,7 @@ impl Front {
     ) -> Self {
         Self {
             contract: contract(settings),
-            topology: Topology::new(&settings.topology),
+            topology: Arc::new(Topology::new(&settings.topology)),
             generations,
             settle_window: settings.dispatch.settle_window,
             forwarder,
@@ -67,13 +67,19 @@ impl Front {
 
     /// The order's own queue, unless it was found there. Within a generation a message stays in it, so
     /// that it is behind the earlier ones of its order.
-    fn elsewhere(&self, source: Source, key: &str) -> Option<String> {
-        let of = match source {
-            Source::Shard { number, of } if shard_of(key, of.shards) == number => return None,
-            Source::Shard { of, .. } => of,
-            Source::Intake | Source::Left { .. } => self.generations.borrow().entry(),
-        };
-        Some(self.topology.of(of).shard_queue(shard_of(key, of.shards)))
+    fn elsewhere(&self, source: Source, key: &Arc<str>) -> Option<Home> {
+        if matches!(source, Source::Shard { number, of } if shard_of(key, of.shards) == number) {
+            return None;
+        }
+        let (topology, key) = (self.topology.clone(), key.clone());
+        let home = move |of: Generation| topology.of(of).shard_queue(shard_of(&key, of.shards));
+        match source {
+            Source::Shard { of, .. } => Some(Box::new(move || home(of))),
+            Source::Intake | Source::Left { .. } => {
+                let generations = self.generations.clone();
+                Some(Box::new(move || home(generations.borrow().entry())))
+            }
+        }
     }
 }
 
@@ -107,12 +113,12 @@ impl Intake for Front {
                     redelivered = delivery.redelivered,
                     "received"
                 );
-                let Some(queue) = self.elsewhere(delivery.source, update.key.canonical()) else {
+                let Some(home) = self.elsewhere(delivery.source, update.key.canonical()) else {
                     let held = self.held(delivery);
                     return self.dispatch.accept(Job { update, held, first_seen });
                 };
                 // Not its order's own queue: somebody else may be at work on the order.
-                if let Err(delivery) = self.forwarder.forward(queue, delivery) {
+                if let Err(delivery) = self.forwarder.forward(home, delivery) {
                     let (code, order) = ("forward_loop", Some(update.key.canonical().clone()));
                     let detail =
                         "forwarded again and again: pods disagree on who works on which shard";

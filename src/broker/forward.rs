@@ -51,10 +51,14 @@ pub struct Forwarder {
     forwarded: Arc<AtomicU64>,
 }
 
+/// Names the queue that a message belongs to, when it is asked: generations may change while a message
+/// waits to be forwarded.
+pub type Home = Box<dyn Fn() -> String + Send + Sync>;
+
 /// A lane for each queue in which something was found that belongs elsewhere.
 #[derive(Debug, Default)]
 struct Lanes {
-    inboxes: BTreeMap<String, mpsc::Sender<(String, Delivery)>>,
+    inboxes: BTreeMap<String, mpsc::Sender<(Home, Delivery)>>,
     tasks: JoinSet<()>,
 }
 
@@ -66,23 +70,23 @@ impl Forwarder {
         Self { publisher, exchange, prefetch, lanes, forwarded }
     }
 
-    /// Queues a delivery for this shard queue. Gives it back if it was forwarded too often.
+    /// Queues a delivery for the shard queue that is its home. Gives it back if it was forwarded too often.
     ///
     /// # Errors
     /// The delivery: no shard will take it.
     #[expect(clippy::result_large_err, reason = "the delivery itself is handed back")]
-    pub fn forward(&self, queue: String, delivery: Delivery) -> Result<(), Delivery> {
+    pub fn forward(&self, home: Home, delivery: Delivery) -> Result<(), Delivery> {
         if forwards(&delivery.properties) >= FORWARDS_MAX {
             return Err(delivery);
         }
-        if let Err(full) = self.lane(delivery.receipt.queue()).try_send((queue, delivery)) {
+        if let Err(full) = self.lane(delivery.receipt.queue()).try_send((home, delivery)) {
             full.into_inner().1.receipt.give_up_channel();
         }
         Ok(())
     }
 
     /// The lane for what is found in this queue.
-    fn lane(&self, queue: &str) -> mpsc::Sender<(String, Delivery)> {
+    fn lane(&self, queue: &str) -> mpsc::Sender<(Home, Delivery)> {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(inbox) = lanes.inboxes.get(queue) {
             return inbox.clone();
@@ -108,7 +112,7 @@ impl Forwarder {
 }
 
 struct Lane {
-    inbox: mpsc::Receiver<(String, Delivery)>,
+    inbox: mpsc::Receiver<(Home, Delivery)>,
     publisher: Arc<Publisher>,
     exchange: String,
     forwarded: Arc<AtomicU64>,
@@ -123,10 +127,10 @@ const RETRY: Retry = Retry {
 
 impl Lane {
     async fn run(mut self) {
-        while let Some((queue, delivery)) = self.inbox.recv().await {
+        while let Some((home, delivery)) = self.inbox.recv().await {
             // A channel that is gone or given back hands everything out again.
             let Some(begun) = delivery.receipt.begin() else { continue };
-            let one = AssertUnwindSafe(self.one(queue, delivery)).catch_unwind();
+            let one = AssertUnwindSafe(self.one(home, delivery)).catch_unwind();
             if one.await.is_err() {
                 tracing::error!("a bug: forwarding a message panicked");
                 begun.give_up_channel();
@@ -134,8 +138,8 @@ impl Lane {
         }
     }
 
-    async fn one(&self, queue: String, delivery: Delivery) {
-        let message = outgoing(&self.exchange, &queue, &delivery);
+    async fn one(&self, home: Home, delivery: Delivery) {
+        let message = outgoing(&self.exchange, &home(), &delivery);
         if let Err(error) = self.publish(&message, &delivery).await {
             tracing::warn!(%error, queue = delivery.receipt.queue(), "cannot forward");
             return delivery.receipt.give_up_channel();

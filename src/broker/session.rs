@@ -148,7 +148,9 @@ impl Consumer {
         if !self.declare {
             return;
         }
-        let declaring = declare(connection, &self.publisher, &self.topology);
+        // Should the stream be gone, it begins anew with what we know.
+        let known = self.topology.of(self.generations.borrow().live);
+        let declaring = declare(connection, &self.publisher, &known);
         match timeout(self.settings.start_timeout, declaring).await {
             Ok(Ok((report, generations))) => {
                 for (what, name, finding) in report.faults() {
@@ -184,7 +186,10 @@ impl Consumer {
         };
         let mut helpers = self.clone().helpers(&connection, &session, &slots);
         let turned = CancellationToken::new();
-        let unready = Arc::new(AtomicU64::new(u64::try_from(slots.len()).unwrap_or(u64::MAX)));
+        // Queues of a generation that was left may be gone already.
+        let needed =
+            slots.iter().filter(|slot| !matches!(slot.source, Source::Left { .. })).count();
+        let unready = Arc::new(AtomicU64::new(u64::try_from(needed).unwrap_or(u64::MAX)));
         let mut shards = JoinSet::new();
         for slot in &slots {
             let (connection, session) = (connection.clone(), session.clone());

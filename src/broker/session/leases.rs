@@ -24,7 +24,8 @@ impl Consumer {
         unready: Arc<AtomicU64>,
     ) {
         let One { slot, connection, session, turned } = one;
-        let (mut failures, mut anew, mut first) = (0, false, true);
+        let counts = !matches!(slot.source, Source::Left { .. });
+        let (mut failures, mut anew, mut first) = (0, false, counts);
         let over = || {
             !connection.status().connected()
                 || session.lost.is_cancelled()
