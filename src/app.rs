@@ -12,11 +12,12 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::{self, Consumer, Finding, Forwarder, Link, Publisher, Report, Stops, Topology};
-use crate::config::Settings;
+use crate::config::{self, Settings};
 use crate::dispatch::{Dispatch, Limits, Snapshot, Tally};
 use crate::odata;
-use crate::protocol::Rules;
 use crate::protocol::backoff::{self, Retry};
+use crate::protocol::guard::Transition;
+use crate::protocol::{Guard, Rules, Superseded};
 use effects::Edges;
 use intake::Front;
 pub(crate) use intake::contract as intake_contract;
@@ -155,8 +156,9 @@ impl App {
         let publisher = Arc::new(Publisher::new(letters, settings.broker.publish_timeout));
         let edges = Edges::new(client, publisher.clone(), &topology, &settings, instance, &stop);
         let tally = Arc::new(Tally::default());
-        let limits = limits(&settings);
-        let dispatch = Arc::new(Dispatch::new(edges, limits, tally.clone(), stop.clone()));
+        let (limits, guard) = (limits(&settings), guard(&settings));
+        let dispatch = Dispatch::new(edges, limits, guard, tally.clone(), stop.clone());
+        let dispatch = Arc::new(dispatch);
         let forwarder = Arc::new(Forwarder::start(&publisher, &topology, settings.broker.prefetch));
         let stops = Stops { stop: stop.clone(), force: force.clone() };
         let consumer = Arc::new(Consumer::new(link, &topology, &settings, instance, stops));
@@ -230,7 +232,7 @@ impl App {
 fn limits(settings: &Settings) -> Limits {
     // Half of the broker's own limit: ours has a reason of its own, and says what it knows.
     let losses_max = u64::from(settings.topology.delivery_limit / 2);
-    let retry = |retries: &crate::config::Retries| Retry {
+    let retry = |retries: &config::Retries| Retry {
         retries_max: retries.retries_max,
         wait_min: retries.wait_min,
         wait_max: retries.wait_max,
@@ -245,7 +247,25 @@ fn limits(settings: &Settings) -> Limits {
             failures: retry(&settings.retry.failures),
             jitter: settings.retry.jitter,
             retry_after_max: settings.retry.retry_after_max,
+            superseded: match settings.guard.superseded {
+                config::Superseded::Settle => Superseded::Settle,
+                config::Superseded::DeadLetter => Superseded::DeadLetter,
+            },
         },
+    }
+}
+
+fn guard(settings: &Settings) -> Guard {
+    let property = settings.guard.sequence_property.as_str();
+    let transition = |[property, from, to]: config::Transition<'_>| Transition {
+        property: property.into(),
+        from: from.to_owned(),
+        to: to.to_owned(),
+    };
+    Guard {
+        sequence_property: (!property.is_empty()).then(|| property.into()),
+        // What is not written as it must be has ended the start.
+        transitions: settings.guard.transitions().flatten().map(transition).collect(),
     }
 }
 

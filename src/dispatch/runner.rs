@@ -78,7 +78,7 @@ impl<E: Effects> Runner<E> {
         }
         let settling = AssertUnwindSafe(async {
             match settlement {
-                Settlement::Applied | Settlement::AlreadyApplied => {
+                Settlement::Applied | Settlement::AlreadyApplied | Settlement::Superseded => {
                     self.shared.effects.ack(held).await
                 }
                 Settlement::DeadLetter(code) => {
@@ -244,10 +244,10 @@ impl<'a, E: Effects> Walk<'a, E> {
         }
         let reply = tokio::select! { biased;
             () = self.held.lost() => return None,
-            reply = self.shared.effects.get(self.update, attempt.trail) => reply,
+            reply = self.shared.effects.get(&self.update.key, attempt.trail) => reply,
         };
         attempt.record.get_status = reply.as_ref().ok().map(|answer| answer.status);
-        let fetch = protocol::fetch(&reply, self.update);
+        let fetch = protocol::fetch(&reply, self.update, &self.shared.guard);
         match &fetch {
             Fetch::Found(etag, _) => attempt.record.etag_seen = Some(etag.clone()),
             Fetch::Missed(trouble) => self.note(*trouble, attempt),
@@ -262,10 +262,11 @@ impl<'a, E: Effects> Walk<'a, E> {
         if !self.held.is_live() {
             return None;
         }
-        let etag: ETag = patching.etag().clone();
+        let (key, etag) = (&self.update.key, patching.etag().clone());
+        let body = self.shared.guard.body(self.update);
         let reply = tokio::select! { biased;
             () = self.held.lost() => return None,
-            reply = self.shared.effects.patch(self.update, &etag, attempt.trail) => reply,
+            reply = self.shared.effects.patch(key, &etag, &body, attempt.trail) => reply,
         };
         attempt.record.etag_sent = Some(etag);
         attempt.record.patch_status = reply.as_ref().ok().map(|answer| answer.status);
@@ -298,6 +299,7 @@ impl<'a, E: Effects> Walk<'a, E> {
         match step {
             Step::Settle(Settlement::Applied) => record.outcome = "applied",
             Step::Settle(Settlement::AlreadyApplied) => record.outcome = "already_applied",
+            Step::Settle(Settlement::Superseded) => record.outcome = Code::Superseded.as_str(),
             Step::Settle(Settlement::DeadLetter(code)) if record.outcome.is_empty() => {
                 record.outcome = code.as_str();
             }

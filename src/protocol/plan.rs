@@ -6,14 +6,17 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::guard::{Guard, Standing};
 use super::{Code, compare};
 use crate::order::{ETag, OrderUpdate};
 
 /// What the fetched order says of the update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Judgement {
-    /// Every wanted value is there already.
+    /// Every wanted value is there already, or the order holds the update's own sequence.
     AlreadyApplied,
+    /// The order holds the sequence of a newer update.
+    Superseded,
     /// Something differs: write it.
     Outdated,
     /// The update must not be written to an order in this state.
@@ -39,16 +42,30 @@ impl<'a> Fetched<'a> {
         ETag::new(&serde_json::from_str::<Cow<'_, str>>(raw.get()).ok()?)
     }
 
-    /// Judges an update against this state. A wanted value that is there already needs no write; what
-    /// cannot be compared counts as different, because writing again is harmless and skipping is not.
+    /// Judges an update against this state: by its sequence, by the wanted values, by its `expect`,
+    /// by the allowed transitions. The first that has something to say decides.
+    ///
+    /// A wanted value that is there already needs no write; what cannot be compared counts as
+    /// different, because writing again is harmless and skipping is not.
     #[must_use]
-    pub fn judge(&self, update: &OrderUpdate) -> Judgement {
-        if self.holds_all(update.changes.as_json()) {
-            return Judgement::AlreadyApplied;
+    pub fn judge(&self, update: &OrderUpdate, guard: &Guard) -> Judgement {
+        let is_there = || self.holds_all(update.changes.as_json());
+        match guard.standing(update, &self.0) {
+            // Whatever the values are: the update was written, and somebody changed them since.
+            Standing::Same => return Judgement::AlreadyApplied,
+            Standing::Older => return Judgement::Superseded,
+            Standing::Unreadable => return Judgement::Refused(Code::SequenceUnreadable),
+            Standing::Unnumbered if is_there() => return Judgement::AlreadyApplied,
+            // Written though nothing differs: else an older update would find a lower sequence.
+            Standing::Newer if is_there() => return Judgement::Outdated,
+            Standing::Unnumbered | Standing::Newer => {}
         }
         match &update.expect {
             Some(expect) if !self.is_as_expected(expect.as_json()) => {
                 Judgement::Refused(Code::ExpectationFailed)
+            }
+            Some(_) | None if !guard.allows(&update.changes, &self.0) => {
+                Judgement::Refused(Code::TransitionRefused)
             }
             Some(_) | None => Judgement::Outdated,
         }
