@@ -156,6 +156,13 @@ pub fn fetch(reply: &Reply, update: &OrderUpdate, guard: &Guard) -> Fetch {
     }
 }
 
+/// In words, why a GET's reply ended an update unwritten. Empty where nothing stood in its way.
+#[must_use]
+pub fn objection(reply: &Reply, update: &OrderUpdate, guard: &Guard) -> String {
+    let order = reply.as_ref().ok().and_then(|answer| Fetched::read(&answer.body));
+    order.map(|order| order.objection(update, guard)).unwrap_or_default()
+}
+
 impl Fetching {
     /// Consumes what the GET came to.
     pub fn on_fetch(self, fetch: Fetch, rules: &Rules) -> Step {

@@ -13,8 +13,8 @@ use tokio::time::{Instant, sleep};
 use super::{Attempt, Effects, Held, Job, Letter, Shared, Trail};
 use crate::order::{ETag, OrderUpdate};
 use crate::protocol::{
-    self, Code, Complaint, Fetch, Fetching, Patching, Reply, Request, Settlement, Step, Trouble,
-    Verdict, Waiting,
+    self, Code, Complaint, Fetch, Fetching, Judgement, Patching, Reply, Request, Settlement, Step,
+    Trouble, Verdict, Waiting,
 };
 use crate::telemetry::field;
 
@@ -249,7 +249,13 @@ impl<'a, E: Effects> Walk<'a, E> {
         attempt.record.get_status = reply.as_ref().ok().map(|answer| answer.status);
         let fetch = protocol::fetch(&reply, self.update, &self.shared.guard);
         match &fetch {
-            Fetch::Found(etag, _) => attempt.record.etag_seen = Some(etag.clone()),
+            Fetch::Found(etag, judgement) => {
+                attempt.record.etag_seen = Some(etag.clone());
+                if matches!(judgement, Judgement::Superseded | Judgement::Refused(_)) {
+                    let guard = &self.shared.guard;
+                    attempt.record.message = protocol::objection(&reply, self.update, guard);
+                }
+            }
             Fetch::Missed(trouble) => self.note(*trouble, attempt),
         }
         note_reply(&reply, attempt);

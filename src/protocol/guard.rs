@@ -81,28 +81,32 @@ impl Guard {
         }
     }
 
-    /// Whether every change of a guarded property is an allowed one. To stay is always allowed; a
-    /// value that no transition begins with may not be left, nor may one that is not known.
-    pub(super) fn allows(&self, changes: &Changes, order: &Members<'_>) -> bool {
+    /// The first property that would change in a way that is not allowed. To stay is always allowed;
+    /// a value that no transition begins with may not be left, nor may one that is not known.
+    pub(super) fn forbidden<'a>(
+        &self,
+        changes: &'a Changes,
+        order: &Members<'_>,
+    ) -> Option<Cow<'a, str>> {
         if self.transitions.is_empty() {
-            return true;
+            return None;
         }
         let Ok(wanted) = serde_json::from_str::<Members<'_>>(changes.as_json()) else {
-            return false;
+            return Some("changes".into());
         };
-        wanted.0.iter().all(|(name, to)| {
-            let mut ways = self.transitions.iter().filter(|way| *way.property == **name).peekable();
+        let allows = |name: &str, to: &str| {
+            let mut ways = self.transitions.iter().filter(|way| *way.property == *name).peekable();
             if ways.peek().is_none() {
                 return true;
             }
-            let Some(from) = order.get(name) else { return false };
-            compare::same(to.get(), from.get())
-                || ways.any(|way| is(&way.from, from.get()) && is(&way.to, to.get()))
-        })
+            let Some(from) = order.get(name).map(RawValue::get) else { return false };
+            compare::same(to, from) || ways.any(|way| is(&way.from, from) && is(&way.to, to))
+        };
+        wanted.0.into_iter().find(|(name, to)| !allows(name, to.get())).map(|(name, _)| name)
     }
 
     /// Property and sequence, where the configuration has the one and the update the other.
-    fn numbers(&self, update: &OrderUpdate) -> Option<(&str, Sequence)> {
+    pub(super) fn numbers(&self, update: &OrderUpdate) -> Option<(&str, Sequence)> {
         self.sequence_property.as_deref().zip(update.sequence)
     }
 }

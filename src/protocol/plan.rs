@@ -8,7 +8,10 @@ use serde_json::value::RawValue;
 
 use super::guard::{Guard, Standing};
 use super::{Code, compare};
-use crate::order::{ETag, OrderUpdate};
+use crate::order::{ETag, Expect, OrderUpdate};
+
+/// Longest value of an order that an objection quotes, in characters.
+const VALUE_CHARACTERS_MAX: usize = 80;
 
 /// What the fetched order says of the update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,10 +64,10 @@ impl<'a> Fetched<'a> {
             Standing::Unnumbered | Standing::Newer => {}
         }
         match &update.expect {
-            Some(expect) if !self.is_as_expected(expect.as_json()) => {
+            Some(expect) if self.unexpected(expect).is_some() => {
                 Judgement::Refused(Code::ExpectationFailed)
             }
-            Some(_) | None if !guard.allows(&update.changes, &self.0) => {
+            Some(_) | None if guard.forbidden(&update.changes, &self.0).is_some() => {
                 Judgement::Refused(Code::TransitionRefused)
             }
             Some(_) | None => Judgement::Outdated,
@@ -78,15 +81,46 @@ impl<'a> Fetched<'a> {
         })
     }
 
-    fn is_as_expected(&self, expect: &str) -> bool {
-        let Ok(expected) = serde_json::from_str::<Members<'_>>(expect) else { return false };
-        expected.0.iter().all(|(name, allowed)| {
+    /// One sentence about what of this state stands in the way of an update that [`Self::judge`] does
+    /// not let pass.
+    #[must_use]
+    pub fn objection(&self, update: &OrderUpdate, guard: &Guard) -> String {
+        let now = |name: &str| {
+            let value = self.0.get(name).map_or("absent", RawValue::get);
+            let value: String = value.chars().take(VALUE_CHARACTERS_MAX).collect();
+            format!("{name} is {value}")
+        };
+        let standing = guard.standing(update, &self.0);
+        if let Some((property, sequence)) = guard.numbers(update)
+            && matches!(standing, Standing::Older | Standing::Unreadable)
+        {
+            let sequence = sequence.get();
+            return format!("{}, and the update's sequence is {sequence}", now(property));
+        }
+        if let Some(name) = update.expect.as_ref().and_then(|expect| self.unexpected(expect)) {
+            return format!("{}, which the update does not expect", now(&name));
+        }
+        let forbidden = guard.forbidden(&update.changes, &self.0);
+        let way = |name: Cow<'_, str>| {
+            format!("{}, and may not become from there what the update wants", now(&name))
+        };
+        forbidden.map(way).unwrap_or_default()
+    }
+
+    /// The first property that has none of the values that are expected of it.
+    fn unexpected<'b>(&self, expect: &'b Expect) -> Option<Cow<'b, str>> {
+        let Ok(expected) = serde_json::from_str::<Members<'_>>(expect.as_json()) else {
+            return Some("expect".into());
+        };
+        let is_expected = |name: &str, allowed: &RawValue| {
             let Some(current) = self.0.get(name) else { return false };
             let Ok(allowed) = serde_json::from_str::<Vec<&RawValue>>(allowed.get()) else {
                 return false;
             };
             allowed.iter().any(|value| compare::same(value.get(), current.get()))
-        })
+        };
+        let unmet = expected.0.into_iter().find(|(name, allowed)| !is_expected(name, allowed));
+        unmet.map(|(name, _)| name)
     }
 }
 

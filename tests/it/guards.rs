@@ -50,6 +50,7 @@ async fn superseded_update_is_dead_lettered_where_that_is_asked_for() {
     let ended = daemon.stop().await;
 
     assert_eq!((letter.reason().as_str(), letter.attempts().len()), ("superseded", 1));
+    assert_eq!(letter.header("detail"), "UpdateSequence is 9, and the update's sequence is 8");
     assert_eq!(letter.body, dated(8, 8).into_bytes());
     assert_eq!(ended.summary.unwrap()["dead_lettered"], json!({"superseded": 1}));
     assert_eq!(properties(&stage).await["UpdateSequence"], 9);
@@ -78,7 +79,9 @@ async fn update_whose_values_are_there_still_raises_the_sequence() {
     let stage = Stage::new("raises", &["--orders", "5"]).await;
     let daemon = stage.daemon(&[FENCE]).await;
 
-    stage.publish(&[dated(1, 1), dated(3, 1), dated(2, 2)]).await;
+    stage.publish(&[dated(1, 1), dated(3, 1)]).await;
+    stage.applied(2).await;
+    stage.publish(&[dated(2, 2)]).await;
     daemon.logs("\"outcome\":\"superseded\"").await;
     daemon.stop().await;
 

@@ -140,6 +140,33 @@ fn status_takes_only_the_allowed_ways() {
 }
 
 #[test]
+fn objection_says_what_of_the_order_stands_in_the_way() {
+    let guard = Guard { sequence_property: Some("Seq".into()), ..ways(&[["Status", "a", "b"]]) };
+    let expect = Expect::new(serde_json::from_str(r#"{"Date":[1]}"#).unwrap());
+    let wanted = OrderUpdate { expect: Some(expect), ..numbered(r#"{"Status":"b"}"#, 7) };
+    let long = format!(r#"{{"Seq":8,"Date":"{}"}}"#, "x".repeat(5_000));
+    for (current, objection) in [
+        (&*long, "Seq is 8, and the update's sequence is 7"),
+        (r#"{"Seq":"x"}"#, "Seq is \"x\", and the update's sequence is 7"),
+        (r#"{"Date":2}"#, "Date is 2, which the update does not expect"),
+        (
+            r#"{"Date":1,"Status":"c"}"#,
+            "Status is \"c\", and may not become from there what the update wants",
+        ),
+        (r#"{"Date":1,"Status":"a"}"#, ""),
+    ] {
+        let found = objection_of(current, &wanted, &guard);
+        assert_eq!(found, objection);
+    }
+    let bounded = objection_of(&long.replace("8", "6"), &wanted, &guard);
+    assert!(bounded.starts_with("Date is \"xxx") && bounded.len() < 200, "{bounded}");
+}
+
+fn objection_of(current: &str, update: &OrderUpdate, guard: &Guard) -> String {
+    objection(&Ok(answer(200, current)), update, guard)
+}
+
+#[test]
 fn superseded_update_ends_as_the_rules_say_also_on_the_last_look() {
     for (superseded, ended) in [
         (Superseded::Settle, Settlement::Superseded),
