@@ -68,6 +68,8 @@ enum Behaviour {
     Fine,
     Down,
     Panics,
+    /// Holds the sequence 9.
+    Ahead,
     /// Never answers the GET before the test's time is over.
     Slow,
 }
@@ -117,7 +119,8 @@ impl Effects for Fake {
         let time = if self.behaviour(key) == Behaviour::Slow { 5_000 } else { 10 };
         sleep(Duration::from_millis(time)).await;
         assert!(self.behaviour(key) != Behaviour::Panics, "as the test asked");
-        Ok(answer(200, r#"{"A":0}"#))
+        let is_ahead = self.behaviour(key) == Behaviour::Ahead;
+        Ok(answer(200, if is_ahead { r#"{"A":0,"Seq":9}"# } else { r#"{"A":0}"# }))
     }
 
     async fn patch(&self, key: &OrderKey, _: &ETag, _: &str, _: Trail) -> Reply {
@@ -125,7 +128,9 @@ impl Effects for Fake {
         self.world.in_flight.fetch_sub(1, Ordering::SeqCst);
         match self.behaviour(key) {
             Behaviour::Down => Err(Fault::Broken),
-            Behaviour::Fine | Behaviour::Panics | Behaviour::Slow => Ok(answer(204, "")),
+            Behaviour::Fine | Behaviour::Panics | Behaviour::Ahead | Behaviour::Slow => {
+                Ok(answer(204, ""))
+            }
         }
     }
 
@@ -177,11 +182,11 @@ fn bench(concurrency_max: usize) -> Bench {
     };
     let fake = Fake { world: Arc::default(), begun: Instant::now() };
     let (stop, tally) = (CancellationToken::new(), Arc::new(Tally::default()));
+    let guard = Guard { sequence_property: Some("Seq".into()), ..Guard::default() };
     let settle_window = Duration::from_secs(5);
     let limits =
         Limits { concurrency_max, rules, settle_window, losses_suspect: 5, losses_max: 50 };
-    let dispatch =
-        Dispatch::new(fake.clone(), limits, Guard::default(), tally.clone(), stop.clone());
+    let dispatch = Dispatch::new(fake.clone(), limits, guard, tally.clone(), stop.clone());
     let (channel, ending) = (CancellationToken::new(), CancellationToken::new());
     let (settle, losses) = (Duration::ZERO, 0);
     Bench { dispatch, fake, stop, channel, ending, settle, losses, tally }
@@ -247,6 +252,20 @@ async fn waiting_updates_are_worked_on_in_the_order_of_their_sequences() {
     }
     bench.dispatch.drained().await;
     assert_eq!(bench.told(), ["ack first", "ack 5", "ack 6", "ack 7"], "the first had begun");
+}
+
+#[tokio::test(start_paused = true)]
+async fn superseded_update_is_acked_without_a_write_and_counted() {
+    let bench = bench(8);
+    bench.behave("ahead", Behaviour::Ahead);
+    for (name, sequence) in [("older", 8), ("same", 9), ("newer", 10)] {
+        bench.send_numbered("ahead", name, Some(sequence));
+    }
+    bench.dispatch.drained().await;
+    let expected = [(10, "ack older"), (20, "ack same"), (40, "ack newer")];
+    assert_eq!(bench.story(), expected.map(|(at, what)| (at, what.to_owned())));
+    let counts = bench.tally.snapshot();
+    assert_eq!((counts.superseded, counts.already_applied, counts.applied), (1, 1, 1));
 }
 
 #[tokio::test(start_paused = true)]
