@@ -67,9 +67,20 @@ impl Options {
 
     /// Whether messages of one order may stand in two queues: the ring changes over a backlog, by
     /// hand or because brokers such as 3.10 and 4.0 forget it at a restart.
-    pub(crate) fn may_reorder(&self) -> bool {
+    fn may_split(&self) -> bool {
         let changes = |kind| matches!(kind, Kind::Ring | Kind::Broker | Kind::Crash);
-        !self.is_fenced() && self.kinds().into_iter().any(changes)
+        self.kinds().into_iter().any(changes)
+    }
+
+    /// Whether an older update may be written after a newer one.
+    pub(crate) fn may_reorder(&self) -> bool {
+        !self.is_fenced() && self.may_split()
+    }
+
+    /// Whether an update may be left out because a newer one was written before. Not where the queues
+    /// keep the order: what is refused there was written already.
+    pub(crate) fn may_skip(&self) -> bool {
+        self.is_fenced() && self.may_split()
     }
 
     /// The settings given by hand or by a flag, as pairs.

@@ -107,7 +107,7 @@ fn figures(options: &Options, outcome: &Outcome, sums: &Sums) -> Vec<Figure> {
         zero("unconfirmed", outcome.published.unconfirmed, "the broker did not take them"),
         zero("lost", sums.sum(|order| order.lost), "neither written nor a dead letter"),
         either(
-            !options.is_fenced(),
+            !options.may_skip(),
             "skipped",
             sums.sum(|order| order.skipped),
             "the same, but a newer update was written",
