@@ -221,15 +221,14 @@ async fn connect(url: &str) -> Option<(Connection, Channel)> {
 fn message((order, sequence): Update, sequenced: bool) -> (String, String) {
     let number = format!("SO-{order:06}");
     let day = 1 + (order + sequence * 7) % 28;
-    let mut body = json!({
-        "key": {"dataAreaId": "USMF", "SalesOrderNumber": number},
-        "changes": {"DeliveryDate": format!("2025-02-{day:02}")},
-    });
-    if sequenced {
-        body["sequence"] = sequence.into();
+    let (key, date) =
+        (json!({"dataAreaId": "USMF", "SalesOrderNumber": number}), format!("2025-02-{day:02}"));
+    let body = if sequenced {
+        json!({"key": key, "changes": {"DeliveryDate": date}, "sequence": sequence})
     } else {
-        body["changes"][SEQUENCE_PROPERTY] = sequence.into();
-    }
+        let changes = json!({"DeliveryDate": date, SEQUENCE_PROPERTY: sequence});
+        json!({"key": key, "changes": changes})
+    };
     (format!("USMF/{number}"), body.to_string())
 }
 
