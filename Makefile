@@ -21,7 +21,7 @@ upper = $(shell echo $(1) | tr a-z A-Z)
 
 chaos: ## Workers killed, stopped and cut off while updates flow; then proof. SECONDS= WORKERS= SEED= FAULTS=
 	@$(CARGO) build --quiet --bins
-	@$(CARGO) run --quiet --example chaos -- $(CHAOS_FLAGS) $(if $(FENCED),--fenced) $(if $(KEEP),--keep-logs)
+	@$(CARGO) run --quiet --example chaos -- $(CHAOS_FLAGS) $(if $(FENCED),--fenced) $(if $(SEQUENCED),--sequenced) $(if $(KEEP),--keep-logs)
 
 test: ## All tests; those that need a RabbitMQ bring one up themselves
 	$(CARGO) test

@@ -2,6 +2,7 @@
 
 mod effects;
 mod intake;
+mod limits;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,20 +17,16 @@ use crate::broker::{
     self, Consumer, Finding, Forwarder, Generations, Link, Publisher, Report, Stops, Topology,
 };
 use crate::config::Settings;
-use crate::dispatch::{Dispatch, Limits, Snapshot, Tally};
+use crate::dispatch::{Dispatch, Snapshot, Tally};
 use crate::odata;
-use crate::protocol::Rules;
-use crate::protocol::backoff::{self, Retry};
+use crate::protocol::backoff;
 use effects::Edges;
 use intake::Front;
 pub(crate) use intake::contract as intake_contract;
+use limits::{guard, limits};
 
 /// How long closing channels and connections may take once everything is settled.
 const CLOSE_MAX: Duration = Duration::from_secs(3);
-
-/// Losses of its holder from which on a message is worked on alone. Every message that was prefetched
-/// counts when its pod goes, so a few deployments in a row must not be enough.
-const LOSSES_SUSPECT: u64 = 8;
 
 /// Exit codes of all commands: a subset of BSD's `sysexits.h`.
 pub mod exit {
@@ -160,8 +157,9 @@ impl App {
         let (stop, force) = (CancellationToken::new(), CancellationToken::new());
         let edges = Edges::new(client, publisher.clone(), &topology, &settings, instance, &stop);
         let tally = Arc::new(Tally::default());
-        let limits = limits(&settings);
-        let dispatch = Arc::new(Dispatch::new(edges, limits, tally.clone(), stop.clone()));
+        let (limits, guard) = (limits(&settings), guard(&settings));
+        let dispatch = Dispatch::new(edges, limits, guard, tally.clone(), stop.clone());
+        let dispatch = Arc::new(dispatch);
         let forwarder = Arc::new(Forwarder::new(&publisher, &topology, settings.broker.prefetch));
         let stops = Stops { stop: stop.clone(), force: force.clone() };
         let (generations, known) = watch::channel(generations);
@@ -241,28 +239,6 @@ impl App {
             tracing::warn!("the broker did not answer the goodbye");
         }
         (ended, Snapshot { forwarded: self.forwarder.forwarded(), ..self.tally.snapshot() })
-    }
-}
-
-fn limits(settings: &Settings) -> Limits {
-    // Half of the broker's own limit: ours has a reason of its own, and says what it knows.
-    let losses_max = u64::from(settings.topology.delivery_limit / 2);
-    let retry = |retries: &crate::config::Retries| Retry {
-        retries_max: retries.retries_max,
-        wait_min: retries.wait_min,
-        wait_max: retries.wait_max,
-    };
-    Limits {
-        concurrency_max: settings.dispatch.concurrency_max,
-        settle_window: settings.dispatch.settle_window,
-        losses_suspect: LOSSES_SUSPECT,
-        losses_max,
-        rules: Rules {
-            conflicts: retry(&settings.retry.conflicts),
-            failures: retry(&settings.retry.failures),
-            jitter: settings.retry.jitter,
-            retry_after_max: settings.retry.retry_after_max,
-        },
     }
 }
 

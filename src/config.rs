@@ -23,6 +23,7 @@ mod bounded;
 mod broker;
 pub(crate) mod catalogue;
 mod check;
+mod guard;
 pub(crate) mod layer;
 mod list;
 mod load;
@@ -37,6 +38,8 @@ mod target;
 mod tests;
 
 pub use broker::{Broker, Topology};
+pub(crate) use guard::Transition;
+pub use guard::{Guard, Superseded};
 pub use load::{Loaded, Sources};
 pub use mistake::{Errors, Mistake, Origin, Place};
 pub use order::Order;
@@ -60,6 +63,8 @@ pub struct Settings {
     pub order: Order,
     /// The OData service that the updates are applied to.
     pub target: Target,
+    /// What is looked at on the fetched order before every write.
+    pub guard: Guard,
     /// How often, and after which wait, an update is tried again before it is dead-lettered.
     pub retry: Retry,
     /// How much is done at once.

@@ -18,6 +18,8 @@ pub use message::schema;
 pub struct Contract {
     /// The order key's properties, in the order in which they are joined to the routing key.
     pub key: Vec<KeyProperty>,
+    /// The property that we write the message's `sequence` to, if any. No message may change it.
+    pub sequence_property: Option<Arc<str>>,
     /// Longest body that is looked at, in bytes.
     pub body_bytes_max: usize,
     /// Deepest nesting of arrays and objects, the message itself included.
@@ -140,6 +142,13 @@ pub enum Error {
         /// The property.
         property: String,
     },
+    /// Only the message's `sequence` may say what stands there, or the order would be guarded by a
+    /// number that belongs to no update.
+    #[error("changes holds {property:?}, which takes the message's sequence: send that instead")]
+    ChangesSequence {
+        /// The property.
+        property: String,
+    },
     /// `expect` must name allowed values: an empty list would refuse every order.
     #[error(
         "expect must map each property to a non-empty list of values, and {property:?} does not"
@@ -173,6 +182,7 @@ impl Error {
             Self::KeyTooLong { .. } => "key_too_long",
             Self::ChangesEmpty => "changes_empty",
             Self::ChangesKey { .. } => "changes_key_property",
+            Self::ChangesSequence { .. } => "changes_sequence_property",
             Self::Expect { .. } => "expect_invalid",
             Self::SequenceTooLarge => "sequence_too_large",
         }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! update ──▶ router ──▶ mailbox of its order ──▶ runner ──▶ attempt ──▶ settle ──▶ next in mailbox
-//!            (the map)  (FIFO, at most one runner)  └── waits for a place among concurrency_max
+//!            (the map)  (a queue, at most one runner)  └── waits for a place among concurrency_max
 //! ```
 //!
 //! A mailbox belongs to the process. It outlives the channel its messages came by: when a shard is
@@ -31,8 +31,8 @@ pub use attempt::Attempt;
 pub use letter::Letter;
 pub use tally::{Snapshot, Tally};
 
-use crate::order::{ETag, OrderUpdate};
-use crate::protocol::{Reply, Rules};
+use crate::order::{ETag, OrderKey, OrderUpdate};
+use crate::protocol::{Guard, Reply, Rules};
 use router::{Routed, Router};
 use runner::Runner;
 
@@ -88,13 +88,14 @@ pub trait Effects: Send + Sync + 'static {
     type Held: Held;
 
     /// One GET of the order.
-    fn get(&self, update: &OrderUpdate, trail: Trail) -> impl Future<Output = Reply> + Send;
+    fn get(&self, key: &OrderKey, trail: Trail) -> impl Future<Output = Reply> + Send;
 
     /// One PATCH of the order under `If-Match`.
     fn patch(
         &self,
-        update: &OrderUpdate,
+        key: &OrderKey,
         etag: &ETag,
+        body: &str,
         trail: Trail,
     ) -> impl Future<Output = Reply> + Send;
 
@@ -149,6 +150,7 @@ pub struct Dispatch<E: Effects> {
 struct Shared<E: Effects> {
     effects: E,
     limits: Limits,
+    guard: Guard,
     /// Suspects are worked on one at a time.
     alone: Semaphore,
     router: Router<Job<E::Held>>,
@@ -168,10 +170,17 @@ impl<E: Effects> std::fmt::Debug for Dispatch<E> {
 
 impl<E: Effects> Dispatch<E> {
     /// Creates a dispatch that begins nothing new once `stop` is cancelled.
-    pub fn new(effects: E, limits: Limits, tally: Arc<Tally>, stop: CancellationToken) -> Self {
+    pub fn new(
+        effects: E,
+        limits: Limits,
+        guard: Guard,
+        tally: Arc<Tally>,
+        stop: CancellationToken,
+    ) -> Self {
         let shared = Shared {
             effects,
             limits,
+            guard,
             alone: Semaphore::new(1),
             router: Router::default(),
             places: Semaphore::new(limits.concurrency_max),
@@ -185,7 +194,9 @@ impl<E: Effects> Dispatch<E> {
     /// Hands an update to its order's mailbox. Never waits: the prefetch bounds what is held.
     pub fn accept(&self, job: Job<E::Held>) {
         let key = job.update.key.canonical().clone();
-        if let Routed::Start(job) = self.shared.router.push(&key, job, |job| job.held.may_begin()) {
+        let sequence = |job: &Job<E::Held>| job.update.sequence;
+        let is_live = |job: &Job<E::Held>| job.held.may_begin();
+        if let Routed::Start(job) = self.shared.router.push(&key, job, sequence, is_live) {
             let runner = Runner { shared: self.shared.clone(), key };
             self.shared.runners.spawn(runner.run(job));
         }

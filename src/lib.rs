@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! publisher ──▶ exchange ──consistent hash──▶ shard queue ──▶ delivery
-//!   delivery ──decode──▶ update ──route by order key──▶ mailbox (FIFO, one runner)
+//!   delivery ──decode──▶ update ──route by order key──▶ mailbox (queue, one runner)
 //!   runner ──▶ GET ─▶ PATCH ─▶ settle
 //!               ▲       │
 //!               └ wait ◀┘

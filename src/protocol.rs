@@ -7,6 +7,7 @@
 //! ```text
 //! Get   ── outdated ─────────▶ Patch ── applied ──▶ Settle(Applied)
 //! Get   ── wanted values ────▶ Settle(AlreadyApplied)    a redelivery, a replay or a lost reply
+//! Get   ── newer sequence ───▶ Settle(Superseded)        or a dead letter, as the rules say
 //! Get   ── guard says no ────▶ Settle(DeadLetter)
 //! any   ── conflict ─────────▶ Wait ── elapsed ──▶ Get   spends one conflict
 //! any   ── failure ──────────▶ Wait ── elapsed ──▶ Get   spends one failure; outcome unknown
@@ -19,19 +20,21 @@
 
 pub mod backoff;
 pub mod compare;
+pub mod guard;
 pub mod plan;
 pub mod verdict;
 
 use std::time::Duration;
 
+pub use guard::Guard;
 pub use plan::{Fetched, Judgement};
 pub use verdict::{Answer, Code, Complaint, Fault, Reply, Request, Trouble, Verdict};
 
 use crate::order::{ETag, OrderUpdate};
 use backoff::Retry;
 
-/// How often and how long an update may try. Conflicts and failures are counted apart: somebody
-/// else being quicker says nothing of the service's health.
+/// How often and how long an update may try, and what comes of one that is superseded. Conflicts and
+/// failures are counted apart: somebody else being quicker says nothing of the service's health.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rules {
     /// After a stale ETag.
@@ -44,6 +47,18 @@ pub struct Rules {
     /// Longest that is waited on the server's word (`Retry-After`) inside one handling of a message,
     /// all its waits together.
     pub retry_after_max: Duration,
+    /// How an update ends whose order holds a higher sequence.
+    pub superseded: Superseded,
+}
+
+/// How an update ends whose order holds the sequence of a newer one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Superseded {
+    /// It is done: acked and counted.
+    #[default]
+    Settle,
+    /// It is dead-lettered.
+    DeadLetter,
 }
 
 /// What has been spent so far.
@@ -79,6 +94,8 @@ pub enum Settlement {
     Applied,
     /// The order already looked as wanted; nothing was written.
     AlreadyApplied,
+    /// A newer update was written before it; nothing was written.
+    Superseded,
     /// It cannot be applied, and an operator must know.
     DeadLetter(Code),
 }
@@ -123,7 +140,7 @@ pub enum Fetch {
 
 /// Reads the reply to a GET.
 #[must_use]
-pub fn fetch(reply: &Reply, update: &OrderUpdate) -> Fetch {
+pub fn fetch(reply: &Reply, update: &OrderUpdate, guard: &Guard) -> Fetch {
     let unreadable = Trouble::Failure { code: Code::UnknownOutcome, retry_after: None };
     match (verdict::verdict(Request::Get, reply), reply) {
         (Verdict::Not(trouble), _) => Fetch::Missed(trouble),
@@ -133,10 +150,17 @@ pub fn fetch(reply: &Reply, update: &OrderUpdate) -> Fetch {
             // The header first: it is what the standard asks of a service that needs ETags.
             Some(order) => match answer.etag.clone().or_else(|| order.etag()) {
                 None => Fetch::Missed(Trouble::Refused(Code::NoEtag)),
-                Some(etag) => Fetch::Found(etag, order.judge(update)),
+                Some(etag) => Fetch::Found(etag, order.judge(update, guard)),
             },
         },
     }
+}
+
+/// In words, why a GET's reply ended an update unwritten. Empty where nothing stood in its way.
+#[must_use]
+pub fn objection(reply: &Reply, update: &OrderUpdate, guard: &Guard) -> String {
+    let order = reply.as_ref().ok().and_then(|answer| Fetched::read(&answer.body));
+    order.map(|order| order.objection(update, guard)).unwrap_or_default()
 }
 
 impl Fetching {
@@ -144,6 +168,11 @@ impl Fetching {
     pub fn on_fetch(self, fetch: Fetch, rules: &Rules) -> Step {
         match fetch {
             Fetch::Found(_, Judgement::AlreadyApplied) => Step::Settle(Settlement::AlreadyApplied),
+            // On the last look as well: whatever became of our PATCH, nothing is left to be done.
+            Fetch::Found(_, Judgement::Superseded) => match rules.superseded {
+                Superseded::Settle => Step::Settle(Settlement::Superseded),
+                Superseded::DeadLetter => dead_letter(Code::Superseded),
+            },
             Fetch::Found(..) | Fetch::Missed(_) if self.last.is_some() => {
                 dead_letter(self.last.unwrap_or(Code::UnknownOutcome))
             }

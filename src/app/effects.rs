@@ -11,7 +11,7 @@ use crate::config::Settings;
 use crate::dead_letter::{self, Original};
 use crate::dispatch::{Effects, Held, Letter, Trail};
 use crate::odata::Client;
-use crate::order::{ETag, OrderUpdate};
+use crate::order::{ETag, OrderKey};
 use crate::protocol::Reply;
 use crate::protocol::backoff::{Retry, jittered};
 use crate::telemetry::field;
@@ -133,12 +133,12 @@ impl Edges {
 impl Effects for Edges {
     type Held = Message;
 
-    async fn get(&self, update: &OrderUpdate, trail: Trail) -> Reply {
-        self.client.get(&update.key, trail).await
+    async fn get(&self, key: &OrderKey, trail: Trail) -> Reply {
+        self.client.get(key, trail).await
     }
 
-    async fn patch(&self, update: &OrderUpdate, etag: &ETag, trail: Trail) -> Reply {
-        self.client.patch(&update.key, etag, update.changes.as_json(), trail).await
+    async fn patch(&self, key: &OrderKey, etag: &ETag, body: &str, trail: Trail) -> Reply {
+        self.client.patch(key, etag, body, trail).await
     }
 
     async fn ack(&self, held: Message) -> bool {

@@ -35,6 +35,7 @@ pub(crate) fn contract(settings: &Settings) -> Contract {
     };
     Contract {
         key: order.key.iter().map(property).collect(),
+        sequence_property: super::guard(settings).sequence_property,
         body_bytes_max: order.body_bytes_max,
         nesting_max: order.nesting_max,
     }

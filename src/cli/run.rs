@@ -81,8 +81,9 @@ pub(super) async fn run(arguments: &Arguments, loaded: Loaded) -> u8 {
     } else {
         let letters: u64 = snapshot.dead_lettered.values().sum();
         print(&format!(
-            "{} applied, {} already applied, {letters} dead-lettered, {} given back to the broker\n",
-            snapshot.applied, snapshot.already_applied, snapshot.released
+            "{} applied, {} already applied, {} superseded, {letters} dead-lettered, {} given back to \
+             the broker\n",
+            snapshot.applied, snapshot.already_applied, snapshot.superseded, snapshot.released
         ));
     }
     match ended {

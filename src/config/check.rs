@@ -30,6 +30,7 @@ impl Settings {
         let mut findings = bounds(self);
         findings.extend(texts(self));
         findings.extend(identifiers(self));
+        findings.extend(guards(self));
         findings.extend(addresses(self));
         findings.extend(waits(self));
         findings.extend(memory(self));
@@ -95,16 +96,18 @@ fn level(directives: &str) -> Option<String> {
         .map(|_| format!("must be one of {}, or such per module: module=level", LEVELS.join(", ")))
 }
 
+/// What [`identifier`] asks for, in words.
+const IDENTIFIER: &str = "a letter or _, then letters, digits and _, at most 128";
+
 fn identifiers(settings: &Settings) -> Vec<Finding> {
-    const RULE: &str = "a letter or _, then letters, digits and _, at most 128";
     let mut findings = Vec::new();
     let order = &settings.order;
     if !identifier(&order.entity_set) {
-        findings.push(finding("order.entity_set", format!("must be {RULE}")));
+        findings.push(finding("order.entity_set", format!("must be {IDENTIFIER}")));
     }
     for (key, names) in [("order.key", &order.key), ("order.key_fold_case", &order.key_fold_case)] {
         if !names.iter().all(|name| identifier(name)) {
-            findings.push(finding(key, format!("must be names of properties: each {RULE}")));
+            findings.push(finding(key, format!("must be names of properties: each {IDENTIFIER}")));
         }
         if names.iter().collect::<BTreeSet<_>>().len() < names.len() {
             findings.push(finding(key, "must not name a property twice"));
@@ -114,6 +117,32 @@ fn identifiers(settings: &Settings) -> Vec<Finding> {
         let keys = vec!["order.key_fold_case", "order.key"];
         let rule = "the first may name only what the second names, spelt alike".to_owned();
         findings.push(Finding { keys, rule });
+    }
+    findings
+}
+
+fn guards(settings: &Settings) -> Vec<Finding> {
+    let (guard, key) = (&settings.guard, &settings.order.key);
+    let property = guard.sequence_property.as_str();
+    let mut findings = Vec::new();
+    if !property.is_empty() && !identifier(property) {
+        let rule = format!("must be empty, or {IDENTIFIER}");
+        findings.push(finding("guard.sequence_property", rule));
+    }
+    if key.iter().any(|name| name == property) {
+        let keys = vec!["guard.sequence_property", "order.key"];
+        let rule = "the first must be none of the second: a key cannot be written".to_owned();
+        findings.push(Finding { keys, rule });
+    }
+    // Our own stamp is none of the publisher's changes, and a key does not change.
+    let may_change =
+        |name: &str| identifier(name) && name != property && !key.iter().any(|key| key == name);
+    let is_well = |way: Option<[&str; 3]>| way.is_some_and(|[name, ..]| may_change(name));
+    if !guard.transitions().all(is_well) {
+        let rule = "each must be PROPERTY: FROM -> TO, such as SalesStatus: Backorder -> \
+                    Delivered, of a property that is neither part of the key nor the \
+                    sequence_property";
+        findings.push(finding("guard.transitions", rule));
     }
     findings
 }

@@ -28,7 +28,8 @@ struct Message<'a> {
     #[serde(borrow)]
     #[schemars(with = "BTreeMap<String, serde_json::Value>", extend("minProperties" = 1))]
     changes: &'a RawValue,
-    /// The publisher's number of this update among those of the same order, rising.
+    /// The publisher's number of this update among those of the same order: every update has a
+    /// higher one than those before it. Begin at 1.
     #[serde(default)]
     #[schemars(range(max = 9_223_372_036_854_775_807_u64))]
     sequence: Option<u64>,
@@ -129,6 +130,10 @@ fn changes(raw: &RawValue, contract: &Contract) -> Result<Changes, Error> {
     }
     if let Some(property) = contract.key.iter().find(|key| members.contains_key(&*key.name)) {
         return Err(Error::ChangesKey { property: property.name.to_string() });
+    }
+    let sequence = contract.sequence_property.as_deref();
+    if let Some(property) = sequence.filter(|property| members.contains_key(*property)) {
+        return Err(Error::ChangesSequence { property: property.to_owned() });
     }
     Ok(Changes::new(raw.to_owned()))
 }

@@ -7,6 +7,7 @@ fn contract() -> Contract {
     let property = |name: &str, folds_case| KeyProperty { name: name.into(), folds_case };
     Contract {
         key: vec![property("dataAreaId", true), property("SalesOrderNumber", false)],
+        sequence_property: Some("LastSequence".into()),
         body_bytes_max: 4096,
         nesting_max: 6,
     }
@@ -87,6 +88,7 @@ fn refused() -> Vec<(&'static str, String)> {
         ),
         ("changes_empty", changes("{}")),
         ("changes_key_property", changes(r#"{"SalesOrderNumber":"SO-2"}"#)),
+        ("changes_sequence_property", changes(r#"{"A":1,"LastSequence":2}"#)),
     ]
 }
 
@@ -159,6 +161,7 @@ fn schema_and_decoder_agree_on_what_a_schema_can_say() {
         "key_value_invalid",
         "key_too_long",
         "changes_key_property",
+        "changes_sequence_property",
         "json_duplicate_key",
         "json_too_deep",
         "body_too_large",

@@ -28,7 +28,7 @@ pub struct Attempt {
     pub etag_sent: Option<ETag>,
     /// How it ended: `applied`, `already_applied`, or the code of the trouble.
     pub outcome: &'static str,
-    /// What the service said about it, if anything.
+    /// What the service said about it, or what of the order stood in its way, if anything.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
     /// Our identifier of the attempt, sent as `x-ms-client-request-id`.

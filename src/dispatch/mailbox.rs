@@ -2,7 +2,14 @@
 
 use std::collections::VecDeque;
 
-/// A FIFO that exists only while its order's runner works: an order at rest has no mailbox.
+use crate::order::Sequence;
+
+/// A queue that exists only while its order's runner works: an order at rest has no mailbox.
+///
+/// Items come out in the order in which they came in, but for one thing: neighbours that carry a
+/// sequence stand in the order of their sequences, equal ones as they came. An item without a
+/// sequence is a wall. It passes nothing and nothing passes it, since nothing tells whether it is
+/// older or newer than another.
 ///
 /// Bounded by the prefetch of the shards: nothing is in a mailbox that the broker has not handed out.
 #[derive(Debug)]
@@ -17,11 +24,21 @@ impl<T> Default for Mailbox<T> {
 }
 
 impl<T> Mailbox<T> {
-    /// Queues an item behind all others. Items that are no longer live go: the broker hands out a
-    /// copy of each again, and a stale one that is applied late would overwrite what came after.
-    pub(super) fn push(&mut self, item: T, is_live: impl Fn(&T) -> bool) {
+    /// Queues an item behind all others, but before those at the end that carry a greater sequence.
+    /// Items that are no longer live go first: the broker hands out a copy of each again, and a
+    /// stale one that is applied late would overwrite what came after.
+    pub(super) fn push(
+        &mut self,
+        item: T,
+        sequence: impl Fn(&T) -> Option<Sequence>,
+        is_live: impl Fn(&T) -> bool,
+    ) {
         self.waiting.retain(is_live);
-        self.waiting.push_back(item);
+        let own = sequence(&item);
+        let is_newer =
+            |other: &&T| matches!((own, sequence(other)), (Some(own), Some(other)) if other > own);
+        let newer = self.waiting.iter().rev().take_while(is_newer).count();
+        self.waiting.insert(self.waiting.len() - newer, item);
     }
 
     /// The next item that is still live.
@@ -37,18 +54,38 @@ impl<T> Mailbox<T> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    /// Items are (generation, number); `live` is the generation whose channel is open.
-    fn drain(mailbox: &mut Mailbox<(u8, u8)>, live: u8) -> Vec<u8> {
-        std::iter::from_fn(|| mailbox.next(|item| item.0 == live)).map(|item| item.1).collect()
+    /// What waits: the generation of its channel, a number of its own, and perhaps a sequence.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    struct Item {
+        generation: u8,
+        number: usize,
+        sequence: Option<u64>,
+    }
+
+    /// Pushes an item while the channel of generation `live` is open.
+    fn push(mailbox: &mut Mailbox<Item>, item: Item, live: u8) {
+        let sequence = |item: &Item| item.sequence.and_then(Sequence::new);
+        mailbox.push(item, sequence, |item| item.generation == live);
+    }
+
+    fn plain(generation: u8, number: usize) -> Item {
+        Item { generation, number, sequence: None }
+    }
+
+    fn drain(mailbox: &mut Mailbox<Item>, live: u8) -> Vec<usize> {
+        let next = || mailbox.next(|item| item.generation == live);
+        std::iter::from_fn(next).map(|item| item.number).collect()
     }
 
     #[test]
-    fn items_come_out_in_the_order_they_came_in() {
+    fn items_without_sequence_come_out_in_the_order_they_came_in() {
         let mut mailbox = Mailbox::default();
         for number in 1..=3 {
-            mailbox.push((1, number), |_| true);
+            push(&mut mailbox, plain(1, number), 1);
         }
         assert_eq!(drain(&mut mailbox, 1), [1, 2, 3]);
     }
@@ -57,11 +94,11 @@ mod tests {
     fn stale_copies_are_dropped_when_their_redelivered_ones_arrive() {
         let mut mailbox = Mailbox::default();
         for number in 2..=3 {
-            mailbox.push((1, number), |item| item.0 == 1);
+            push(&mut mailbox, plain(1, number), 1);
         }
         // The channel is lost while message 1 is at work; the broker returns all three in order.
         for number in 1..=3 {
-            mailbox.push((2, number), |item| item.0 == 2);
+            push(&mut mailbox, plain(2, number), 2);
         }
         assert_eq!(mailbox.waiting.len(), 3, "memory is bounded by what the broker has handed out");
         assert_eq!(drain(&mut mailbox, 2), [1, 2, 3]);
@@ -70,7 +107,61 @@ mod tests {
     #[test]
     fn stale_copies_are_dropped_though_none_was_redelivered_yet() {
         let mut mailbox = Mailbox::default();
-        mailbox.push((1, 2), |_| true);
+        push(&mut mailbox, plain(1, 2), 1);
         assert!(drain(&mut mailbox, 2).is_empty());
+    }
+
+    /// What the mailbox must hold: pushed, and the run at the end that has sequences sorted again.
+    fn push_to_model(model: &mut Vec<Item>, item: Item) {
+        model.retain(|it| it.generation == item.generation);
+        model.push(item);
+        let wall = model.iter().rposition(|it| it.sequence.is_none());
+        model[wall.map_or(0, |at| at + 1)..].sort_by_key(|it| it.sequence);
+    }
+
+    /// What happens to a mailbox.
+    #[derive(Debug, Clone)]
+    enum Event {
+        Arrives(Option<u64>),
+        /// The runner asks for the next item.
+        Taken,
+        /// The channel is lost; a new one opens.
+        Lost,
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            6 => (0..8_u64).prop_map(|sequence| Event::Arrives(Some(sequence))),
+            2 => Just(Event::Arrives(None)),
+            2 => Just(Event::Taken),
+            1 => Just(Event::Lost),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn sequences_are_restored_and_items_without_one_are_passed_by_none(
+            events in prop::collection::vec(event(), 0..60),
+        ) {
+            let (mut mailbox, mut model) = (Mailbox::default(), Vec::new());
+            let mut generation = 0;
+            for (number, event) in events.into_iter().enumerate() {
+                match event {
+                    Event::Arrives(sequence) => {
+                        let item = Item { generation, number, sequence };
+                        push(&mut mailbox, item, generation);
+                        push_to_model(&mut model, item);
+                        prop_assert_eq!(&mailbox.waiting, &model);
+                    }
+                    Event::Taken => {
+                        model.retain(|it| it.generation == generation);
+                        let wanted = (!model.is_empty()).then(|| model.remove(0));
+                        let next = mailbox.next(|it| it.generation == generation);
+                        prop_assert_eq!(next, wanted);
+                    }
+                    Event::Lost => generation += 1,
+                }
+            }
+        }
     }
 }

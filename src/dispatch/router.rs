@@ -6,6 +6,7 @@ use std::sync::Arc;
 use dashmap::{DashMap, Entry};
 
 use super::mailbox::Mailbox;
+use crate::order::Sequence;
 
 /// The mailboxes of all orders that have a runner.
 pub(super) struct Router<T> {
@@ -29,10 +30,16 @@ impl<T> Default for Router<T> {
 impl<T> Router<T> {
     /// Queues an item behind a running one, or claims the order for a new runner. One step under one
     /// guard: an order never gets two runners.
-    pub(super) fn push(&self, key: &Arc<str>, item: T, is_live: impl Fn(&T) -> bool) -> Routed<T> {
+    pub(super) fn push(
+        &self,
+        key: &Arc<str>,
+        item: T,
+        sequence: impl Fn(&T) -> Option<Sequence>,
+        is_live: impl Fn(&T) -> bool,
+    ) -> Routed<T> {
         match self.mailboxes.entry(key.clone()) {
             Entry::Occupied(mut entry) => {
-                entry.get_mut().push(item, is_live);
+                entry.get_mut().push(item, sequence, is_live);
                 Routed::Queued
             }
             Entry::Vacant(entry) => {

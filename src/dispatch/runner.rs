@@ -13,8 +13,8 @@ use tokio::time::{Instant, sleep};
 use super::{Attempt, Effects, Held, Job, Letter, Shared, Trail};
 use crate::order::{ETag, OrderUpdate};
 use crate::protocol::{
-    self, Code, Complaint, Fetch, Fetching, Patching, Reply, Request, Settlement, Step, Trouble,
-    Verdict, Waiting,
+    self, Code, Complaint, Fetch, Fetching, Judgement, Patching, Reply, Request, Settlement, Step,
+    Trouble, Verdict, Waiting,
 };
 use crate::telemetry::field;
 
@@ -78,7 +78,7 @@ impl<E: Effects> Runner<E> {
         }
         let settling = AssertUnwindSafe(async {
             match settlement {
-                Settlement::Applied | Settlement::AlreadyApplied => {
+                Settlement::Applied | Settlement::AlreadyApplied | Settlement::Superseded => {
                     self.shared.effects.ack(held).await
                 }
                 Settlement::DeadLetter(code) => {
@@ -244,12 +244,18 @@ impl<'a, E: Effects> Walk<'a, E> {
         }
         let reply = tokio::select! { biased;
             () = self.held.lost() => return None,
-            reply = self.shared.effects.get(self.update, attempt.trail) => reply,
+            reply = self.shared.effects.get(&self.update.key, attempt.trail) => reply,
         };
         attempt.record.get_status = reply.as_ref().ok().map(|answer| answer.status);
-        let fetch = protocol::fetch(&reply, self.update);
+        let fetch = protocol::fetch(&reply, self.update, &self.shared.guard);
         match &fetch {
-            Fetch::Found(etag, _) => attempt.record.etag_seen = Some(etag.clone()),
+            Fetch::Found(etag, judgement) => {
+                attempt.record.etag_seen = Some(etag.clone());
+                if matches!(judgement, Judgement::Superseded | Judgement::Refused(_)) {
+                    let guard = &self.shared.guard;
+                    attempt.record.message = protocol::objection(&reply, self.update, guard);
+                }
+            }
             Fetch::Missed(trouble) => self.note(*trouble, attempt),
         }
         note_reply(&reply, attempt);
@@ -262,10 +268,11 @@ impl<'a, E: Effects> Walk<'a, E> {
         if !self.held.is_live() {
             return None;
         }
-        let etag: ETag = patching.etag().clone();
+        let (key, etag) = (&self.update.key, patching.etag().clone());
+        let body = self.shared.guard.body(self.update);
         let reply = tokio::select! { biased;
             () = self.held.lost() => return None,
-            reply = self.shared.effects.patch(self.update, &etag, attempt.trail) => reply,
+            reply = self.shared.effects.patch(key, &etag, &body, attempt.trail) => reply,
         };
         attempt.record.etag_sent = Some(etag);
         attempt.record.patch_status = reply.as_ref().ok().map(|answer| answer.status);
@@ -298,6 +305,7 @@ impl<'a, E: Effects> Walk<'a, E> {
         match step {
             Step::Settle(Settlement::Applied) => record.outcome = "applied",
             Step::Settle(Settlement::AlreadyApplied) => record.outcome = "already_applied",
+            Step::Settle(Settlement::Superseded) => record.outcome = Code::Superseded.as_str(),
             Step::Settle(Settlement::DeadLetter(code)) if record.outcome.is_empty() => {
                 record.outcome = code.as_str();
             }

@@ -14,6 +14,7 @@ pub struct Tally {
     received: AtomicU64,
     applied: AtomicU64,
     already_applied: AtomicU64,
+    superseded: AtomicU64,
     conflicts: AtomicU64,
     conflicts_overcome: AtomicU64,
     failures: AtomicU64,
@@ -33,6 +34,8 @@ pub struct Snapshot {
     pub applied: u64,
     /// Messages acked because the order already looked as wanted.
     pub already_applied: u64,
+    /// Messages acked unwritten because a newer update of the order was written before.
+    pub superseded: u64,
     /// Messages acked after their dead letter was confirmed, by reason code.
     pub dead_lettered: BTreeMap<&'static str, u64>,
     /// Attempts that ended with a stale ETag.
@@ -80,9 +83,10 @@ impl Tally {
     pub(super) fn settled(&self, settlement: Settlement, after_conflict: bool, done: bool) {
         match settlement {
             Settlement::DeadLetter(code) => return self.settled_letter(code.as_str(), done),
-            Settlement::Applied | Settlement::AlreadyApplied if !done => {
+            Settlement::Applied | Settlement::AlreadyApplied | Settlement::Superseded if !done => {
                 return add(&self.settlements_lost);
             }
+            Settlement::Superseded => return add(&self.superseded),
             Settlement::Applied => add(&self.applied),
             Settlement::AlreadyApplied => add(&self.already_applied),
         }
@@ -108,6 +112,7 @@ impl Tally {
             received: get(&self.received),
             applied: get(&self.applied),
             already_applied: get(&self.already_applied),
+            superseded: get(&self.superseded),
             dead_lettered: letters.clone(),
             conflicts: get(&self.conflicts),
             conflicts_overcome: get(&self.conflicts_overcome),

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
 use super::*;
-use crate::order::{Changes, KeyValue, Literal, OrderKey};
+use crate::order::{Changes, KeyValue, Literal, Sequence};
 use crate::protocol::backoff::Retry;
-use crate::protocol::{Answer, Fault};
+use crate::protocol::{Answer, Fault, Superseded};
 
 /// A message whose channel the test can take away.
 #[derive(Debug, Clone)]
@@ -68,6 +68,8 @@ enum Behaviour {
     Fine,
     Down,
     Panics,
+    /// Holds the sequence 9.
+    Ahead,
     /// Never answers the GET before the test's time is over.
     Slow,
 }
@@ -95,8 +97,8 @@ impl Fake {
         self.world.story.lock().unwrap().push((at, what));
     }
 
-    fn behaviour(&self, update: &OrderUpdate) -> Behaviour {
-        let key = update.key.to_string();
+    fn behaviour(&self, key: &OrderKey) -> Behaviour {
+        let key = key.to_string();
         self.world.behaviour.lock().unwrap().get(&key).copied().unwrap_or(Behaviour::Fine)
     }
 }
@@ -111,21 +113,24 @@ fn answer(status: u16, body: &'static str) -> Answer {
 impl Effects for Fake {
     type Held = Message;
 
-    async fn get(&self, update: &OrderUpdate, _: Trail) -> Reply {
+    async fn get(&self, key: &OrderKey, _: Trail) -> Reply {
         let now = self.world.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
         self.world.in_flight_max.fetch_max(now, Ordering::SeqCst);
-        let time = if self.behaviour(update) == Behaviour::Slow { 5_000 } else { 10 };
+        let time = if self.behaviour(key) == Behaviour::Slow { 5_000 } else { 10 };
         sleep(Duration::from_millis(time)).await;
-        assert!(self.behaviour(update) != Behaviour::Panics, "as the test asked");
-        Ok(answer(200, r#"{"A":0}"#))
+        assert!(self.behaviour(key) != Behaviour::Panics, "as the test asked");
+        let is_ahead = self.behaviour(key) == Behaviour::Ahead;
+        Ok(answer(200, if is_ahead { r#"{"A":0,"Seq":9}"# } else { r#"{"A":0}"# }))
     }
 
-    async fn patch(&self, update: &OrderUpdate, _: &ETag, _: Trail) -> Reply {
+    async fn patch(&self, key: &OrderKey, _: &ETag, _: &str, _: Trail) -> Reply {
         sleep(Duration::from_millis(10)).await;
         self.world.in_flight.fetch_sub(1, Ordering::SeqCst);
-        match self.behaviour(update) {
+        match self.behaviour(key) {
             Behaviour::Down => Err(Fault::Broken),
-            Behaviour::Fine | Behaviour::Panics | Behaviour::Slow => Ok(answer(204, "")),
+            Behaviour::Fine | Behaviour::Panics | Behaviour::Ahead | Behaviour::Slow => {
+                Ok(answer(204, ""))
+            }
         }
     }
 
@@ -168,13 +173,20 @@ struct Bench {
 fn bench(concurrency_max: usize) -> Bench {
     let wait_max = Duration::from_secs(4);
     let retry = Retry { retries_max: 3, wait_min: Duration::from_secs(1), wait_max };
-    let rules = Rules { conflicts: retry, failures: retry, jitter: 0.2, retry_after_max: wait_max };
+    let rules = Rules {
+        conflicts: retry,
+        failures: retry,
+        jitter: 0.2,
+        retry_after_max: wait_max,
+        superseded: Superseded::Settle,
+    };
     let fake = Fake { world: Arc::default(), begun: Instant::now() };
     let (stop, tally) = (CancellationToken::new(), Arc::new(Tally::default()));
+    let guard = Guard { sequence_property: Some("Seq".into()), ..Guard::default() };
     let settle_window = Duration::from_secs(5);
     let limits =
         Limits { concurrency_max, rules, settle_window, losses_suspect: 5, losses_max: 50 };
-    let dispatch = Dispatch::new(fake.clone(), limits, tally.clone(), stop.clone());
+    let dispatch = Dispatch::new(fake.clone(), limits, guard, tally.clone(), stop.clone());
     let (channel, ending) = (CancellationToken::new(), CancellationToken::new());
     let (settle, losses) = (Duration::ZERO, 0);
     Bench { dispatch, fake, stop, channel, ending, settle, losses, tally }
@@ -187,12 +199,16 @@ impl Bench {
 
     /// Sends message `name` for `order` over the present channel.
     fn send(&self, order: &str, name: &str) {
+        self.send_numbered(order, name, None);
+    }
+
+    fn send_numbered(&self, order: &str, name: &str, sequence: Option<u64>) {
         let literal = Literal::Text(order.to_owned());
         let value = KeyValue { property: "Number".into(), literal };
         let update = OrderUpdate {
             key: OrderKey::new(vec![value], |_| false),
             changes: Changes::new(serde_json::from_str(r#"{"A":1}"#).unwrap()),
-            sequence: None,
+            sequence: sequence.and_then(Sequence::new),
             expect: None,
             occurred_at: None,
         };
@@ -226,6 +242,30 @@ async fn updates_of_one_order_are_applied_one_at_a_time_and_in_order() {
     assert_eq!(bench.story(), expected.map(|(at, what)| (at, what.to_owned())));
     assert_eq!(bench.fake.world.in_flight_max.load(Ordering::SeqCst), 1);
     assert!(bench.dispatch.shared.router.is_empty(), "an order at rest has no mailbox");
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_updates_are_worked_on_in_the_order_of_their_sequences() {
+    let bench = bench(8);
+    for (name, sequence) in [("first", 9), ("7", 7), ("5", 5), ("6", 6)] {
+        bench.send_numbered("hot", name, Some(sequence));
+    }
+    bench.dispatch.drained().await;
+    assert_eq!(bench.told(), ["ack first", "ack 5", "ack 6", "ack 7"], "the first had begun");
+}
+
+#[tokio::test(start_paused = true)]
+async fn superseded_update_is_acked_without_a_write_and_counted() {
+    let bench = bench(8);
+    bench.behave("ahead", Behaviour::Ahead);
+    for (name, sequence) in [("older", 8), ("same", 9), ("newer", 10)] {
+        bench.send_numbered("ahead", name, Some(sequence));
+    }
+    bench.dispatch.drained().await;
+    let expected = [(10, "ack older"), (20, "ack same"), (40, "ack newer")];
+    assert_eq!(bench.story(), expected.map(|(at, what)| (at, what.to_owned())));
+    let counts = bench.tally.snapshot();
+    assert_eq!((counts.superseded, counts.already_applied, counts.applied), (1, 1, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -108,6 +108,28 @@ fn same_number(wanted: &str, current: &str) -> bool {
         || matches!((Decimal::read(wanted), Decimal::read(current)), (Some(a), Some(b)) if a == b)
 }
 
+/// The whole number that a JSON text says, exact: a number, or a text that holds one, as services
+/// write an `Edm.Int64` where a client asks for it (`IEEE754Compatible`, OData JSON Format 4.01,
+/// section 7.1). `None` if it is anything else, has a fraction, or has more than 38 digits.
+pub(super) fn whole(value: &str) -> Option<i128> {
+    let text = match serde_json::from_str(value) {
+        Ok(Text(text)) => text,
+        Err(_not_text) => Cow::Borrowed(value),
+    };
+    // A text may hold anything, and the decimal below believes that it is a number.
+    let number = serde_json::from_str::<&RawValue>(&text).ok()?.get();
+    if !matches!(number.as_bytes().first(), Some(b'-' | b'0'..=b'9')) {
+        return None;
+    }
+    let Decimal { negative, digits, exponent } = Decimal::read(number)?;
+    if digits.is_empty() {
+        return Some(0);
+    }
+    let zeros = u32::try_from(exponent).ok()?;
+    let number = digits.parse::<i128>().ok()?.checked_mul(10_i128.checked_pow(zeros)?)?;
+    Some(if negative { -number } else { number })
+}
+
 /// A decimal number in its one normal form: no zero at either end of the digits.
 #[derive(PartialEq)]
 struct Decimal {
@@ -141,7 +163,7 @@ impl Decimal {
 
 #[cfg(test)]
 mod tests {
-    use super::same;
+    use super::{same, whole};
 
     #[track_caller]
     fn equal(wanted: &str, current: &str) {
@@ -167,6 +189,33 @@ mod tests {
         different("1", "10");
         different("1e999999999999", "1e999999999998");
         different("1", "\"1\"");
+    }
+
+    #[test]
+    fn whole_numbers_are_read_exactly_from_numbers_and_from_texts() {
+        let most = i128::from(i64::MAX);
+        for (text, number) in [
+            ("7", 7),
+            ("-7", -7),
+            ("7.000", 7),
+            ("12e2", 1_200),
+            ("-0", 0),
+            ("0.0", 0),
+            ("\"7\"", 7),
+            ("9223372036854775807", most),
+            ("\"9223372036854775807\"", most),
+            ("9223372036854775808", most + 1),
+            ("9007199254740993", 9_007_199_254_740_993),
+        ] {
+            assert_eq!(whole(text), Some(number), "{text}");
+        }
+        let long = "9".repeat(40);
+        for text in [
+            "7.5", "true", "null", "\"\"", "\"x\"", "\"7 8\"", "[7]", "1e99", &long, "\"--7\"",
+            "\"-\"", "\".\"",
+        ] {
+            assert_eq!(whole(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -6,14 +6,20 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::guard::{Guard, Standing};
 use super::{Code, compare};
-use crate::order::{ETag, OrderUpdate};
+use crate::order::{ETag, Expect, OrderUpdate};
+
+/// Longest value of an order that an objection quotes, in characters.
+const VALUE_CHARACTERS_MAX: usize = 80;
 
 /// What the fetched order says of the update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Judgement {
-    /// Every wanted value is there already.
+    /// Every wanted value is there already, or the order holds the update's own sequence.
     AlreadyApplied,
+    /// The order holds the sequence of a newer update.
+    Superseded,
     /// Something differs: write it.
     Outdated,
     /// The update must not be written to an order in this state.
@@ -39,16 +45,30 @@ impl<'a> Fetched<'a> {
         ETag::new(&serde_json::from_str::<Cow<'_, str>>(raw.get()).ok()?)
     }
 
-    /// Judges an update against this state. A wanted value that is there already needs no write; what
-    /// cannot be compared counts as different, because writing again is harmless and skipping is not.
+    /// Judges an update against this state: by its sequence, by the wanted values, by its `expect`,
+    /// by the allowed transitions. The first that has something to say decides.
+    ///
+    /// A wanted value that is there already needs no write; what cannot be compared counts as
+    /// different, because writing again is harmless and skipping is not.
     #[must_use]
-    pub fn judge(&self, update: &OrderUpdate) -> Judgement {
-        if self.holds_all(update.changes.as_json()) {
-            return Judgement::AlreadyApplied;
+    pub fn judge(&self, update: &OrderUpdate, guard: &Guard) -> Judgement {
+        let is_there = || self.holds_all(update.changes.as_json());
+        match guard.standing(update, &self.0) {
+            // Whatever the values are: the update was written, and somebody changed them since.
+            Standing::Same => return Judgement::AlreadyApplied,
+            Standing::Older => return Judgement::Superseded,
+            Standing::Unreadable => return Judgement::Refused(Code::SequenceUnreadable),
+            Standing::Unnumbered if is_there() => return Judgement::AlreadyApplied,
+            // Written though nothing differs: else an older update would find a lower sequence.
+            Standing::Newer if is_there() => return Judgement::Outdated,
+            Standing::Unnumbered | Standing::Newer => {}
         }
         match &update.expect {
-            Some(expect) if !self.is_as_expected(expect.as_json()) => {
+            Some(expect) if self.unexpected(expect).is_some() => {
                 Judgement::Refused(Code::ExpectationFailed)
+            }
+            Some(_) | None if guard.forbidden(&update.changes, &self.0).is_some() => {
+                Judgement::Refused(Code::TransitionRefused)
             }
             Some(_) | None => Judgement::Outdated,
         }
@@ -61,15 +81,46 @@ impl<'a> Fetched<'a> {
         })
     }
 
-    fn is_as_expected(&self, expect: &str) -> bool {
-        let Ok(expected) = serde_json::from_str::<Members<'_>>(expect) else { return false };
-        expected.0.iter().all(|(name, allowed)| {
+    /// One sentence about what of this state stands in the way of an update that [`Self::judge`] does
+    /// not let pass.
+    #[must_use]
+    pub fn objection(&self, update: &OrderUpdate, guard: &Guard) -> String {
+        let now = |name: &str| {
+            let value = self.0.get(name).map_or("absent", RawValue::get);
+            let value: String = value.chars().take(VALUE_CHARACTERS_MAX).collect();
+            format!("{name} is {value}")
+        };
+        let standing = guard.standing(update, &self.0);
+        if let Some((property, sequence)) = guard.numbers(update)
+            && matches!(standing, Standing::Older | Standing::Unreadable)
+        {
+            let sequence = sequence.get();
+            return format!("{}, and the update's sequence is {sequence}", now(property));
+        }
+        if let Some(name) = update.expect.as_ref().and_then(|expect| self.unexpected(expect)) {
+            return format!("{}, which the update does not expect", now(&name));
+        }
+        let forbidden = guard.forbidden(&update.changes, &self.0);
+        let way = |name: Cow<'_, str>| {
+            format!("{}, and may not become from there what the update wants", now(&name))
+        };
+        forbidden.map(way).unwrap_or_default()
+    }
+
+    /// The first property that has none of the values that are expected of it.
+    fn unexpected<'b>(&self, expect: &'b Expect) -> Option<Cow<'b, str>> {
+        let Ok(expected) = serde_json::from_str::<Members<'_>>(expect.as_json()) else {
+            return Some("expect".into());
+        };
+        let is_expected = |name: &str, allowed: &RawValue| {
             let Some(current) = self.0.get(name) else { return false };
             let Ok(allowed) = serde_json::from_str::<Vec<&RawValue>>(allowed.get()) else {
                 return false;
             };
             allowed.iter().any(|value| compare::same(value.get(), current.get()))
-        })
+        };
+        let unmet = expected.0.into_iter().find(|(name, allowed)| !is_expected(name, allowed));
+        unmet.map(|(name, _)| name)
     }
 }
 

@@ -1,3 +1,5 @@
+mod guards;
+
 use std::path::Path;
 
 use bytes::Bytes;
@@ -18,6 +20,7 @@ const RULES: Rules = Rules {
     },
     jitter: 0.2,
     retry_after_max: Duration::from_secs(30),
+    superseded: Superseded::Settle,
 };
 
 fn etag(text: &str) -> ETag {
@@ -51,6 +54,7 @@ fn answer(status: u16, body: &str) -> Answer {
 enum Event {
     Outdated,
     AlreadyApplied,
+    Superseded,
     GuardRefused,
     Done,
     Conflict,
@@ -63,7 +67,11 @@ fn trouble(event: Event) -> Option<Trouble> {
         Event::Conflict => Some(Trouble::Conflict(Code::EtagConflict)),
         Event::Failure => Some(Trouble::Failure { code: Code::Gateway, retry_after: None }),
         Event::Refused => Some(Trouble::Refused(Code::Rejected)),
-        Event::Outdated | Event::AlreadyApplied | Event::GuardRefused | Event::Done => None,
+        Event::Outdated
+        | Event::AlreadyApplied
+        | Event::Superseded
+        | Event::GuardRefused
+        | Event::Done => None,
     }
 }
 
@@ -97,6 +105,7 @@ fn walk_all(step: Step, path: &Path_, longest: &mut Path_) -> u64 {
             let events = [
                 Event::Outdated,
                 Event::AlreadyApplied,
+                Event::Superseded,
                 Event::GuardRefused,
                 Event::Conflict,
                 Event::Failure,
@@ -105,6 +114,7 @@ fn walk_all(step: Step, path: &Path_, longest: &mut Path_) -> u64 {
             let each = events.into_iter().map(|event| {
                 let judgement = match event {
                     Event::AlreadyApplied => Judgement::AlreadyApplied,
+                    Event::Superseded => Judgement::Superseded,
                     Event::GuardRefused => Judgement::Refused(Code::ExpectationFailed),
                     Event::Outdated
                     | Event::Done
@@ -244,12 +254,18 @@ fn retry_after_is_clamped_over_all_attempts_of_a_message_together() {
 fn etag_is_taken_from_the_header_else_from_the_body() {
     let wanted = update(r#"{"A":2}"#);
     let body = r#"{"@odata.etag":"W/\"body\"","A":1}"#;
-    assert_eq!(fetch(&Ok(answer(200, body)), &wanted), found("W/\"body\"", Judgement::Outdated));
+    assert_eq!(
+        fetch(&Ok(answer(200, body)), &wanted, &Guard::default()),
+        found("W/\"body\"", Judgement::Outdated)
+    );
     let both = Answer { etag: Some(etag("W/\"header\"")), ..answer(200, body) };
-    assert_eq!(fetch(&Ok(both), &wanted), found("W/\"header\"", Judgement::Outdated));
-    let missed = fetch(&Ok(answer(200, r#"{"A":1}"#)), &wanted);
+    assert_eq!(
+        fetch(&Ok(both), &wanted, &Guard::default()),
+        found("W/\"header\"", Judgement::Outdated)
+    );
+    let missed = fetch(&Ok(answer(200, r#"{"A":1}"#)), &wanted, &Guard::default());
     assert_eq!(missed, Fetch::Missed(Trouble::Refused(Code::NoEtag)));
-    let cut = fetch(&Ok(answer(200, "{\"A\":")), &wanted);
+    let cut = fetch(&Ok(answer(200, "{\"A\":")), &wanted, &Guard::default());
     let unknown = Trouble::Failure { code: Code::UnknownOutcome, retry_after: None };
     assert_eq!(cut, Fetch::Missed(unknown));
 }
@@ -257,7 +273,7 @@ fn etag_is_taken_from_the_header_else_from_the_body() {
 #[test]
 fn update_is_judged_on_the_state_that_was_fetched() {
     let judge = |current: &str, update: &OrderUpdate| {
-        Fetched::read(current.as_bytes()).unwrap().judge(update)
+        Fetched::read(current.as_bytes()).unwrap().judge(update, &Guard::default())
     };
     let mut wanted = update(r#"{"Status":"Delivered","Amount":10.0}"#);
     assert_eq!(judge(r#"{"Status":"Backorder","Amount":10}"#, &wanted), Judgement::Outdated);

@@ -112,6 +112,12 @@ codes! {
     EtagRequired = "etag_required";
     /// The message's `expect` does not hold.
     ExpectationFailed = "expectation_failed";
+    /// The order holds the sequence of a newer update.
+    Superseded = "superseded";
+    /// The property that should hold the order's sequence holds no whole number.
+    SequenceUnreadable = "sequence_unreadable";
+    /// A property would change in a way that the configuration does not allow.
+    TransitionRefused = "transition_refused";
     /// The service refuses the request as it is.
     Rejected = "rejected";
     /// A rule of the business logic says no.

@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 
 use crate::fault::{Grade, Kind};
 
+/// The simulator's property that tells the updates of an order apart.
+pub(crate) const SEQUENCE_PROPERTY: &str = "UpdateSequence";
+
 /// Publishes updates to a cluster of daemons while things go wrong, and checks what came of it.
 #[derive(Debug, clap::Parser)]
 #[command(name = "chaos")]
@@ -34,7 +37,10 @@ pub(crate) struct Options {
     set: Vec<(String, String)>,
     /// The daemons refuse updates that are older than the order: nothing may be out of order then.
     #[arg(long)]
-    pub(crate) fenced: bool,
+    fenced: bool,
+    /// Every update carries its sequence, and the daemons write it: fenced.
+    #[arg(long)]
+    pub(crate) sequenced: bool,
     /// Keep the logs though everything went well.
     #[arg(long)]
     pub(crate) keep_logs: bool,
@@ -49,21 +55,39 @@ impl Options {
         self.faults.iter().copied().collect()
     }
 
+    /// Whether the daemons refuse updates that are older than the order.
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.fenced || self.sequenced
+    }
+
     /// Whether an older update may be written again, together with all that came after it.
     pub(crate) fn may_replay(&self) -> bool {
-        !self.fenced && self.kinds().into_iter().any(|kind| kind.grade() == Grade::Hard)
+        !self.is_fenced() && self.kinds().into_iter().any(|kind| kind.grade() == Grade::Hard)
     }
 
     /// Whether messages of one order may stand in two queues: the ring changes over a backlog, by
     /// hand or because brokers such as 3.10 and 4.0 forget it at a restart.
-    pub(crate) fn may_reorder(&self) -> bool {
+    fn may_split(&self) -> bool {
         let changes = |kind| matches!(kind, Kind::Ring | Kind::Broker | Kind::Crash);
-        !self.fenced && self.kinds().into_iter().any(changes)
+        self.kinds().into_iter().any(changes)
     }
 
-    /// The settings given by hand, as pairs.
+    /// Whether an older update may be written after a newer one.
+    pub(crate) fn may_reorder(&self) -> bool {
+        !self.is_fenced() && self.may_split()
+    }
+
+    /// Whether an update may be left out because a newer one was written before. Not where the queues
+    /// keep the order: what is refused there was written already.
+    pub(crate) fn may_skip(&self) -> bool {
+        self.is_fenced() && self.may_split()
+    }
+
+    /// The settings given by hand or by a flag, as pairs.
     pub(crate) fn settings(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.set.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        let fence = self.sequenced.then_some(("GUARD__SEQUENCE_PROPERTY", SEQUENCE_PROPERTY));
+        let by_hand = self.set.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        fence.into_iter().chain(by_hand)
     }
 }
 

@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::options::{Options, SEQUENCE_PROPERTY};
+
 /// Confirms awaited at once. Enough for the rate, little enough that few are unknown after a loss.
 const OUTSTANDING_MAX: usize = 64;
 /// A confirm that takes this long is unknown.
@@ -66,6 +68,7 @@ pub(crate) struct Publisher {
     url: String,
     exchange: String,
     orders: u64,
+    sequenced: bool,
     tick: Duration,
     rng: fastrand::Rng,
     published: Published,
@@ -76,13 +79,14 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    /// Publishes to this exchange, to `orders` orders, at `rate` updates a second.
-    pub(crate) fn new(url: &str, exchange: String, orders: u64, rate: u64, seed: u64) -> Self {
+    /// Publishes to this exchange, to as many orders and at the rate that the options say.
+    pub(crate) fn new(url: &str, exchange: String, options: &Options, seed: u64) -> Self {
         Self {
             url: url.to_owned(),
             exchange,
-            orders,
-            tick: Duration::from_secs(1) / u32::try_from(rate).unwrap_or(1),
+            orders: options.orders,
+            sequenced: options.sequenced,
+            tick: Duration::from_secs(1) / u32::try_from(options.rate).unwrap_or(1),
             rng: fastrand::Rng::with_seed(seed),
             published: Published::default(),
             outstanding: BTreeMap::new(),
@@ -166,7 +170,7 @@ impl Publisher {
         update: Update,
     ) -> Result<BoxFuture<'static, Answer>, ()> {
         self.outstanding.insert(update.0, update.1);
-        let (key, body) = message(update);
+        let (key, body) = message(update, self.sequenced);
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let properties = BasicProperties::default()
             .with_delivery_mode(PERSISTENT)
@@ -212,15 +216,19 @@ async fn connect(url: &str) -> Option<(Connection, Channel)> {
     timeout(CONNECT_MAX, connecting).await.ok()?.ok()
 }
 
-/// Routing key and body. The date makes neighbouring updates differ in a second property.
-fn message((order, sequence): Update) -> (String, String) {
+/// Routing key and body. The date makes neighbouring updates differ in a second property. Who writes
+/// the number that the ledger judges by: the daemon if it knows the sequence, else the change itself.
+fn message((order, sequence): Update, sequenced: bool) -> (String, String) {
     let number = format!("SO-{order:06}");
     let day = 1 + (order + sequence * 7) % 28;
-    let body = json!({
-        "key": {"dataAreaId": "USMF", "SalesOrderNumber": number},
-        "changes": {"DeliveryDate": format!("2025-02-{day:02}"), "UpdateSequence": sequence},
-        "sequence": sequence,
-    });
+    let (key, date) =
+        (json!({"dataAreaId": "USMF", "SalesOrderNumber": number}), format!("2025-02-{day:02}"));
+    let body = if sequenced {
+        json!({"key": key, "changes": {"DeliveryDate": date}, "sequence": sequence})
+    } else {
+        let changes = json!({"DeliveryDate": date, SEQUENCE_PROPERTY: sequence});
+        json!({"key": key, "changes": changes})
+    };
     (format!("USMF/{number}"), body.to_string())
 }
 
@@ -228,7 +236,8 @@ fn message((order, sequence): Update) -> (String, String) {
 pub(crate) fn read(body: &[u8]) -> Option<Update> {
     let body: Value = serde_json::from_slice(body).ok()?;
     let order = order_of(body.get("key")?.get("SalesOrderNumber")?.as_str()?)?;
-    Some((order, body.get("sequence")?.as_u64()?))
+    let sequence = body.get("sequence").or_else(|| body.get("changes")?.get(SEQUENCE_PROPERTY));
+    Some((order, sequence?.as_u64()?))
 }
 
 /// The number in an order's name, such as `SO-000007` or `USMF/SO-000007`.

@@ -107,7 +107,7 @@ fn figures(options: &Options, outcome: &Outcome, sums: &Sums) -> Vec<Figure> {
         zero("unconfirmed", outcome.published.unconfirmed, "the broker did not take them"),
         zero("lost", sums.sum(|order| order.lost), "neither written nor a dead letter"),
         either(
-            !options.fenced,
+            !options.may_skip(),
             "skipped",
             sums.sum(|order| order.skipped),
             "the same, but a newer update was written",
@@ -137,7 +137,12 @@ fn figures(options: &Options, outcome: &Outcome, sums: &Sums) -> Vec<Figure> {
             sums.count(Flaw::Replay),
             "again, with all that came after it: acks were lost",
         ),
-        seen("repeated", sums.sum(|order| order.repeats), "again, and nothing newer was there"),
+        either(
+            options.sequenced,
+            "repeated",
+            sums.sum(|order| order.repeats),
+            "again, and nothing newer was there",
+        ),
         zero("dead letters", outcome.letters.len() as u64, "every update is good"),
         zero("unroutable", u64::from(outcome.unroutable), "no queue took them"),
         zero("left in the queues", u64::from(outcome.waiting), "after the last worker has ended"),

@@ -29,6 +29,9 @@ const SETTLE_MAX: Duration = Duration::from_mins(2);
 /// No request for so long means that nobody works: longer than any latency and any wait, the settle
 /// window included.
 const QUIET: Duration = Duration::from_secs(3);
+/// The same where nothing else tells that all work is done: longer than the broker leaves messages
+/// with a worker that it does not hear of.
+const QUIET_FENCED: Duration = Duration::from_secs(16);
 /// `orderwright topology declare`.
 const DECLARE_MAX: Duration = Duration::from_mins(1);
 /// Keeps the publisher's dice apart from those of the faults.
@@ -126,10 +129,11 @@ impl Stage {
         let book = trouble.book.into_inner().unwrap_or_else(PoisonError::into_inner);
         let reader = Reader::new(&format!("http://{}", self.ground.simulator))?;
         let (begun, load_ended) = (Instant::now(), Timestamp::now());
-        let settling = timeout(SETTLE_MAX, settle(&reader, &ring, &published)).await;
+        let settling = settle(&reader, &ring, &published, options.is_fenced());
+        let settling = timeout(SETTLE_MAX, settling).await;
         let is_settled = settling.is_ok();
-        settling.unwrap_or(Ok(()))?;
-        let settled_after = begun.elapsed().saturating_sub(QUIET);
+        let rest = settling.unwrap_or(Ok(QUIET))?;
+        let settled_after = begun.elapsed().saturating_sub(rest);
         let (workers, complaints) = fleet.finish().await?;
         let (waiting, unroutable) = ring.waiting().await?;
         let born = workers.last().map_or(0, |worker| worker.number);
@@ -165,7 +169,7 @@ async fn publish_under(trouble: &Trouble<'_>, options: &Options, seed: u64) -> R
     let stop = CancellationToken::new();
     let (url, entry) = (trouble.ring.url(), trouble.ring.entry());
     let dice = seed ^ PUBLISHER_SEED;
-    let publisher = Publisher::new(url, entry, options.orders, options.rate, dice);
+    let publisher = Publisher::new(url, entry, options, dice);
     let until = trouble.begun + Duration::from_secs(options.seconds);
     let kinds = options.kinds();
     let lane = |lane| trouble.lane(Deck::new(lane, &kinds, seed), until);
@@ -183,8 +187,16 @@ async fn publish_under(trouble: &Trouble<'_>, options: &Options, seed: u64) -> R
     done.map(|_lanes| all)
 }
 
-/// Returns when everything published is written or dead, and nobody works any more.
-async fn settle(reader: &Reader, ring: &Ring, published: &Published) -> Result<()> {
+/// Returns when everything published is written or dead, and nobody works any more; for how long
+/// nobody has worked.
+///
+/// What was superseded is seen nowhere: with a fence, a longer rest has to do.
+async fn settle(
+    reader: &Reader,
+    ring: &Ring,
+    published: &Published,
+    is_fenced: bool,
+) -> Result<Duration> {
     let mut quiet_since = Instant::now();
     let mut gets = 0;
     loop {
@@ -195,8 +207,10 @@ async fn settle(reader: &Reader, ring: &Ring, published: &Published) -> Result<(
         if quiet_since.elapsed() >= QUIET {
             let (waiting, _) = ring.waiting().await?;
             let dead = u64::from(ring.dead().await?);
-            if waiting == 0 && ledger.applied_distinct + dead >= published.distinct() {
-                return Ok(());
+            let is_done = ledger.applied_distinct + dead >= published.distinct();
+            let is_at_rest = is_fenced && quiet_since.elapsed() >= QUIET_FENCED;
+            if waiting == 0 && (is_done || is_at_rest) {
+                return Ok(quiet_since.elapsed());
             }
         }
         sleep(Duration::from_millis(100)).await;

@@ -54,13 +54,14 @@ fn undecodable() -> Vec<Case> {
         ),
         ("changes_empty", json, None, changes("{}")),
         ("changes_key_property", json, None, changes(r#"{"dataAreaId":"DEMF"}"#)),
+        ("changes_sequence_property", json, None, changes(r#"{"LastSequence":7}"#)),
     ]
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_decode_error_is_dead_lettered_byte_for_byte_and_its_neighbours_go_on() {
     let stage = Stage::new("decode", &["--orders", "40"]).await;
-    let daemon = stage.daemon(&[]).await;
+    let daemon = stage.daemon(&[("GUARD__SEQUENCE_PROPERTY", "LastSequence")]).await;
     let mut letters = stage.letters().await;
     let raw = stage.channel().await;
 

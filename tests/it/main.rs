@@ -17,6 +17,7 @@ mod commands;
 mod daemon;
 mod dead_letters;
 mod faults;
+mod guards;
 mod hold;
 mod lifecycle;
 mod order;

@@ -100,6 +100,51 @@ fn shortest_wait_must_not_exceed_the_longest() {
 }
 
 #[test]
+fn sequence_property_must_be_a_name_and_none_of_the_key() {
+    for name in ["", "UpdateSequence", "_x9"] {
+        assert!(load("", &[("GUARD__SEQUENCE_PROPERTY", name)]).is_ok(), "{name}");
+    }
+    let found = mistakes("", &[("GUARD__SEQUENCE_PROPERTY", "a b")]);
+    assert!(found.len() == 1 && found[0].contains("must be empty, or a letter"), "{found:?}");
+    assert_eq!(
+        mistakes("[guard]\nsequence_property = \"dataAreaId\"", &[]),
+        ["guard.sequence_property = \"dataAreaId\" (file FILE), order.key = \
+          [\"dataAreaId\",\"SalesOrderNumber\"] (default): the first must be none of the second: \
+          a key cannot be written"]
+    );
+}
+
+#[test]
+fn transitions_must_name_property_and_both_values() {
+    let good = "SalesStatus: Backorder -> Delivered, SalesStatus:Delivered->On hold,state: 0 -> 1";
+    let loaded = load("", &[("GUARD__TRANSITIONS", good)]).unwrap();
+    let ways: Vec<_> = loaded.settings.guard.transitions().collect();
+    let wanted = [
+        ["SalesStatus", "Backorder", "Delivered"],
+        ["SalesStatus", "Delivered", "On hold"],
+        ["state", "0", "1"],
+    ];
+    assert_eq!(ways, wanted.map(Some));
+    for bad in [
+        "SalesStatus",
+        "SalesStatus: Backorder",
+        "Backorder -> Delivered",
+        "SalesStatus: -> Delivered",
+        "SalesStatus: Backorder ->",
+        "a b: Backorder -> Delivered",
+        "SalesStatus: Backorder -> Delivered -> Invoiced",
+        "dataAreaId: a -> b",
+        "Sequence: 1 -> 2",
+    ] {
+        let found =
+            mistakes("", &[("GUARD__TRANSITIONS", bad), ("GUARD__SEQUENCE_PROPERTY", "Sequence")]);
+        assert!(found.len() == 1 && found[0].contains("PROPERTY: FROM -> TO"), "{bad}: {found:?}");
+    }
+    let many = "A: 1 -> 2,".repeat(257);
+    assert_eq!(mistakes("", &[("GUARD__TRANSITIONS", many.trim_end_matches(','))]).len(), 1);
+}
+
+#[test]
 fn folded_property_must_be_part_of_the_key() {
     assert_eq!(
         mistakes("[order]\nkey = [\"Number\"]", &[]),
