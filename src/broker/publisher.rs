@@ -79,7 +79,7 @@ impl Publisher {
     ) -> Result<(), Error> {
         let seconds = self.confirm_timeout.as_secs();
         let unconfirmed = |_elapsed| Error::Unconfirmed { seconds };
-        // Not under the timeout: a handshake that is given up from outside costs the library a thread.
+        // Not under the timeout: to connect has one of its own.
         let channel = self.channel().await?;
         // To connect may have taken long, and a message that is somebody else's by now must not go out.
         if !still() {

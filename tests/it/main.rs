@@ -14,6 +14,7 @@
 )]
 
 mod commands;
+mod connecting;
 mod daemon;
 mod dead_letters;
 mod faults;
