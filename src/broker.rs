@@ -24,6 +24,7 @@ mod session;
 mod shard;
 mod slot;
 mod topology;
+mod watchdog;
 
 pub use connection::{Link, close, connect};
 pub use declare::{Finding, Report, check, declare};

@@ -18,6 +18,7 @@ use super::peers::Peers;
 use super::pulse::{Pulse, Session};
 use super::shard::{End, Shard, Terms};
 use super::slot::{Slot, Source};
+use super::watchdog::Watchdog;
 use super::{Delivery, Error, Link, Topology, connect, declare};
 use crate::config;
 use crate::protocol::backoff;
@@ -179,7 +180,11 @@ impl Consumer {
             helpers.spawn(async move {
                 let Consumer { slots, peers, balance, .. } = &*me;
                 let answer_max = me.settings.connect_timeout;
-                Balancer::new(slots, peers, balance, answer_max).run(&watched).await;
+                let settings = balance;
+                let shards = me.topology.shards();
+                let dog = Watchdog { slots, peers, settings, answer_max, shards };
+                let balancer = Balancer::new(slots, peers, balance, answer_max, shards);
+                tokio::join!(balancer.run(), dog.run(&watched));
             });
         }
         let mut shards = JoinSet::new();
