@@ -87,6 +87,9 @@ pub enum Error {
     /// The message is not ours any more; nothing was sent.
     #[error("the message comes again by itself")]
     Withdrawn,
+    /// The broker takes no messages at present, and ours comes again by itself.
+    #[error("the broker has raised an alarm and takes no messages")]
+    Alarm,
     /// No confirm came in time: the message may or may not be there.
     #[error("the broker did not confirm within {seconds} s")]
     Unconfirmed {
@@ -106,6 +109,7 @@ impl Error {
             | Self::Ended(_)
             | Self::Returned { .. }
             | Self::Withdrawn
+            | Self::Alarm
             | Self::Nacked
             | Self::Unconfirmed { .. } => true,
         }

@@ -13,6 +13,7 @@
     reason = "a test that cannot go on must fail, and say where"
 )]
 
+mod alarms;
 mod commands;
 mod connecting;
 mod daemon;
