@@ -24,6 +24,7 @@ mod order;
 mod pods;
 mod shard;
 mod stage;
+mod watchdog;
 mod wire;
 
 #[allow(dead_code, reason = "shared with the demo, which uses all of it")]
