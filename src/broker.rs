@@ -20,6 +20,7 @@ mod forward;
 mod peers;
 mod publisher;
 mod pulse;
+mod restore;
 mod session;
 mod shard;
 mod slot;

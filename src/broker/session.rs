@@ -7,7 +7,7 @@ use std::time::Duration;
 use lapin::Connection;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::balance::assign;
@@ -16,10 +16,11 @@ use super::connection::close;
 use super::delivery::Lease;
 use super::peers::Peers;
 use super::pulse::{Pulse, Session};
+use super::restore::Restorer;
 use super::shard::{End, Shard, Terms};
 use super::slot::{Slot, Source};
 use super::watchdog::Watchdog;
-use super::{Delivery, Error, Link, Topology, connect, declare};
+use super::{Delivery, Error, Link, Topology, connect};
 use crate::config;
 use crate::protocol::backoff;
 use crate::telemetry::field;
@@ -48,7 +49,7 @@ pub struct Consumer {
     balance: config::Balance,
     topology: Topology,
     settle_window: Duration,
-    declare: bool,
+    restorer: Restorer,
     instance: String,
     stops: Stops,
     peers: Peers,
@@ -79,7 +80,7 @@ impl Consumer {
             balance: settings.balance.clone(),
             topology: topology.clone(),
             settle_window: settings.dispatch.settle_window,
-            declare: settings.topology.declare,
+            restorer: Restorer::new(topology, settings),
             instance: instance.to_owned(),
             stops,
             subscribed: Arc::new(Semaphore::new(0)),
@@ -127,7 +128,7 @@ impl Consumer {
             }
             match connect(&self.link).await {
                 Ok(connected) => {
-                    self.look_again(&connected).await;
+                    self.restorer.restore(&connected).await;
                     tracing::info!("connected to the broker again");
                     connection = Some(connected);
                 }
@@ -136,23 +137,6 @@ impl Consumer {
         }
         closed.cancel();
         while hints.join_next().await.is_some() {}
-    }
-
-    /// The broker may have come back without our objects. Whatever is wrong is told and gone round:
-    /// the shards that are there go on.
-    async fn look_again(&self, connection: &Connection) {
-        if !self.declare {
-            return;
-        }
-        match timeout(self.settings.start_timeout, declare(connection, &self.topology)).await {
-            Ok(Ok(report)) => {
-                for (what, name, finding) in report.faults() {
-                    tracing::error!(what, name, ?finding, "not as it should be");
-                }
-            }
-            Ok(Err(error)) => tracing::warn!(%error, "cannot declare the broker's objects"),
-            Err(_elapsed) => tracing::warn!("the broker did not answer for all its objects"),
-        }
     }
 
     async fn pause(&self, failures: u32) {
@@ -299,6 +283,7 @@ impl Consumer {
             }
             Err(error) => {
                 tracing::warn!({ field::QUEUE } = %slot.queue, %error, "cannot subscribe");
+                self.restorer.missed(&error, connection).await;
             }
         }
         None

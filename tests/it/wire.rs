@@ -53,7 +53,7 @@ async fn patches(stage: &Stage, count: u64) {
 pub(crate) fn judged(proxy: &Proxy) -> Vec<Lease> {
     let mut leases = leases(&proxy.recorded());
     // The daemon also listens to other pods. What is said there is settled on arrival.
-    leases.retain(|lease| lease.queue.contains(".shard."));
+    leases.retain(|lease| lease.queue.contains(".shard.") && !lease.is_refused());
     for lease in &leases {
         assert!(!lease.sent.iter().any(|method| NEVER.contains(method)), "{lease:?}");
         let mut frame = lease.sent.clone();

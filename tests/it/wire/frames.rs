@@ -18,6 +18,7 @@ pub(crate) const CONNECTION_CLOSE: Method = Method(10, 50);
 pub(crate) const CHANNEL_OPEN: Method = Method(20, 10);
 pub(crate) const CHANNEL_OPEN_OK: Method = Method(20, 11);
 pub(crate) const CHANNEL_CLOSE: Method = Method(20, 40);
+pub(crate) const CHANNEL_CLOSE_OK: Method = Method(20, 41);
 pub(crate) const BASIC_QOS: Method = Method(60, 10);
 pub(crate) const BASIC_CONSUME: Method = Method(60, 20);
 pub(crate) const BASIC_CANCEL: Method = Method(60, 30);
@@ -38,6 +39,7 @@ impl fmt::Debug for Method {
             BASIC_CONSUME => "basic.consume",
             BASIC_CANCEL => "basic.cancel",
             CHANNEL_OPEN_OK => "channel.open-ok",
+            CHANNEL_CLOSE_OK => "channel.close-ok",
             BASIC_DELIVER => "basic.deliver",
             BASIC_ACK => "basic.ack",
             BASIC_REJECT => "basic.reject",
@@ -136,6 +138,11 @@ pub(crate) struct Lease {
 impl Lease {
     pub(crate) fn acks(&self) -> usize {
         self.sent.iter().filter(|method| **method == BASIC_ACK).count()
+    }
+
+    /// The broker closed the channel over the subscription, as where the queue does not exist.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.sent.last() == Some(&CHANNEL_CLOSE_OK)
     }
 
     pub(crate) fn is_closed(&self) -> bool {
