@@ -2,6 +2,7 @@
 
 mod effects;
 mod intake;
+mod overtakers;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::effects::{Edges, Message};
+use super::overtakers::Overtakers;
 use crate::broker::{Delivery, Forwarder, Intake, Source};
 use crate::config::Settings;
 use crate::decode::{Contract, Envelope, KeyProperty, decode};
@@ -21,6 +22,7 @@ pub(super) struct Front {
     forwarder: Arc<Forwarder>,
     dispatch: Arc<Dispatch<Edges>>,
     tally: Arc<Tally>,
+    overtakers: Overtakers,
 }
 
 /// The contract that these settings agree on with publishers.
@@ -51,6 +53,7 @@ impl Front {
             forwarder,
             dispatch,
             tally,
+            overtakers: Overtakers::default(),
         }
     }
 }
@@ -59,11 +62,23 @@ impl Front {
     fn held(&self, delivery: Delivery) -> Message {
         Message { delivery, settle_window: self.settle_window }
     }
+
+    fn note_priority(&self, delivery: &Delivery) {
+        let priority = *delivery.properties.priority();
+        if let Some(messages) = self.overtakers.note(priority, delivery.arrived) {
+            tracing::warn!(
+                { field::QUEUE } = delivery.receipt.queue(),
+                messages,
+                "messages carry a high priority: the broker hands them out before older ones of their order"
+            );
+        }
+    }
 }
 
 impl Intake for Front {
     fn deliver(&self, delivery: Delivery) {
         self.tally.received();
+        self.note_priority(&delivery);
         let text =
             |value: &Option<lapin::types::ShortString>| value.as_ref().map(ToString::to_string);
         let content_type = text(delivery.properties.content_type());

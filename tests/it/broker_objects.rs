@@ -168,7 +168,7 @@ async fn broker_that_comes_back_empty_gets_its_objects_again() {
 async fn misplaced(raw: &Raw, stage: &Stage, order: u64, forwards: u32) {
     let mut headers = FieldTable::default();
     headers.insert("orderwright-forwards".into(), AMQPValue::LongUInt(forwards));
-    let properties = BasicProperties::default().with_headers(headers);
+    let properties = BasicProperties::default().with_headers(headers).with_priority(9);
     let wrong = format!("{}.{}", stage.prefix(), queue((shard(order) + 1) % SHARDS));
     let (options, body) = (BasicPublishOptions::default(), update(order, 1));
     let sent = raw.channel.basic_publish(
@@ -193,6 +193,9 @@ async fn message_that_was_forwarded_too_often_is_dead_lettered_and_not_sent_on()
     stage.applied(1).await;
     let ended = daemon.stop().await;
     assert_eq!(letter.reason(), "forward_loop");
+    assert_eq!(letter.properties.priority(), &None, "a dead letter overtakes no other");
+    let told = ended.log.matches("messages carry a high priority").count();
+    assert_eq!(told, 1, "once a minute: {ended:?}");
     assert_eq!(letter.body, update(1, 1).into_bytes());
     assert_eq!(letter.attempts().len(), 0, "no request was spent on it");
     assert_eq!(ended.count("forwarded"), 1, "once more is the last time: {ended:?}");
