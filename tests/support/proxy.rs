@@ -54,7 +54,10 @@ struct Link {
 
 /// Gets the number of the connection and a whole frame of the broker, and says what goes on instead:
 /// nothing, the same, or more.
-struct Tamper(Box<dyn FnMut(usize, &[u8]) -> Vec<u8> + Send>);
+type Change = dyn FnMut(usize, &[u8]) -> Vec<u8> + Send;
+
+/// A change, in a box that can be printed.
+struct Tamper(Box<Change>);
 
 /// Pauses a direction at the moment when one connection has sent what is looked for.
 struct Trap(Way, Wanted);
