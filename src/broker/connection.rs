@@ -82,7 +82,15 @@ impl Link {
 /// Says goodbye, and waits for the answer no longer than this: the library would wait without end for
 /// one that the loss of the connection overtook.
 pub async fn close(connection: &Connection, within: Duration) {
-    match timeout(within, connection.close(200, "done".into())).await {
+    let closing = async {
+        // Channels that were dropped are closed by the library in passing, and it cannot close the
+        // connection while that is still to come. One more channel comes behind them.
+        if let Ok(last) = connection.create_channel().await {
+            last.close(200, "done".into()).await?;
+        }
+        connection.close(200, "done".into()).await
+    };
+    match timeout(within, closing).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "the connection was closed already"),
         Err(_elapsed) => tracing::debug!("the broker did not say goodbye"),

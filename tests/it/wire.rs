@@ -116,6 +116,10 @@ async fn drain_while_idle_closes_every_channel_and_cancels_nothing() {
     let leases = judged(&proxy);
     assert_eq!((leases.len(), acks(&leases)), (usize::from(SHARDS), 0));
     assert!(leases.iter().all(Lease::is_closed), "{leases:?}");
+    for (number, sent) in proxy.recorded().iter().enumerate() {
+        let last = methods(sent).pop().map(|frame| frame.method);
+        assert_eq!(last, Some(CONNECTION_CLOSE), "connection {number} says goodbye");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
