@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The highest priority that RabbitMQ 4 takes for normal. What is above is high: of three messages
-/// that it hands out, two are such ones as long as there are any.
+/// The highest priority that a quorum queue of RabbitMQ 4.0 to 4.2 takes for normal. What is above is
+/// high, and handed out before older messages.
 const NORMAL_MAX: u8 = 4;
 
 /// Between two warnings. A publisher that sets priorities does so with every message.
