@@ -3,8 +3,8 @@
 mod effects;
 mod intake;
 mod limits;
+mod overtakers;
 
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,12 +86,14 @@ pub enum Ended {
     Failed,
 }
 
-impl From<Ended> for ExitCode {
-    fn from(ended: Ended) -> Self {
-        match ended {
-            Ended::Drained => Self::from(exit::OK),
-            Ended::Abandoned(_) => Self::from(exit::GRACE),
-            Ended::Failed => Self::from(exit::BUG),
+impl Ended {
+    /// The exit code.
+    #[must_use]
+    pub fn exit(self) -> u8 {
+        match self {
+            Self::Drained => exit::OK,
+            Self::Abandoned(_) => exit::GRACE,
+            Self::Failed => exit::BUG,
         }
     }
 }
@@ -209,11 +211,7 @@ impl App {
                 }
             }
         };
-        let failed = tokio::select! { biased;
-            () = asked => false,
-            // It never ends before it is asked to: a daemon that idles would look healthy.
-            _ended = tasks.join_next() => true,
-        };
+        let failed = ends_by_itself(&mut tasks, asked).await;
         // From here on nothing begins: what is on the wire is finished, backoffs are given up.
         self.stop.cancel();
         let grace = self.settings.drain.grace;
@@ -239,6 +237,15 @@ impl App {
             tracing::warn!("the broker did not answer the goodbye");
         }
         (ended, Snapshot { forwarded: self.forwarder.forwarded(), ..self.tally.snapshot() })
+    }
+}
+
+/// Whether the consumer ended before it was asked to. It never does: a daemon that idles would look
+/// healthy.
+async fn ends_by_itself(consumer: &mut JoinSet<()>, asked: impl Future<Output = ()>) -> bool {
+    tokio::select! { biased;
+        () = asked => false,
+        _ended = consumer.join_next() => true,
     }
 }
 
@@ -305,4 +312,23 @@ pub fn explain((what, name, finding): &(&'static str, String, Finding)) -> Strin
 #[must_use]
 pub fn is_fine(report: &Report) -> bool {
     report.faults().next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::{pending, ready};
+
+    #[tokio::test]
+    async fn consumer_that_ends_by_itself_or_panics_is_a_bug_and_no_drain() {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async {});
+        assert!(ends_by_itself(&mut tasks, pending()).await);
+        tasks.spawn(async { panic!("as the test asked") });
+        assert!(ends_by_itself(&mut tasks, pending()).await);
+        tasks.spawn(pending());
+        assert!(!ends_by_itself(&mut tasks, ready(())).await);
+        assert_eq!(Ended::Failed.exit(), 70);
+        assert_eq!((Ended::Drained.exit(), Ended::Abandoned(1).exit()), (0, 75));
+    }
 }

@@ -25,11 +25,13 @@ mod prepare;
 mod publisher;
 mod pulse;
 mod reshard;
+mod restore;
 mod session;
 mod shard;
 mod slot;
 mod topology;
 mod unsettled;
+mod watchdog;
 
 pub use connection::{Link, close, connect};
 pub use declare::{Finding, Report};
@@ -117,6 +119,9 @@ pub enum Error {
     /// The message is not ours any more; nothing was sent.
     #[error("the message comes again by itself")]
     Withdrawn,
+    /// The broker takes no messages at present, and ours comes again by itself.
+    #[error("the broker has raised an alarm and takes no messages")]
+    Alarm,
     /// No confirm came in time: the message may or may not be there.
     #[error("the broker did not confirm within {seconds} s")]
     Unconfirmed {
@@ -140,6 +145,7 @@ impl Error {
             | Self::Returned { .. }
             | Self::Withdrawn
             | Self::Locked
+            | Self::Alarm
             | Self::Nacked
             | Self::Unconfirmed { .. } => true,
         }

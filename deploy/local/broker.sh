@@ -39,6 +39,7 @@ Then it takes commands on stdin, one a line, and answers each with one line:
     kill      SIGKILL the node                                     {"down":"killed"}
     stop      stop the node in good order                          {"down":"stopped"}
     start     start it again after kill or stop                    the line above
+    ctl ...   run rabbitmqctl with these words on it               the line above
 What cannot be done is answered by {"error":"..."}. At the end of stdin, on SIGINT and on SIGTERM
 everything that was started is stopped and its data removed; the exit code is then 0.
 
@@ -177,6 +178,11 @@ obey() {
     case $1 in
     restart) "${BACKEND}_stop" && "${BACKEND}_start" || done=false ;;
     start | stop | kill) "${BACKEND}_$1" || done=false ;;
+    ctl\ *)
+        local words
+        read -ra words <<<"${1#ctl }"
+        "${BACKEND}_ctl" "${words[@]}" || done=false
+        ;;
     *)
         answer_error "unknown command: $1"
         return

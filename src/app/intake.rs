@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::effects::{Edges, Message};
+use super::overtakers::Overtakers;
 use crate::broker::{Delivery, Forwarder, Generation, Generations, Home, Intake, Source, Topology};
 use crate::config::Settings;
 use crate::decode::{Contract, Envelope, KeyProperty, decode};
@@ -24,6 +25,7 @@ pub(super) struct Front {
     forwarder: Arc<Forwarder>,
     dispatch: Arc<Dispatch<Edges>>,
     tally: Arc<Tally>,
+    overtakers: Overtakers,
 }
 
 /// The contract that these settings agree on with publishers.
@@ -57,6 +59,7 @@ impl Front {
             forwarder,
             dispatch,
             tally,
+            overtakers: Overtakers::default(),
         }
     }
 }
@@ -82,11 +85,23 @@ impl Front {
             }
         }
     }
+
+    fn note_priority(&self, delivery: &Delivery) {
+        let priority = *delivery.properties.priority();
+        if let Some(messages) = self.overtakers.note(priority, delivery.arrived) {
+            tracing::warn!(
+                { field::QUEUE } = delivery.receipt.queue(),
+                messages,
+                "messages carry a high priority: the broker hands them out before older ones of their order"
+            );
+        }
+    }
 }
 
 impl Intake for Front {
     fn deliver(&self, delivery: Delivery) {
         self.tally.received();
+        self.note_priority(&delivery);
         let text =
             |value: &Option<lapin::types::ShortString>| value.as_ref().map(ToString::to_string);
         let content_type = text(delivery.properties.content_type());

@@ -32,7 +32,9 @@ pub struct Broker {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String", extend("x-minimum" = "100ms", "x-maximum" = "2m"))]
     pub connect_timeout: Duration,
-    /// How long the first connection may take, over all attempts, before the process exits with 69.
+    /// How long the first connection may take, over all attempts and the waits between them, before
+    /// the process exits with 69. No attempt is begun that would come later; one that was begun may
+    /// take its `connect_timeout`. The check of the broker's objects may then take as long again.
     ///
     /// Long enough for a broker that starts beside us; not for ever, so that a wrong address is
     /// seen as a failed start instead of a quiet pod.

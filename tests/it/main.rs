@@ -13,7 +13,10 @@
     reason = "a test that cannot go on must fail, and say where"
 )]
 
+mod alarms;
+mod broker_objects;
 mod commands;
+mod connecting;
 mod daemon;
 mod dead_letters;
 mod faults;
@@ -25,6 +28,7 @@ mod pods;
 mod reshard;
 mod shard;
 mod stage;
+mod watchdog;
 mod wire;
 
 #[allow(dead_code, reason = "shared with the demo, which uses all of it")]

@@ -131,6 +131,11 @@ impl Broker {
         self.command("start").await;
     }
 
+    /// Runs `rabbitmqctl` with these words, none of which may hold a blank.
+    pub(crate) async fn ctl(&self, words: &str) {
+        self.command(&format!("ctl {words}")).await;
+    }
+
     /// Ends the broker and waits until nothing is left of it; dropping does not wait.
     pub(crate) async fn end(self) {
         let script = self.script;
@@ -139,9 +144,9 @@ impl Broker {
     }
 
     /// Gives the script a command and waits for its answer.
-    async fn command(&self, command: &'static str) {
-        let script = Arc::clone(&self.script);
-        let answer = blocking(move || lock(&script).ask(command)).await;
+    async fn command(&self, command: &str) {
+        let (script, line) = (Arc::clone(&self.script), command.to_owned());
+        let answer = blocking(move || lock(&script).ask(&line)).await;
         #[expect(clippy::panic, reason = "a test cannot go on without the broker it controls")]
         if let Err(reason) = answer.and_then(|answer| answer) {
             panic!("broker.sh could not {command}: {reason}");

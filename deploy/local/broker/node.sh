@@ -111,6 +111,14 @@ node_stop() {
     NODE=
 }
 
+node_ctl() {
+    bounded 60 env -i \
+        PATH="${ERLANG_BIN:+$ERLANG_BIN:}${PATH:-/usr/bin:/bin}" LANG=C.UTF-8 HOME="$HOME_DIR" \
+        ERL_EPMD_PORT="$EPMD_PORT" ERL_EPMD_ADDRESS=127.0.0.1 ERL_CRASH_DUMP=/dev/null \
+        RABBITMQ_CONF_ENV_FILE=/dev/null RABBITMQ_NODENAME=orderwright@localhost \
+        "$SBIN/rabbitmqctl" --quiet "$@" >&2
+}
+
 # The group, since the node has helper processes.
 node_kill() {
     [[ -n $NODE ]] || return 0
