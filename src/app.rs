@@ -1,7 +1,9 @@
 //! The composition root: builds the edges, wires them together, and owns the order of the drain.
 
 mod effects;
+pub mod inspection;
 mod intake;
+mod misplaced;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::{self, Consumer, Finding, Forwarder, Link, Publisher, Report, Stops, Topology};
+use crate::broker::{self, Consumer, Forwarder, Link, Publisher, Stops, Topology};
 use crate::config::Settings;
 use crate::dispatch::{Dispatch, Limits, Snapshot, Tally};
 use crate::odata;
@@ -144,11 +146,7 @@ impl App {
         let topology = Topology::new(&settings.topology);
         let client = odata::Client::new(&settings.target, &settings.order.entity_set, instance)?;
         let connection = connect(&settings, &link).await?;
-        // An answer that the loss of the connection overtook would be waited for without end.
-        let preparing = prepare(&connection, &topology, settings.topology.declare);
-        timeout(settings.broker.start_timeout, preparing)
-            .await
-            .map_err(|_elapsed| Error::Slow)??;
+        inspection::prepare(&connection, &topology, &settings).await?;
 
         let (stop, force) = (CancellationToken::new(), CancellationToken::new());
         let letters = link.named(&format!("orderwright {instance} dead letters"));
@@ -247,49 +245,4 @@ fn limits(settings: &Settings) -> Limits {
             retry_after_max: settings.retry.retry_after_max,
         },
     }
-}
-
-async fn prepare(
-    connection: &lapin::Connection,
-    topology: &Topology,
-    declare: bool,
-) -> Result<(), Error> {
-    let report = if declare {
-        broker::declare(connection, topology).await?
-    } else {
-        broker::check(connection, topology).await?
-    };
-    let faults: Vec<_> = report.faults().map(explain).collect();
-    if faults.is_empty() { Ok(()) } else { Err(Error::Topology(faults.join("\n"))) }
-}
-
-/// What was found of one object, and what to do about it.
-#[must_use]
-pub fn explain((what, name, finding): &(&'static str, String, Finding)) -> String {
-    let advice = match finding {
-        Finding::Fine => "as it should be".to_owned(),
-        Finding::Missing => "missing: run `orderwright topology declare`".to_owned(),
-        Finding::Drifted(text) => format!(
-            "has another shape ({text}). Its shape cannot be changed in place: set the configuration \
-             to what exists, choose another topology.prefix, or drain and delete the {what}, and run \
-             `orderwright topology declare`"
-        ),
-        Finding::Unverified(text) => {
-            format!("exists, but its shape could not be compared ({text})")
-        }
-        Finding::Denied(text) => {
-            format!("is not ours to look at or to declare ({text}): ask for the permission")
-        }
-        Finding::NoPlugin(text) => format!(
-            "needs the plugin rabbitmq_consistent_hash_exchange ({text}): run `rabbitmq-plugins \
-             enable rabbitmq_consistent_hash_exchange`, or set topology.shards = 1"
-        ),
-    };
-    format!("  {what} {name}: {advice}")
-}
-
-/// Whether a report stands in the way of a start.
-#[must_use]
-pub fn is_fine(report: &Report) -> bool {
-    report.faults().next().is_none()
 }

@@ -4,8 +4,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::effects::{Edges, Message};
-use crate::broker::{Delivery, Forwarder, Intake, Source};
+use super::misplaced::{Cause, Reminders};
+use crate::broker::{Delivery, Forwarder, Intake, Source, origin};
 use crate::config::Settings;
 use crate::decode::{Contract, Envelope, KeyProperty, decode};
 use crate::dispatch::{Dispatch, Job, Letter, Tally};
@@ -21,6 +24,7 @@ pub(super) struct Front {
     forwarder: Arc<Forwarder>,
     dispatch: Arc<Dispatch<Edges>>,
     tally: Arc<Tally>,
+    reminders: Reminders,
 }
 
 /// The contract that these settings agree on with publishers.
@@ -51,6 +55,7 @@ impl Front {
             forwarder,
             dispatch,
             tally,
+            reminders: Reminders::default(),
         }
     }
 }
@@ -58,6 +63,42 @@ impl Front {
 impl Front {
     fn held(&self, delivery: Delivery) -> Message {
         Message { delivery, settle_window: self.settle_window }
+    }
+
+    /// Counts a message that stands in another shard queue than its order's own, and tells why, now
+    /// and then.
+    fn misplaced(&self, delivery: &Delivery, order: &str) {
+        let (_, routing_key) = origin(delivery);
+        let cause = Cause::of(&routing_key, order);
+        let due = self.reminders.is_due(cause, Instant::now());
+        let queue = delivery.receipt.queue();
+        match cause {
+            Cause::Ring => {
+                self.tally.misplaced_by_ring();
+                if due {
+                    tracing::warn!(
+                        { field::ORDER } = order,
+                        { field::QUEUE } = queue,
+                        "the hash ring is scrambled, or pods disagree on topology.shards: orders arrive \
+                         in other queues than their own and are forwarded. To restore it, run \
+                         `orderwright topology reshard --shards N` with the same number; the count is \
+                         misplaced_by_ring"
+                    );
+                }
+            }
+            Cause::Key => {
+                self.tally.misplaced_by_key();
+                if due {
+                    tracing::warn!(
+                        { field::ORDER } = order,
+                        { field::QUEUE } = queue,
+                        routing_key,
+                        "a publisher does not publish with the order key as routing key: its messages \
+                         are forwarded; the count is misplaced_by_key"
+                    );
+                }
+            }
+        }
     }
 }
 
@@ -95,6 +136,9 @@ impl Intake for Front {
                 if delivery.source == Source::Shard(shard) {
                     let held = self.held(delivery);
                     return self.dispatch.accept(Job { update, held, first_seen });
+                }
+                if matches!(delivery.source, Source::Shard(_)) {
+                    self.misplaced(&delivery, update.key.canonical());
                 }
                 // Not its order's own queue: somebody else may be at work on the order.
                 if let Err(delivery) = self.forwarder.forward(shard, delivery) {

@@ -5,12 +5,14 @@
 //!      └ unroutable ─▶ {p}.unroutable      {p}.forward ─▶┘      (delivery limit, expiry)
 //! ```
 
+mod crs;
 mod print;
 
 use lapin::types::{AMQPValue, FieldTable};
 
 use super::Source;
 use crate::config;
+pub(super) use print::arguments;
 
 /// Generation of the shard queues. A change of their number opens the next one.
 const GENERATION: u32 = 1;
@@ -93,6 +95,11 @@ impl Topology {
         }
     }
 
+    /// What the name of every object begins with.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// How many shards there are.
     pub fn shards(&self) -> u16 {
         self.shards
@@ -112,6 +119,12 @@ impl Topology {
     /// The queue of one shard.
     pub fn shard_queue(&self, shard: u16) -> String {
         format!("{}.shard.g{GENERATION}.{shard:03}", self.prefix)
+    }
+
+    /// Whether this is a shard queue of ours, or the exchange before them, of whatever generation.
+    pub fn is_of_a_generation(&self, name: &str) -> bool {
+        let rest = name.strip_prefix(self.prefix.as_str());
+        rest.is_some_and(|rest| rest.starts_with(".shard.g") || rest.starts_with(".shards.g"))
     }
 
     /// All queues that are consumed from.

@@ -16,8 +16,10 @@
 mod commands;
 mod daemon;
 mod dead_letters;
+mod doctor;
 mod faults;
 mod lifecycle;
+mod misplaced;
 mod order;
 mod pods;
 mod shard;
