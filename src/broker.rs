@@ -43,6 +43,9 @@ pub enum Error {
     /// The URL is none that the AMQP library understands.
     #[error("broker.url is not an AMQP URL: {0}")]
     Url(String),
+    /// The HTTP client for the management API could not be made, such as for want of certificates.
+    #[error("the client of the management API cannot be set up")]
+    Management(#[source] reqwest::Error),
     /// Nobody answered, or not in AMQP. Time may heal it.
     #[error("the broker at {address} cannot be reached")]
     Unreachable {
@@ -102,7 +105,7 @@ impl Error {
     #[must_use]
     pub const fn may_heal(&self) -> bool {
         match self {
-            Self::Url(_) | Self::Refused { .. } => false,
+            Self::Url(_) | Self::Management(_) | Self::Refused { .. } => false,
             Self::Unreachable { .. }
             | Self::Silent { .. }
             | Self::Ended(_)

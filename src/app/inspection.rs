@@ -33,7 +33,7 @@ impl Inspection {
 /// Asks the management API, if the settings name one, and judges both.
 ///
 /// # Errors
-/// [`broker::Error::Url`]: the settings are wrong. An API that does not answer is a finding.
+/// [`broker::Error::Url`] or `Management`: the settings are wrong. An API that does not answer is a finding.
 pub async fn inspect(
     report: &Report,
     topology: &Topology,
@@ -100,10 +100,8 @@ fn not_asked(state: &'static str, why: &str) -> Diagnosis {
 #[must_use]
 pub fn of_report(report: &Report, compared: bool) -> Vec<Diagnosis> {
     let one = |(object, name, finding): &(&'static str, String, Finding)| {
-        let finding = match finding {
-            Finding::Unverified(_) if compared => &Finding::Fine,
-            other => other,
-        };
+        let known = compared && matches!(finding, Finding::Unverified(_));
+        let finding = if known { &Finding::Fine } else { finding };
         let (severity, state) = match finding {
             Finding::Fine => (Severity::Fine, "fine"),
             Finding::Unverified(_) => (Severity::Warn, "unverified"),

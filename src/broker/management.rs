@@ -66,14 +66,11 @@ impl Management {
     /// Reads the settings; `None` where they name no management API. Connects with the first request.
     ///
     /// # Errors
-    /// [`Error::Url`].
+    /// [`Error::Url`], [`Error::Management`].
     pub fn new(settings: &config::Broker) -> Result<Option<Self>, Error> {
         let Some(url) = &settings.management_url else { return Ok(None) };
         let amqp: AMQPUri = settings.url.expose().parse().map_err(Error::Url)?;
-        let mut root: url::Url = url
-            .expose()
-            .parse()
-            .map_err(|_parts| Error::Url("broker.management_url is not a URL".to_owned()))?;
+        let mut root = url.parts().clone();
         let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
         let amqp_user = amqp.authority.userinfo.username;
         let (user, password) = if root.username().is_empty() {
@@ -90,7 +87,7 @@ impl Management {
             .redirect(reqwest::redirect::Policy::none())
             .timeout(settings.connect_timeout)
             .build()
-            .map_err(|error| Error::Url(error.to_string()))?;
+            .map_err(Error::Management)?;
         let root = root.as_str().trim_end_matches('/').to_owned();
         let (password, vhost) = (password.into(), amqp.vhost);
         Ok(Some(Self { http, root, user, password, vhost, amqp_user }))
