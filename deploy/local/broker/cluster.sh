@@ -11,6 +11,8 @@ MANAGEMENT_PORTS=()
 DIST_PORTS=()
 LOGS=()
 CURRENT=
+# It takes some 5 s where it works.
+HEAL_SECONDS_MAX=25
 
 # Whom node.sh speaks of from here on: a number from 1.
 node_use() {
@@ -69,7 +71,7 @@ cluster_configuration() {
 
 # True once every node lists all: a node that missed the others founds a cluster of its own.
 cluster_is_whole() {
-    local deadline=$((SECONDS + START_SECONDS_MAX)) number whole
+    local deadline=$((SECONDS + ${1:-$START_SECONDS_MAX})) number whole
     while :; do
         whole=0
         for ((number = 1; number <= NODES_WANTED; number++)); do
@@ -77,7 +79,10 @@ cluster_is_whole() {
         done
         ((whole < NODES_WANTED)) || return 0
         if ((SECONDS >= deadline)); then
-            note "the nodes do not find each other"
+            for ((number = 1; number <= NODES_WANTED; number++)); do
+                note "node $number sees $(cluster_members "$number") of $NODES_WANTED"
+                grep -h -i -e autoheal -e partition -e pause "${LOGS[number]}" | tail -n 5 >&2
+            done
             return 1
         fi
         sleep 0.2
@@ -113,8 +118,16 @@ cluster_kill() {
 # The group, since the node has helper processes.
 cluster_freeze() { kill -STOP -- "-${NODES[$1]}"; }
 
-# A node that goes on may restart to heal the partition, and serves nobody meanwhile.
-cluster_thaw() { kill -CONT -- "-${NODES[$1]}" && cluster_is_whole && cluster_serves "$1"; }
+# A node that goes on may restart to heal the partition, and serves nobody meanwhile. Where the nodes
+# do not heal by themselves, the one that was frozen is restarted, as an operator would.
+cluster_thaw() {
+    kill -CONT -- "-${NODES[$1]}" || return 1
+    if ! cluster_is_whole "$HEAL_SECONDS_MAX"; then
+        note "node $1 does not come back by itself: restarting it"
+        cluster_kill "$1" && cluster_start_again "$1" || return 1
+    fi
+    cluster_serves "$1"
+}
 
 cluster_serves() {
     local deadline=$((SECONDS + START_SECONDS_MAX))
