@@ -211,3 +211,36 @@ impl Deck {
         Some((pause, kind, self.rng.fork()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_of_one_lane_and_has_its_turn_before_any_comes_again() {
+        let all: BTreeSet<Kind> = Kind::ALL.into_iter().collect();
+        let mut drawn = Vec::new();
+        for lane in Lane::ALL {
+            let count = all.iter().filter(|kind| kind.lane() == lane).count();
+            let mut deck = Deck::new(lane, &all, 7);
+            let rounds: Vec<BTreeSet<Kind>> = (0..5)
+                .map(|_| (0..count).filter_map(|_| deck.draw()).map(|(_, kind, _)| kind).collect())
+                .collect();
+            assert!(rounds.iter().all(|round| round.len() == count), "{lane:?}: {rounds:?}");
+            drawn.extend(rounds.into_iter().flatten());
+        }
+        assert!(all.iter().all(|kind| drawn.iter().filter(|it| *it == kind).count() == 5));
+    }
+
+    #[test]
+    fn same_seed_draws_the_same_faults_at_the_same_times() {
+        let all = Kind::ALL.into_iter().collect();
+        let draw = |seed| {
+            let mut deck = Deck::new(Lane::Worker, &all, seed);
+            let drawn = (0..20).filter_map(|_| deck.draw()).map(|(pause, kind, _)| (pause, kind));
+            drawn.collect::<Vec<_>>()
+        };
+        assert_eq!(draw(1), draw(1));
+        assert_ne!(draw(1), draw(2));
+    }
+}

@@ -11,26 +11,26 @@ use jiff::Timestamp;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::Result;
 use crate::fleet::{Fleet, HEARTBEAT, Obituary};
-use crate::holders::Holders;
+use crate::holders::{Holders, sorted};
 use crate::options::Options;
 use crate::publisher::{Published, Publisher};
 use crate::stage::Stage;
-use crate::{Result, holders};
 
 /// Workers where not said otherwise.
 const WORKERS: u64 = 3;
 /// How often each is measured.
-const TIMES: usize = 5;
+const TIMES: usize = 3;
 /// After which all shards have long been taken over, and the others have what is theirs.
-const CALM: Duration = Duration::from_secs(14);
+const CALM: Duration = Duration::from_secs(12);
 /// A worker that is cut off: longer than the broker takes to give it up.
 const CUT: Duration = Duration::from_secs(20);
 /// At which numbers of workers the balance is looked at.
 const FLEETS: [u64; 4] = [2, 3, 5, 10];
 /// Writes of so many seconds show who holds what.
 const LOOK: Duration = Duration::from_secs(5);
-/// Rolling restarts. The first and the last worker of each round belong to two.
+/// Rolling restarts: those that are born in one and end in the next are looked at.
 const ROUNDS: u64 = 3;
 /// Longest time of all together.
 const ALL_MAX: Duration = Duration::from_mins(15);
@@ -50,7 +50,8 @@ struct Book {
     joins: Vec<Timestamp>,
     /// Number of workers, and the end of the time that is looked at.
     looks: Vec<(u64, Timestamp)>,
-    /// Begin and end, and the first and the last worker that lived through one whole round.
+    /// Begin and end of all but the first round, and the first and the last worker that was born in
+    /// one round and ended in the next.
     rolling: Option<(Timestamp, Timestamp, u64, u64)>,
 }
 
@@ -65,7 +66,7 @@ pub(crate) async fn measure(stage: &Stage, options: &Options, seed: u64) -> Resu
         stop.cancel();
         played.map_err(|_elapsed| format!("not measured after {} s", ALL_MAX.as_secs()))?
     };
-    let (book, published) = tokio::join!(play, publisher.run(stop.clone()));
+    let (book, load) = tokio::join!(play, publisher.run(stop.clone()));
     let (workers, complaints) = fleet.finish().await?;
     for complaint in complaints {
         println!("  {complaint}");
@@ -73,7 +74,7 @@ pub(crate) async fn measure(stage: &Stage, options: &Options, seed: u64) -> Resu
     let born = workers.last().map_or(0, |worker| worker.number);
     let history = stage.history(born).await?;
     let shards = u16::try_from(options.shards).map_err(|error| error.to_string())?;
-    print(&book?, &Holders::of(&history, shards), &workers, &published);
+    print(&book?, &Holders::of(&history, shards), &workers, &load);
     Ok(())
 }
 
@@ -159,10 +160,10 @@ fn print(book: &Book, holders: &Holders, workers: &[Obituary], published: &Publi
     ] {
         let losses = book.losses.iter().filter(|it| it.0 == loss);
         let times = losses.flat_map(|(_, worker, at)| holders.taken_over(*worker, *at));
-        row(&name, &holders::sorted(times), "s");
+        row(&name, &sorted(times), "s");
     }
     let spread = book.joins.iter().filter_map(|at| holders.even_after(*at, WORKERS, CALM));
-    row("spread evenly after a pod joined", &holders::sorted(spread), "s");
+    row("spread evenly after a pod joined", &sorted(spread), "s");
     for (count, until) in &book.looks {
         let name = format!("largest share / mean, {count} pods");
         row(
