@@ -137,6 +137,30 @@ pub async fn connect(settings: &Settings, link: &Link) -> Result<lapin::Connecti
     unreachable!("the loop ends with a connection or with the start timeout")
 }
 
+/// Connects and prepares. A broker that goes away meanwhile is waited for like one that is not there
+/// yet.
+async fn prepared(
+    settings: &Settings,
+    link: &Link,
+    publisher: &Publisher,
+    topology: &Topology,
+) -> Result<(lapin::Connection, Generations), Error> {
+    let begun = Instant::now();
+    loop {
+        let connection = connect(settings, link).await?;
+        match inspection::prepare(&connection, publisher, topology, settings).await {
+            Ok(generations) => return Ok((connection, generations)),
+            Err(Error::Broker(error))
+                if error.may_heal() && begun.elapsed() < settings.broker.start_timeout =>
+            {
+                tracing::warn!(%error, "the broker went away during the start; trying again");
+                tokio::time::sleep(settings.broker.reconnect_wait_min).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 impl App {
     /// Connects, and checks or declares the broker's objects. Consumes nothing yet.
     ///
@@ -146,11 +170,9 @@ impl App {
         let link = Link::new(&settings.broker, &format!("orderwright {instance}"))?;
         let topology = Topology::new(&settings.topology);
         let client = odata::Client::new(&settings.target, &settings.order.entity_set, instance)?;
-        let connection = connect(&settings, &link).await?;
         let letters = link.named(&format!("orderwright {instance} dead letters"));
         let publisher = Arc::new(Publisher::new(letters, settings.broker.publish_timeout));
-        let generations =
-            inspection::prepare(&connection, &publisher, &topology, &settings).await?;
+        let (connection, generations) = prepared(&settings, &link, &publisher, &topology).await?;
 
         let (stop, force) = (CancellationToken::new(), CancellationToken::new());
         let edges = Edges::new(client, publisher.clone(), &topology, &settings, instance, &stop);

@@ -14,6 +14,8 @@
 mod documents;
 #[path = "tidy/files.rs"]
 mod files;
+#[path = "tidy/mutants.rs"]
+mod mutants;
 
 use std::fs;
 use std::path::Path;

@@ -4,7 +4,7 @@
 //! is published again before any later one of its order. So a queue may hold an update twice, next
 //! to each other, and never out of order.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -43,6 +43,8 @@ pub(crate) struct Published {
     pub(crate) newest: BTreeMap<u64, u64>,
     /// Updates published again because their confirm was unknown.
     pub(crate) again: u64,
+    /// Which: the first copy of each may be anywhere.
+    pub(crate) copied: BTreeMap<u64, BTreeSet<u64>>,
     /// Connections that were lost.
     pub(crate) lost: u64,
     /// Updates without a confirm at the end, though the broker was well.
@@ -151,6 +153,7 @@ impl Publisher {
     fn next(&mut self) -> Option<Update> {
         if let Some(again) = self.again.pop_front() {
             self.published.again += 1;
+            self.published.copied.entry(again.0).or_default().insert(again.1);
             return Some(again);
         }
         let hot = self.rng.u8(0..3) == 0;
