@@ -187,8 +187,8 @@ impl Lane {
             Self::Worker => 1_500..4_500,
             Self::Silence => 1_000..3_000,
             Self::Service => 5_000..15_000,
-            Self::Broker => 3_000..9_000,
-            Self::Shards => 4_000..12_000,
+            Self::Broker => 2_000..7_000,
+            Self::Shards => 2_000..8_000,
         }
     }
 }

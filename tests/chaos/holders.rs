@@ -12,6 +12,8 @@ use crate::history::History;
 #[derive(Debug)]
 pub(crate) struct Holders {
     shards: BTreeMap<u16, Vec<(Timestamp, u64)>>,
+    /// How many there are, also those that no order of this run is in.
+    count: u16,
 }
 
 impl Holders {
@@ -26,7 +28,7 @@ impl Holders {
         for writes in all.values_mut() {
             writes.sort_unstable();
         }
-        Self { shards: all }
+        Self { shards: all, count: shards }
     }
 
     /// For each shard that this worker had written to last at that moment: seconds until another one
@@ -78,7 +80,7 @@ impl Holders {
     }
 
     fn fair(&self, workers: u64) -> u64 {
-        (self.shards.len() as u64).div_ceil(workers)
+        u64::from(self.count).div_ceil(workers)
     }
 
     fn at(&self, time: Timestamp) -> BTreeMap<u16, u64> {
@@ -121,7 +123,8 @@ mod tests {
 
     fn holders(shards: &[&[(i64, u64)]]) -> Holders {
         let writes = |writes: &&[(i64, u64)]| writes.iter().map(|it| (at(it.0), it.1)).collect();
-        Holders { shards: (0..).zip(shards.iter().map(writes)).collect() }
+        let shards: BTreeMap<_, _> = (0..).zip(shards.iter().map(writes)).collect();
+        Holders { count: u16::try_from(shards.len()).unwrap_or_default(), shards }
     }
 
     #[test]

@@ -24,6 +24,10 @@ const WORKERS: u64 = 3;
 const TIMES: usize = 3;
 /// After which all shards have long been taken over, and the others have what is theirs.
 const CALM: Duration = Duration::from_secs(12);
+/// After which a worker that joined has its share.
+const SPREAD_MAX: Duration = Duration::from_secs(25);
+/// Between the steps of a rolling restart, as a deployment waits for a new pod to be ready.
+const STEP: Duration = Duration::from_secs(5);
 /// A worker that is cut off: longer than the broker takes to give it up.
 const CUT: Duration = Duration::from_secs(20);
 /// At which numbers of workers the balance is looked at.
@@ -128,7 +132,7 @@ async fn lose(fleet: &Fleet<'_>, loss: Loss, book: &mut Book) -> Result<()> {
     sleep(CALM).await;
     fleet.start().await?;
     book.joins.push(Timestamp::now());
-    sleep(CALM).await;
+    sleep(SPREAD_MAX).await;
     Ok(())
 }
 
@@ -144,6 +148,7 @@ async fn roll(fleet: &Fleet<'_>) -> Result<(Timestamp, Timestamp, u64, u64)> {
             let new = fleet.start().await?;
             first = if first == 0 { new } else { first };
             last = if round < ROUNDS { new } else { last };
+            sleep(STEP).await;
             let Some(old) = fleet.oldest() else { break };
             fleet.end(old, "TERM").await?;
         }
@@ -162,8 +167,10 @@ fn print(book: &Book, holders: &Holders, workers: &[Obituary], published: &Publi
         let times = losses.flat_map(|(_, worker, at)| holders.taken_over(*worker, *at));
         row(&name, &sorted(times), "s");
     }
-    let spread = book.joins.iter().filter_map(|at| holders.even_after(*at, WORKERS, CALM));
-    row("spread evenly after a pod joined", &sorted(spread), "s");
+    let spread = book.joins.iter().filter_map(|at| holders.even_after(*at, WORKERS, SPREAD_MAX));
+    let name = format!("even after a pod joined, if within {} s", SPREAD_MAX.as_secs());
+    row(&name, &sorted(spread), "s");
+    println!("| pods that joined | {} | | |", book.joins.len());
     for (count, until) in &book.looks {
         let name = format!("largest share / mean, {count} pods");
         row(
@@ -194,14 +201,15 @@ fn print_rolling<'a>(updates: u64, rolled: impl Iterator<Item = &'a Obituary>) {
         count += 1;
     }
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52 updates")]
-    let share = |of: u64| of as f64 * 1_000.0 / updates.max(1) as f64;
+    let of_thousand = |of: u64| of as f64 * 1_000.0 / updates.max(1) as f64;
+    println!("| rolling restarts: pods replaced | {count} | | |");
+    println!("| updates meanwhile | {updates} | | |");
+    println!("| … of 1,000 given back and redelivered | | {:.1} | |", of_thousand(back));
     println!(
-        "\nrolling restarts, {count} workers replaced, {updates} updates meanwhile, of 1,000: {:.1} \
-         given back and redelivered, {:.1} begun and given up or found applied, {:.1} acks lost",
-        share(back),
-        share(again),
-        share(lost),
+        "| … of 1,000 begun in vain: given up, or found applied | | {:.1} | |",
+        of_thousand(again)
     );
+    println!("| … of 1,000 whose ack was lost | | {:.1} | |", of_thousand(lost));
 }
 
 fn row(name: &str, sorted: &[f64], unit: &str) {

@@ -29,7 +29,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 16, default_value_if("measure", "true", "64"), value_parser = clap::value_parser!(u64).range(1..=256))]
     pub(crate) shards: u64,
     /// Orders that are updated.
-    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(20..=100_000))]
+    #[arg(long, default_value_t = 300, default_value_if("measure", "true", "1000"), value_parser = clap::value_parser!(u64).range(20..=100_000))]
     pub(crate) orders: u64,
     /// Updates published per second.
     #[arg(long, default_value_t = 200, default_value_if("measure", "true", "400"), value_parser = clap::value_parser!(u64).range(1..=1_000))]

@@ -11,8 +11,8 @@ MANAGEMENT_PORTS=()
 DIST_PORTS=()
 LOGS=()
 CURRENT=
-# It takes some 5 s where it works.
-HEAL_SECONDS_MAX=25
+# Healing takes some 5 s where it works.
+HEAL_SECONDS_MAX=15
 
 # Whom node.sh speaks of from here on: a number from 1.
 node_use() {
