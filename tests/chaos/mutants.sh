@@ -28,11 +28,13 @@ build() {
 chaos() {
     local log=$WORK/logs/$1.log
     shift
-    "$TARGET/debug/examples/chaos" "$@" >"$log" 2>&1
+    # The workers' logs, which are kept where a promise was broken, stay in the target folder.
+    TMPDIR=$WORK/logs "$TARGET/debug/examples/chaos" "$@" >"$log" 2>&1
     sed -nE 's/^  (.+[^ ]) +([0-9]+)  BROKEN .*/\1 \2/p' "$log"
     grep -qE '^(kept|BROKEN): seed' "$log"
 }
 
+rm -rf -- "$WORK/logs"
 "$CARGO" build --quiet --bins --example chaos || exit 1
 names=("$@")
 if ((${#names[@]} == 0)); then
