@@ -187,7 +187,7 @@ impl Lane {
             Self::Worker => 1_500..4_500,
             Self::Silence => 1_000..3_000,
             Self::Service => 5_000..15_000,
-            Self::Broker => 2_000..7_000,
+            Self::Broker => 14_000..26_000,
             Self::Shards => 2_000..8_000,
         }
     }
@@ -219,6 +219,9 @@ impl Deck {
         }
         let kind = self.left.pop()?;
         let pause = Duration::from_millis(self.rng.u64(self.lane.pause()));
+        // Several kinds of trouble with the broker share the time of one.
+        let among = u32::try_from(self.kinds.len()).unwrap_or(u32::MAX);
+        let pause = if self.lane == Lane::Broker { pause / among } else { pause };
         Some((pause, kind, self.rng.fork()))
     }
 }

@@ -8,6 +8,9 @@ use crate::fault::{Grade, Kind};
 /// The simulator's property that tells the updates of an order apart.
 pub(crate) const SEQUENCE_PROPERTY: &str = "UpdateSequence";
 
+/// The queue that publishers use with `--inbox`.
+pub(crate) const INBOX: &str = "orderwright-inbox";
+
 /// Publishes updates to a cluster of daemons while things go wrong, and checks what came of it.
 #[derive(Debug, clap::Parser)]
 #[command(name = "chaos")]
@@ -43,6 +46,10 @@ pub(crate) struct Options {
     /// Every update carries its sequence, and the daemons write it: fenced.
     #[arg(long)]
     pub(crate) sequenced: bool,
+    /// Publishers use one queue with a single active consumer, and the daemons forward from it: no
+    /// ring decides anything.
+    #[arg(long, conflicts_with = "sequenced")]
+    pub(crate) inbox: bool,
     /// Nodes of the broker. With more than one, nodes are lost one at a time instead of the broker.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=7))]
     pub(crate) cluster: u64,
@@ -112,7 +119,16 @@ impl Options {
     /// hand or because brokers such as 3.10 and 4.0 forget it at a restart.
     fn may_split(&self) -> bool {
         let changes = |kind| matches!(kind, Kind::Ring | Kind::Broker | Kind::Crash);
-        self.kinds().into_iter().any(changes)
+        !self.inbox && self.kinds().into_iter().any(changes)
+    }
+
+    /// What is done for the order of updates, in a word.
+    pub(crate) const fn mode(&self) -> &'static str {
+        match (self.sequenced, self.inbox) {
+            (true, _) => "sequenced",
+            (false, true) => "inbox",
+            (false, false) => "plain",
+        }
     }
 
     /// Whether an older update may be written after a newer one.
@@ -130,7 +146,8 @@ impl Options {
     pub(crate) fn settings(&self) -> impl Iterator<Item = (&str, &str)> {
         let fence = self.sequenced.then_some(("GUARD__SEQUENCE_PROPERTY", SEQUENCE_PROPERTY));
         let by_hand = self.set.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        fence.into_iter().chain(by_hand)
+        let inbox = self.inbox.then_some(("TOPOLOGY__INTAKE", INBOX));
+        fence.into_iter().chain(inbox).chain(by_hand)
     }
 }
 

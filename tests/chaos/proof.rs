@@ -32,7 +32,7 @@ pub(crate) fn row(options: &Options, seed: u64, outcome: &Outcome, figures: &[Fi
         format!("{}{nodes}", outcome.version),
         seed.to_string(),
         options.seconds.to_string(),
-        options.workers.to_string(),
+        format!("{}, {}", options.workers, options.mode()),
         faults.join(", "),
         found("published").to_string(),
         found("applied").to_string(),

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::options::{Options, SEQUENCE_PROPERTY};
+use crate::options::{INBOX, Options, SEQUENCE_PROPERTY};
 
 /// Confirms awaited at once. Enough for the rate, little enough that few are unknown after a loss.
 const OUTSTANDING_MAX: usize = 64;
@@ -69,6 +69,7 @@ struct Answer {
 pub(crate) struct Publisher {
     url: String,
     exchange: String,
+    inbox: bool,
     orders: u64,
     sequenced: bool,
     tick: Duration,
@@ -85,7 +86,8 @@ impl Publisher {
     pub(crate) fn new(url: &str, exchange: String, options: &Options, seed: u64) -> Self {
         Self {
             url: url.to_owned(),
-            exchange,
+            exchange: if options.inbox { String::new() } else { exchange },
+            inbox: options.inbox,
             orders: options.orders,
             sequenced: options.sequenced,
             tick: Duration::from_secs(1) / u32::try_from(options.rate).unwrap_or(1),
@@ -178,7 +180,8 @@ impl Publisher {
         let properties = BasicProperties::default()
             .with_delivery_mode(PERSISTENT)
             .with_content_type("application/json".into());
-        let (exchange, key) = (self.exchange.as_str().into(), key.as_str().into());
+        let key = if self.inbox { INBOX } else { &key };
+        let (exchange, key) = (self.exchange.as_str().into(), key.into());
         let sending = channel.basic_publish(exchange, key, options, body.as_bytes(), properties);
         let sent = timeout(CONFIRM_MAX, sending).await.map_err(drop)?.map_err(drop)?;
         Ok(Box::pin(async move {

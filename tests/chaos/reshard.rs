@@ -12,7 +12,7 @@ use crate::fleet::Ground;
 use crate::options::Options;
 
 /// The command goes on by itself after a loss of the broker; what takes this long hangs.
-const RESHARD_MAX: Duration = Duration::from_mins(3);
+const RESHARD_MAX: Duration = Duration::from_mins(5);
 
 /// A generation of shard queues: its number and how many there are.
 pub(crate) type Generation = (u64, u64);

@@ -5,11 +5,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use lapin::options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions};
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, ConnectionProperties};
 use tokio::time::{sleep, timeout};
 
 use crate::Result;
+use crate::options::{INBOX, Options};
 use crate::publisher::{Update, read};
 use crate::reshard::Generation;
 
@@ -29,15 +30,17 @@ pub(crate) struct Ring {
     shards: u64,
     /// Of now.
     generation: Mutex<Generation>,
+    has_inbox: bool,
 }
 
 /// The dead letters: reason and update.
 pub(crate) type Letters = Vec<(String, Option<Update>)>;
 
 impl Ring {
-    pub(crate) fn new(url: &str, prefix: &str, shards: u64) -> Self {
+    pub(crate) fn new(url: &str, prefix: &str, options: &Options) -> Self {
+        let (shards, has_inbox) = (options.shards, options.inbox);
         let generation = Mutex::new((1, shards));
-        Self { url: url.to_owned(), prefix: prefix.to_owned(), shards, generation }
+        Self { url: url.to_owned(), prefix: prefix.to_owned(), shards, generation, has_inbox }
     }
 
     /// Where the broker is, without any link in between.
@@ -92,11 +95,28 @@ impl Ring {
         }
     }
 
+    /// Makes the queue that publishers use instead of the entry.
+    pub(crate) async fn make_inbox(&self) -> Result<()> {
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+        arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(i32::MAX));
+        self.ask(async |channel| {
+            let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+            channel.queue_declare(INBOX.into(), options, arguments.clone()).await
+        })
+        .await
+        .map(drop)
+    }
+
     /// Messages that wait in the shard queues, and in the one for what no queue took. Exact only
     /// when nobody consumes.
     pub(crate) async fn waiting(&self) -> Result<(u32, u32)> {
         self.ask(async |channel| {
             let mut waiting = 0;
+            if self.has_inbox {
+                waiting += depth(channel, INBOX).await?;
+            }
             let now = self.generation();
             for shard in 0..now.1 {
                 waiting += depth(channel, &self.shard(now, shard)).await?;

@@ -119,6 +119,9 @@ impl Stage {
             let said = String::from_utf8_lossy(&output.stderr);
             return Err(format!("topology declare: {}", said.trim_end()));
         }
+        if options.inbox {
+            Ring::new(&ground.url, &ground.prefix, options).make_inbox().await?;
+        }
         // RabbitMQ 4.0.5 forgets a quorum queue that was declared less than some seconds before the
         // node is killed. A restart in good order writes the queues down.
         if options.kinds().contains(&Kind::Crash) {
@@ -130,7 +133,7 @@ impl Stage {
     /// Publishes and makes trouble until the time is up, then lets the workers finish.
     pub(crate) async fn play(&self, options: &Options, seed: u64) -> Result<Outcome> {
         let fleet = Fleet::new(&self.ground, options);
-        let ring = Ring::new(&self.ground.url, &self.ground.prefix, options.shards);
+        let ring = Ring::new(&self.ground.url, &self.ground.prefix, options);
         let starts = (0..options.workers).map(|_| fleet.start());
         futures_util::future::try_join_all(starts).await?;
         let trouble = Trouble {
