@@ -179,7 +179,9 @@ impl Intake for Front {
                     self.misplaced(&delivery, update.key.canonical());
                 }
                 // Not its order's own queue: somebody else may be at work on the order.
-                if let Err(delivery) = self.forwarder.forward(home, delivery) {
+                if let Err(delivery) =
+                    self.forwarder.forward(update.key.canonical().clone(), home, delivery)
+                {
                     let (code, order) = ("forward_loop", Some(update.key.canonical().clone()));
                     let detail =
                         "forwarded again and again: pods disagree on who works on which shard";

@@ -144,7 +144,10 @@ impl Trouble<'_> {
         }
         if let Some(generation) = done {
             self.ring.turned(generation);
-            self.tell(Kind::Reshard, &format!("generation {} has {shards} shards", generation.0));
+            self.tell(
+                Kind::Reshard,
+                &format!("generation {} has {} shards", generation.0, generation.1),
+            );
         }
         Ok(())
     }
