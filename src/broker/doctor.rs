@@ -30,7 +30,7 @@ pub use observed::{
 };
 
 /// The words for what kind of finding it is, for scripts. They never change their meaning.
-pub const STATES: [(&str, &str); 34] = [
+pub const STATES: [(&str, &str); 35] = [
     ("fine", "Looked at, and as it should be."),
     ("missing", "Not there."),
     ("drifted", "There, with another type or other arguments: the broker says so over AMQP."),
@@ -46,6 +46,7 @@ pub const STATES: [(&str, &str); 34] = [
     ("unlisted", "The management API does not know the object: perhaps another broker's."),
     ("policies_unseen", "The broker has not told yet which policies apply to the queue."),
     ("not_quorum", "A shard queue or a queue of dead letters is no quorum queue."),
+    ("not_a_stream", "The queue that tells of the generations is no stream."),
     ("not_single_active", "A shard queue without a single active consumer."),
     ("not_dead_lettered", "Another dead-letter exchange or strategy than ours, or none."),
     ("overflow", "A shard queue that would drop instead of refusing."),

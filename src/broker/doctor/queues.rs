@@ -65,9 +65,11 @@ struct Look<'a> {
 impl Look<'_> {
     fn at(&self, consumer_timeout: Duration) -> Vec<Diagnosis> {
         let mut findings = Vec::new();
-        if self.queue.r#type != "quorum" {
-            let what = format!("a {} queue, not a quorum queue", self.queue.r#type);
-            findings.push(self.finding(Severity::Refuse, "not_quorum", what, ANEW));
+        let wanted = self.wanted("queue-type").unwrap_or("quorum");
+        if self.queue.r#type != wanted {
+            let what = format!("a {} queue, not a {wanted} queue", self.queue.r#type);
+            let state = if wanted == "stream" { "not_a_stream" } else { "not_quorum" };
+            findings.push(self.finding(Severity::Refuse, state, what, ANEW));
         }
         let shard = flag(&self.wanted, "x-single-active-consumer");
         if shard && !flag(&self.queue.arguments, "x-single-active-consumer") {
@@ -221,6 +223,12 @@ impl Look<'_> {
             let end = if shard { "leaves unapplied, past its order" } else { "is lost" };
             let what =
                 format!("message-ttl is {milliseconds} ms by {origin}: what waits longer {end}");
+            findings.push(self.finding(Severity::Refuse, "loses_messages", what, fix));
+        }
+        if let Some(age) = self.policy("max-age").filter(|_| self.queue.r#type == "stream") {
+            let (origin, fix) = self.origin("max-age");
+            let what =
+                format!("max-age is {age} by {origin}: which shards there are would be forgotten");
             findings.push(self.finding(Severity::Refuse, "loses_messages", what, fix));
         }
         if let Some(milliseconds) = self.least("expires") {

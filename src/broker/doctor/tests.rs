@@ -20,7 +20,8 @@ fn well(version: &str) -> Observed {
     let arguments = json!({"x-queue-type": "quorum", "x-single-active-consumer": true});
     queues.push(serde_json::from_value(json!({"name": "erp", "arguments": arguments})).unwrap());
     for queue in &mut queues {
-        queue.r#type = "quorum".to_owned();
+        let kind = queue.arguments.get("x-queue-type").and_then(Value::as_str);
+        queue.r#type = kind.unwrap_or_default().to_owned();
         queue.effective_policy_definition = Some(serde_json::Map::new());
     }
     let exchanges: Vec<Exchange> = serde_json::from_value(of("exchanges")).unwrap();
