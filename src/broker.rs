@@ -101,7 +101,7 @@ pub enum Error {
     #[error("the broker refused the message: a queue is full")]
     Nacked,
     /// Somebody else changes where the entry leads to.
-    #[error("somebody else holds the lock: another reshard, or a pod that starts")]
+    #[error("somebody else is at it: another reshard, or a pod that starts")]
     Locked,
     /// Another reshard comes first.
     #[error(
@@ -111,6 +111,19 @@ pub enum Error {
     Unfinished {
         /// To how many.
         shards: u16,
+    },
+    /// A pod could not open a channel for each.
+    #[error(
+        "{live} shards now and {next} then are more than the {most} that a pod can hold at once: go by \
+         way of a smaller number"
+    )]
+    TooManyShards {
+        /// Of now.
+        live: u16,
+        /// Asked for.
+        next: u16,
+        /// Of both together.
+        most: u16,
     },
     /// An object is not as it should be.
     #[error("{what} {name} is in the way: {found}")]
@@ -145,6 +158,7 @@ impl Error {
             | Self::Management(_)
             | Self::Refused { .. }
             | Self::Unfinished { .. }
+            | Self::TooManyShards { .. }
             | Self::InTheWay { .. } => false,
             Self::Unreachable { .. }
             | Self::Silent { .. }

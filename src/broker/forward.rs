@@ -25,6 +25,9 @@ use crate::protocol::backoff::Retry;
 /// A message that was forwarded this often finds no home: pods disagree on the number of shards.
 const FORWARDS_MAX: u32 = 8;
 
+/// The priority of a message that names none (RabbitMQ's quorum queues).
+const NORMAL: u8 = 4;
+
 const FORWARDS: &str = "orderwright-forwards";
 const EXCHANGE: &str = "orderwright-forwarded-exchange";
 const ROUTING_KEY: &str = "orderwright-forwarded-routing-key";
@@ -176,8 +179,7 @@ impl Lane {
     }
 
     async fn send(&self, home: &Home, delivery: Delivery) {
-        let message = outgoing(&self.exchange, &home(), &delivery);
-        if let Err(error) = self.publish(&message, &delivery).await {
+        if let Err(error) = self.publish(home, &delivery).await {
             tracing::warn!(%error, queue = delivery.receipt.queue(), "cannot forward");
             return delivery.receipt.give_up_channel();
         }
@@ -187,9 +189,10 @@ impl Lane {
         }
     }
 
-    async fn publish(&self, message: &Outgoing, delivery: &Delivery) -> Result<(), Error> {
+    async fn publish(&self, home: &Home, delivery: &Delivery) -> Result<(), Error> {
         let mut spent = 0;
         loop {
+            let message = &outgoing(&self.exchange, &home(), delivery);
             let lane = tokio::select! { biased;
                 () = delivery.receipt.ending() => None,
                 lane = self.publisher.lane() => lane,
@@ -231,10 +234,16 @@ fn outgoing(exchange: &str, queue: &str, delivery: &Delivery) -> Outgoing {
     headers.insert(ROUTING_KEY.into(), AMQPValue::LongString(routing_key.into()));
     let count = forwards(&delivery.properties).saturating_add(1);
     headers.insert(FORWARDS.into(), AMQPValue::LongUInt(count));
+    let mut properties = republished(&delivery.properties).with_headers(headers);
+    // One that is normal on 4.0 is kept: 4.3 goes by all of them, and without it a message that was sent
+    // on would overtake one that was not.
+    if let Some(priority) = delivery.properties.priority().filter(|priority| *priority <= NORMAL) {
+        properties = properties.with_priority(priority);
+    }
     Outgoing {
         exchange: exchange.to_owned(),
         routing_key: queue.into(),
-        properties: republished(&delivery.properties).with_headers(headers),
+        properties,
         body: delivery.body.clone(),
     }
 }

@@ -5,11 +5,12 @@
 use std::future::pending;
 use std::time::Duration;
 
-use lapin::BasicProperties;
+use lapin::options::QueueDeclareOptions;
 use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel};
 use tokio::time::sleep;
 
-use super::generation::Record;
+use super::generation::{ROUNDS, Record};
 use super::history::append;
 use super::{Delivery, Error, Generation, Outgoing, Publisher, Topology};
 use crate::telemetry::field;
@@ -31,11 +32,17 @@ pub(super) async fn send(
     headers.insert(ROUND.into(), AMQPValue::LongUInt(u32::from(round)));
     let message = Outgoing {
         exchange: topology.forward(),
-        routing_key: topology.shard_queue(shard).as_str().into(),
-        properties: BasicProperties::default().with_headers(headers),
+        routing_key: topology.marker_key(shard, round).as_str().into(),
+        // The lowest: quorum queues of 4.3 hand out higher ones first, and it must come last.
+        properties: BasicProperties::default().with_priority(0).with_headers(headers),
         body: Vec::new(),
     };
     publisher.publish(lane, &message, || true, pending()).await
+}
+
+/// Whether what stands behind a marker of this round in its queue has strayed there.
+pub(super) const fn ends_generation(round: u8) -> bool {
+    round >= ROUNDS
 }
 
 /// A marker that was delivered.
@@ -48,6 +55,11 @@ pub(super) struct Marker {
 }
 
 impl Marker {
+    /// Its round, from 1.
+    pub(super) fn round(&self) -> u8 {
+        self.round
+    }
+
     /// Tells a marker from an update. One can only come over the exchange that publishers do not use.
     #[expect(clippy::result_large_err, reason = "the delivery itself is handed back")]
     pub(super) fn of(delivery: Delivery, topology: &Topology) -> Result<Self, Delivery> {
@@ -67,10 +79,20 @@ impl Marker {
 
     /// Waits until all that was delivered before it is settled, says so to everybody, and settles it. Ends
     /// with its channel: the next owner of the shard gets it again, behind what was not settled.
-    pub(super) async fn settle(self, publisher: &Publisher, topology: &Topology, window: Duration) {
+    pub(super) async fn settle(
+        self,
+        channel: &Channel,
+        publisher: &Publisher,
+        topology: &Topology,
+        window: Duration,
+    ) {
         let Self { delivery, of, shard, round } = self;
         let settling = async {
             delivery.receipt.is_first().await;
+            // Acks are sure once the broker has answered something that was asked behind them on their channel.
+            let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+            let queue = topology.of(of).shard_queue(shard);
+            channel.queue_declare(queue.as_str().into(), options, FieldTable::default()).await?;
             if delivery.receipt.is_doubtful() {
                 // A request of unknown outcome may still be at work in the service.
                 sleep(window).await;

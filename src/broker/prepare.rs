@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
@@ -24,6 +25,14 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// dies locks nobody out.
 pub(super) struct Lock(Channel, String);
 
+impl Drop for Lock {
+    /// On every way out, also that of an error: the queue belongs to a connection that may live for days.
+    fn drop(&mut self) {
+        let options = QueueDeleteOptions::default();
+        let _queued = self.0.queue_delete(self.1.as_str().into(), options).now_or_never();
+    }
+}
+
 impl Lock {
     /// Takes it, unless somebody else has it.
     pub(super) async fn take(
@@ -42,11 +51,10 @@ impl Lock {
         }
     }
 
-    /// Gives it back.
+    /// Gives it back, and waits until others can have it.
     pub(super) async fn release(self) -> Result<(), Error> {
-        let Self(channel, name) = self;
-        channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await?;
-        Ok(channel.close(200, "done".into()).await?)
+        self.0.queue_delete(self.1.as_str().into(), QueueDeleteOptions::default()).await?;
+        Ok(())
     }
 }
 

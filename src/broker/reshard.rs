@@ -10,7 +10,7 @@ use std::time::Duration;
 use lapin::Connection;
 use lapin::options::{ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::declare::{bind, make, unbind};
 use super::generation::{LAST_ROUND, Phase, ROUNDS, Record};
@@ -25,9 +25,12 @@ const ROUTED_MAX: Duration = Duration::from_secs(2);
 /// How often it is told what is waited for.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
-/// Markers are sent again after this many times of telling without any progress: somebody may have
-/// emptied a queue by hand.
-const PATIENCE: u32 = 12;
+/// Markers are sent again after this time without any progress: somebody may have emptied a queue by
+/// hand.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Shards of two generations together: a pod has a channel for each, and a connection takes 2047.
+const SHARDS_MAX: u16 = 2000;
 
 /// How often, and after which wait, the lock is asked for.
 const ASKED_MAX: u32 = 50;
@@ -62,6 +65,9 @@ pub fn steps(now: &Generations, shards: u16) -> Result<Vec<Step>, Error> {
     };
     if goal.shards != shards {
         return Err(Error::Unfinished { shards: goal.shards });
+    }
+    if now.may_open() && live.shards.saturating_add(shards) > SHARDS_MAX {
+        return Err(Error::TooManyShards { live: live.shards, next: shards, most: SHARDS_MAX });
     }
     if let (None, Some(left)) = (now.next, now.left) {
         return Ok(vec![Step::Retire(left)]);
@@ -181,31 +187,70 @@ async fn within<T>(
 impl Reshard<'_> {
     async fn step(&mut self, live: Generation, step: Step) -> Result<(), Error> {
         match step {
-            Step::Open(next) => self.record(Record::Opened(next)).await,
+            Step::Open(next) => {
+                let is_so = |now: &Generations| now.next == Some((next, Phase::Opened));
+                self.record(Record::Opened(next), is_so).await
+            }
             Step::Switch(next) => {
                 within(self.answer_max, self.switch(live, next)).await?;
-                self.record(Record::Switched(next)).await?;
+                let is_so = |now: &Generations| now.next == Some((next, Phase::Switched));
+                self.record(Record::Switched(next), is_so).await?;
                 sleep(ROUTED_MAX).await;
                 Ok(())
             }
             Step::Drain(old, round) => self.drain(old, round).await,
-            Step::Start(next) => self.record(Record::Live(next)).await,
+            Step::Start(next) => {
+                let is_so = |now: &Generations| now.live == next;
+                self.record(Record::Live(next), is_so).await
+            }
             Step::Retire(left) => {
-                sleep(self.linger).await;
-                self.drain(left, LAST_ROUND).await?;
+                // Of a call that came so far, the queues may be gone.
+                if !self.undrained(LAST_ROUND).is_empty() {
+                    within(self.answer_max, self.close(left)).await?;
+                    sleep(self.linger).await;
+                    self.drain(left, LAST_ROUND).await?;
+                }
+                self.demand(|now| now.left == Some(left))?;
                 within(self.answer_max, self.delete(left)).await?;
-                self.record(Record::Retired(left)).await
+                self.record(Record::Retired(left), Generations::may_open).await
             }
         }
     }
 
-    /// Writes a record and reads until it is there.
-    async fn record(&mut self, record: Record) -> Result<(), Error> {
+    /// Writes a record, reads until it is there, and demands what it claims: one that did not fit, because
+    /// of another that came before, changes nothing.
+    async fn record(
+        &mut self,
+        record: Record,
+        is_so: impl Fn(&Generations) -> bool,
+    ) -> Result<(), Error> {
         let limit = self.answer_max;
         within(limit, append(self.publisher, self.topology, &record)).await?;
         let first = self.topology.generation();
         let reading = self.history.catch_up(self.publisher, self.topology, first);
-        within(limit, reading).await.map(|_now| ())
+        within(limit, reading).await?;
+        self.demand(is_so)
+    }
+
+    fn demand(&self, is_so: impl Fn(&Generations) -> bool) -> Result<(), Error> {
+        if self.history.generations().is_some_and(is_so) { Ok(()) } else { Err(Error::Locked) }
+    }
+
+    /// Closes all ways into a generation that was left, but for that of the last markers: whoever would
+    /// still send there is told that nobody takes it, and asks again where it belongs.
+    async fn close(&self, left: Generation) -> Result<(), Error> {
+        let topology = self.topology.of(left);
+        let (ways, ends): (Vec<_>, Vec<_>) = topology.ways_in().unzip();
+        bind(self.connection, &ends).await?;
+        for way in &ways {
+            unbind(self.connection, way).await?;
+        }
+        let channel = self.connection.create_channel().await?;
+        if let Some(spread) = topology.spread() {
+            let options = ExchangeDeleteOptions::default();
+            channel.exchange_delete(spread.as_str().into(), options).await?;
+        }
+        Ok(channel.close(200, "done".into()).await?)
     }
 
     /// Makes the next generation and lets messages go there. At each moment every message finds one way
@@ -234,29 +279,33 @@ impl Reshard<'_> {
     /// Waits until every queue of this generation has settled what stood before a marker of ours.
     async fn drain(&mut self, old: Generation, round: u8) -> Result<(), Error> {
         let topology = self.topology.of(old);
-        let mut silent = 0;
-        let mut left = Vec::new();
+        let mut told = Instant::now();
+        // When markers were sent last, or the last one was settled.
+        let mut moved: Option<Instant> = None;
+        let mut count = 0;
         loop {
-            let now: Vec<_> = self.undrained(round);
+            let now = self.undrained(round);
             if now.is_empty() {
                 return Ok(());
             }
-            if silent % PATIENCE == 0 && (left.is_empty() || silent > 0) {
+            if moved.is_none_or(|at| at.elapsed() >= PATIENCE) {
                 let sending =
                     now.iter().map(|shard| marker::send(self.publisher, &topology, *shard, round));
                 // The publisher lets a few of them go at a time.
                 within(self.answer_max, futures_util::future::try_join_all(sending)).await?;
+                moved = Some(Instant::now());
+            } else if now.len() != count {
+                moved = Some(Instant::now());
+            }
+            count = now.len();
+            if told.elapsed() >= TELL_EVERY {
+                told = Instant::now();
+                let progress = within(self.answer_max, self.waiting(&topology, now)).await?;
+                (self.tell)(progress);
             }
             if let Ok(read) = timeout(TELL_EVERY, self.history.next()).await {
                 read?;
-                silent = 0;
-            } else {
-                silent += 1;
-                let waiting = self.waiting(&topology, now.clone());
-                let progress = within(self.answer_max, waiting).await?;
-                (self.tell)(progress);
             }
-            left = now;
         }
     }
 
@@ -284,10 +333,6 @@ impl Reshard<'_> {
         let channel = self.connection.create_channel().await?;
         for queue in topology.shard_queues() {
             channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await?;
-        }
-        if let Some(spread) = topology.spread() {
-            let options = ExchangeDeleteOptions::default();
-            channel.exchange_delete(spread.as_str().into(), options).await?;
         }
         Ok(channel.close(200, "done".into()).await?)
     }

@@ -7,7 +7,7 @@ use lapin::Connection;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::{Generation, Generations, Publisher, Topology, declare};
+use super::{Generation, Generations, Publisher, Topology, declare, generations};
 use crate::config;
 
 /// Declares the objects again, where the settings say that declaring them is ours.
@@ -39,10 +39,11 @@ impl Restorer {
         known: Generation,
     ) -> Option<Generations> {
         let _turn = self.turn.try_acquire().ok()?;
-        if !self.is_ours {
-            return None;
-        }
         let topology = self.topology.of(known);
+        if !self.is_ours {
+            let reading = generations(connection, publisher, &topology);
+            return timeout(self.within, reading).await.ok()?.ok();
+        }
         match timeout(self.within, declare(connection, publisher, &topology)).await {
             Ok(Ok((report, generations))) => {
                 for (what, name, finding) in report.faults() {

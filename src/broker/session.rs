@@ -149,8 +149,19 @@ impl Consumer {
         // Should the stream be gone, it begins anew with what we know.
         let known = self.generations.borrow().live;
         if let Some(now) = self.restorer.restore(connection, &self.publisher, known).await {
-            self.generations.send_replace(now);
+            self.learn(now);
         }
+    }
+
+    /// What was read elsewhere may be older by now.
+    fn learn(&self, read: Generations) {
+        self.generations.send_if_modified(|known| {
+            let is_news = read.is_after(known);
+            if is_news {
+                *known = read;
+            }
+            is_news
+        });
     }
 
     async fn pause(&self, failures: u32) {
@@ -239,11 +250,17 @@ impl Consumer {
     /// Reads on in the stream of the generations. A stream that cannot be read stops nobody: what is known
     /// goes on, and it is opened again.
     async fn follow(&self, connection: &Connection) {
-        for failures in 0.. {
+        let mut failures = 0;
+        loop {
+            let begun = Instant::now();
             if let Err(error) = self.follow_once(connection).await {
                 tracing::debug!(%error, "the stream of the generations cannot be read for the moment");
             }
+            if begun.elapsed() > self.settings.reconnect_wait_max {
+                failures = 0;
+            }
             self.pause(failures).await;
+            failures = failures.saturating_add(1);
         }
     }
 
@@ -251,11 +268,8 @@ impl Consumer {
         let mut history = History::open(connection, &self.topology).await?;
         loop {
             let changed = history.next().await?;
-            let now = history
-                .generations()
-                .filter(|now| changed && now.is_after(&self.generations.borrow()));
-            if let Some(now) = now.cloned() {
-                self.generations.send_replace(now);
+            if let Some(now) = history.generations().filter(|_| changed) {
+                self.learn(now.clone());
             }
         }
     }

@@ -17,7 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::delivery::Lease;
-use super::marker::Marker;
+use super::marker::{Marker, ends_generation};
 use super::session::Intake;
 use super::slot::Source;
 use super::{Delivery, Publisher, Receipt, Topology};
@@ -189,10 +189,17 @@ impl Shard {
         match Marker::of(delivery, surroundings.topology) {
             Err(update) => surroundings.intake.deliver(update),
             Ok(marker) => {
+                if ends_generation(marker.round())
+                    && let Source::Shard { number, of } = self.source
+                {
+                    // Whether or not this pod has heard of it: the next generation is about to be worked on.
+                    self.source = Source::Left { number, of };
+                }
+                let channel = self.channel.clone();
                 let Surroundings { publisher, topology, settle_window, .. } = surroundings;
                 let (publisher, topology) = (publisher.clone(), topology.clone());
                 self.markers.spawn(async move {
-                    marker.settle(&publisher, &topology, settle_window).await;
+                    marker.settle(&channel, &publisher, &topology, settle_window).await;
                 });
             }
         }

@@ -7,82 +7,21 @@
 //! ```
 
 mod crs;
+mod object;
 mod print;
 
 use lapin::types::{AMQPValue, FieldTable};
 
+use super::generation::LAST_ROUND;
 use super::{Generation, Generations, Source};
 use crate::config;
+pub use object::{Binding, Destination, Exchange, Kind, Part, Queue};
 pub(super) use print::arguments;
 
 /// A limit that no message reaches. RabbitMQ 4 dead-letters at the 20th return unless told
 /// otherwise, and what is already a dead letter would be dropped there; `-1` means no limit on 4 but
 /// *no return at all* on 3.10, so a number that means the same on all versions is used.
 const NO_DELIVERY_LIMIT: i32 = i32::MAX;
-
-/// An exchange type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// To everything bound.
-    Fanout,
-    /// To what is bound with the same routing key.
-    Direct,
-    /// Spread by a hash of the routing key; the plugin `rabbitmq_consistent_hash_exchange`.
-    ConsistentHash,
-}
-
-/// An exchange.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Exchange {
-    /// Its name.
-    pub name: String,
-    /// Its type.
-    pub kind: Kind,
-    /// Its arguments.
-    pub arguments: FieldTable,
-}
-
-/// A queue. All are durable quorum queues, but for the stream of the generations.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Queue {
-    /// Its name.
-    pub name: String,
-    /// Its arguments.
-    pub arguments: FieldTable,
-}
-
-/// What a binding leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Destination {
-    /// A queue.
-    Queue,
-    /// Another exchange.
-    Exchange,
-}
-
-/// A binding.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Binding {
-    /// From this exchange.
-    pub source: String,
-    /// To this queue or exchange.
-    pub destination: String,
-    /// Which of the two.
-    pub leads_to: Destination,
-    /// Empty, the weight on a consistent-hash exchange, or a queue's name on a direct one.
-    pub routing_key: String,
-}
-
-/// Some of the objects.
-#[derive(Debug, Clone)]
-pub struct Part {
-    /// Exchanges.
-    pub exchanges: Vec<Exchange>,
-    /// Queues.
-    pub queues: Vec<Queue>,
-    /// Bindings, in the order in which they must be made.
-    pub bindings: Vec<Binding>,
-}
 
 /// The broker objects of one deployment, with one generation of shard queues.
 #[derive(Debug, Clone)]
@@ -155,6 +94,26 @@ impl Topology {
     pub fn is_of_a_generation(&self, name: &str) -> bool {
         let rest = name.strip_prefix(self.prefix.as_str());
         rest.is_some_and(|rest| rest.starts_with(".shard.g") || rest.starts_with(".shards.g"))
+    }
+
+    /// The routing key of a marker. The last one has a key of its own: by then nothing else may get into
+    /// the queue any more.
+    pub fn marker_key(&self, shard: u16, round: u8) -> String {
+        let queue = self.shard_queue(shard);
+        if round >= LAST_ROUND { format!("{queue}.end") } else { queue }
+    }
+
+    /// The ways into the shard queues but for the ring: the one for what is sent on, and the one for last
+    /// markers.
+    pub fn ways_in(&self) -> impl Iterator<Item = (Binding, Binding)> + '_ {
+        (0..self.generation.shards).map(|shard| {
+            let queue = self.shard_queue(shard);
+            let end = self.marker_key(shard, LAST_ROUND);
+            (
+                to_queue(self.forward(), queue.clone(), &queue),
+                to_queue(self.forward(), queue.clone(), &end),
+            )
+        })
     }
 
     /// All queues that are consumed from.

@@ -171,7 +171,7 @@ async fn queue_without_single_active_consumer_is_found_where_amqp_may_not_compar
 
     // A user who may not configure has nothing compared over AMQP, and could start.
     clinic.put(&format!("users/{prefix}"), json!({"password": "secret-7", "tags": ""})).await;
-    let read = format!("^{prefix}\\.(shard\\.g1\\.00[012]|peers)$");
+    let read = format!("^{prefix}\\.(shard\\.g1\\.00[012]|peers|generations)$");
     let granted = json!({"configure": "", "write": ".*", "read": read});
     clinic.put(&format!("permissions/%2f/{prefix}"), granted).await;
     let url = clinic.stage.url().await;

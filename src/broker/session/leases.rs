@@ -74,7 +74,11 @@ impl Consumer {
             }
             // Only a channel that ended alone waits here: a lost connection waits in `run`.
             if !over() {
-                self.pause(failures).await;
+                tokio::select! { biased;
+                    () = turned.cancelled() => {}
+                    () = session.lost.cancelled() => {}
+                    () = self.pause(failures) => {}
+                }
                 failures = failures.saturating_add(1);
             }
         }

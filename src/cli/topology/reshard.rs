@@ -27,7 +27,8 @@ the pods need for what waits now. Pods learn of it by themselves. It can be stop
 started again with the same number: it goes on where it stopped; until then, what came in after the
 switch waits. The setting topology.shards counts at the first start only.
 
-Exit codes: 0 done, 69 unreachable, 75 the time is over (start it again), 78 another reshard has to be
+Exit codes: 0 done, 69 unreachable, 75 the time is over, or somebody
+else is at it (start it again), 78 another reshard has to be
 finished first, or something is in the way")]
 pub(super) struct Arguments {
     /// How many shards there are to be.
@@ -69,6 +70,8 @@ pub(super) async fn run(
         match timeout(left, one).await {
             Ok(Ok(())) => return exit::OK,
             Ok(Err(error)) if !error.may_heal() => return fail(exit::CONFIG, &error),
+            // Somebody else's, from the beginning: theirs is to be waited for, not to be done again.
+            Ok(Err(error @ Error::Locked)) if goal.is_none() => return fail(exit::GRACE, &error),
             // Nobody to be found at the first attempt: a wrong address, rather than a fault.
             Ok(Err(error @ Error::Unreachable { .. })) if arguments.dry_run => {
                 return fail(exit::UNAVAILABLE, &error);
