@@ -20,19 +20,27 @@ use serde::{Deserialize, Serialize};
 
 mod admin;
 mod answer;
+pub mod catalogue;
+mod connection;
+mod door;
 pub mod entity;
 pub mod etag;
 pub mod faults;
+mod gzip;
 pub mod inspect;
 pub mod key;
 pub mod latency;
 pub mod ledger;
+pub mod rates;
 mod record;
 pub mod reply;
 pub mod request;
 mod response;
 mod server;
 mod spans;
+pub mod switch;
+pub mod throttle;
+pub mod tokens;
 pub mod world;
 
 pub use server::serve;
@@ -57,8 +65,12 @@ pub struct Settings {
     pub seed: u64,
     /// The only token that is let in; anyone is if absent.
     pub bearer_token: Option<String>,
+    /// The token endpoint. Beside `bearer_token`, only what it gave out is let in.
+    pub tokens: Option<tokens::Settings>,
     /// What goes wrong by rate.
-    pub faults: faults::Rates,
+    pub faults: rates::Rates,
+    /// What is too much.
+    pub throttle: throttle::Limits,
     /// How long a GET takes.
     pub get_latency: latency::Latency,
     /// How long a PATCH takes.
@@ -85,7 +97,9 @@ impl Default for Settings {
             sequence_property: "UpdateSequence".to_owned(),
             seed: 0,
             bearer_token: None,
-            faults: faults::Rates::default(),
+            tokens: None,
+            faults: rates::Rates::default(),
+            throttle: throttle::Limits::NONE,
             get_latency: latency::Latency::NONE,
             patch_latency: latency::Latency::NONE,
             changes_max: 1_000_000,
@@ -153,6 +167,7 @@ impl Settings {
     /// Refuses what makes no sense.
     pub fn check(&self) -> Result<(), Error> {
         self.faults.check()?;
+        self.throttle.check().map_err(faults::Error::from)?;
         if self.orders > self.orders_max {
             return Err(Error::TooManyOrders { orders: self.orders, max: self.orders_max });
         }
@@ -187,7 +202,7 @@ mod tests {
         let refused = |settings: Settings| settings.check().is_err();
         assert!(refused(Settings { orders: 2, orders_max: 1, ..Settings::default() }));
         assert!(refused(Settings { connections_max: 0, ..Settings::default() }));
-        let faults = faults::Rates { error_rate: -0.1, ..faults::Rates::default() };
+        let faults = rates::Rates { error_rate: -0.1, ..rates::Rates::default() };
         assert!(refused(Settings { faults, ..Settings::default() }));
         for name in ["", "dataAreaId", "SalesStatus"] {
             let settings = Settings { sequence_property: name.to_owned(), ..Settings::default() };

@@ -41,14 +41,21 @@ const PURE: &[(&str, &[&str])] = &[
     ("src/dead_letter/record.rs", &["lapin::types", "lapin::BasicProperties"]),
     // Dice with a seed, handed in or made from the settings.
     ("src/simulator/answer.rs", &["fastrand::Rng"]),
+    ("src/simulator/catalogue.rs", &["fastrand::Rng"]),
     ("src/simulator/entity.rs", &[]),
     ("src/simulator/etag.rs", &["fastrand::Rng"]),
     ("src/simulator/faults.rs", &["fastrand::Rng"]),
+    ("src/simulator/gzip.rs", &[]),
     ("src/simulator/key.rs", &[]),
     ("src/simulator/latency.rs", &["fastrand::Rng"]),
     ("src/simulator/ledger.rs", &[]),
+    ("src/simulator/rates.rs", &["fastrand::Rng"]),
     ("src/simulator/record.rs", &["fastrand::Rng"]),
     ("src/simulator/spans.rs", &[]),
+    ("src/simulator/switch.rs", &["fastrand::Rng"]),
+    ("src/simulator/throttle.rs", &["fastrand::Rng"]),
+    ("src/simulator/tokens.rs", &["fastrand::Rng"]),
+    ("src/simulator/tokens/", &["fastrand::Rng"]),
     ("src/simulator/world.rs", &["fastrand::Rng"]),
 ];
 

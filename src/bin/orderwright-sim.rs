@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use orderwright::simulator::latency::Latency;
-use orderwright::simulator::{self, Profile, Settings, faults};
+use orderwright::simulator::throttle::Limits;
+use orderwright::simulator::{self, Profile, Settings, rates, tokens};
+use serde_json::{Map, Value as Json};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -47,6 +49,9 @@ struct Arguments {
     /// Address to listen on; port 0 takes a free one. Whoever can reach it may change everything.
     #[arg(long, default_value = "127.0.0.1:8090")]
     listen: SocketAddr,
+    /// A second address, for /sim/ alone: it is there while a fault keeps the other one closed.
+    #[arg(long, value_name = "ADDRESS")]
+    listen_admin: Option<SocketAddr>,
     /// Which product to imitate.
     #[arg(long, default_value = "fo")]
     profile: Profile,
@@ -65,6 +70,25 @@ struct Arguments {
     /// The only token that is let in. Without it anyone is.
     #[arg(long, value_name = "TOKEN")]
     bearer_token: Option<String>,
+    /// An application that may ask for a token at POST /{tenant}/oauth2/v2.0/token (or oauth2/token).
+    /// With it, nobody is let in without one.
+    #[arg(long, value_name = "ID")]
+    client_id: Option<String>,
+    /// The tenant in the path of the token endpoint.
+    #[arg(long, default_value = "tenant", requires = "client_id", value_name = "TENANT")]
+    tenant: String,
+    /// The application's secret.
+    #[arg(long, requires = "client_id", value_name = "SECRET")]
+    client_secret: Option<String>,
+    /// The federated assertion (a workload's token) that is accepted, byte for byte.
+    #[arg(long, requires = "client_id", value_name = "JWT")]
+    client_assertion: Option<String>,
+    /// What a token must be asked for; http:// and the address that is listened on if absent.
+    #[arg(long, requires = "client_id", value_name = "URL")]
+    audience: Option<String>,
+    /// How long a token lives.
+    #[arg(long, default_value = "3599s", requires = "client_id", value_name = "DURATION")]
+    token_lifetime: humantime::Duration,
     /// How long a GET takes: a duration, or median..99th percentile.
     #[arg(long, default_value = "0s", value_name = "DURATION[..DURATION]")]
     get_latency: Latency,
@@ -86,6 +110,9 @@ struct Arguments {
     /// Share of requests whose connection is reset; half of the PATCHes among them are applied.
     #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
     reset_rate: f64,
+    /// Requests a second that are let in; further ones are answered 429.
+    #[arg(long, value_name = "N")]
+    requests_per_second: Option<f64>,
     /// Applied changes that the ledger keeps.
     #[arg(long, default_value_t = 1_000_000, value_name = "N")]
     changes_max: usize,
@@ -106,9 +133,18 @@ impl Arguments {
             default_company: self.default_company.clone(),
             sequence_property: self.sequence_property.clone(),
             bearer_token: self.bearer_token.clone(),
+            tokens: self.client_id.clone().map(|client_id| tokens::Settings {
+                tenant: self.tenant.clone(),
+                client_id,
+                client_secret: self.client_secret.clone(),
+                client_assertion: self.client_assertion.clone(),
+                audience: self.audience.clone(),
+                lifetime: self.token_lifetime.into(),
+            }),
+            throttle: Limits { per_second: self.requests_per_second, ..Limits::NONE },
             get_latency: self.get_latency,
             patch_latency: self.patch_latency,
-            faults: faults::Rates {
+            faults: rates::Rates {
                 conflict_rate: self.conflict_rate,
                 conflict_as_409: self.conflict_as_409,
                 conflict_as_text: self.conflict_as_text,
@@ -140,7 +176,7 @@ async fn main() -> ExitCode {
     if arguments.exit_with_stdin {
         stop_with_stdin(stop.clone());
     }
-    match run(arguments.listen, settings, stop).await {
+    match run(&arguments, settings, stop).await {
         Ok(code) => code,
         Err(error) => {
             tracing::error!(listen = %arguments.listen, %error, "cannot start");
@@ -160,21 +196,32 @@ fn say(said: &clap::Error) -> ExitCode {
 
 /// Listens, says so, and serves until a signal or `stop`.
 async fn run(
-    address: SocketAddr,
-    settings: Settings,
+    arguments: &Arguments,
+    mut settings: Settings,
     stop: CancellationToken,
 ) -> std::io::Result<ExitCode> {
     // Before the port is announced: whoever reads the line may send a signal at once.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let listener = TcpListener::bind(address).await?;
+    let listener = TcpListener::bind(arguments.listen).await?;
     let address = listener.local_addr()?;
+    let admin = match arguments.listen_admin {
+        Some(address) => Some(TcpListener::bind(address).await?),
+        None => None,
+    };
+    if let Some(tokens) = &mut settings.tokens {
+        tokens.audience.get_or_insert_with(|| format!("http://{address}"));
+    }
+    let mut said = Map::from_iter([url("listening", address)]);
+    if let Some(admin) = &admin {
+        said.extend([url("admin", admin.local_addr()?)]);
+    }
     let mut stdout = std::io::stdout();
-    writeln!(stdout, "{{\"listening\":\"http://{address}\"}}")?;
+    writeln!(stdout, "{}", Json::Object(said))?;
     stdout.flush()?;
     tracing::info!(%address, orders = settings.orders, seed = settings.seed, "serving");
     tokio::select! {
-        served = simulator::serve(listener, settings, stop) => {
+        served = simulator::serve(listener, admin, settings, stop) => {
             if let Err(error) = served {
                 tracing::error!(%error, "the arguments make no sense");
                 return Ok(ExitCode::from(EXIT_USAGE));
@@ -185,6 +232,10 @@ async fn run(
         _ = interrupt.recv() => tracing::info!("SIGINT"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn url(name: &str, address: SocketAddr) -> (String, Json) {
+    (name.to_owned(), format!("http://{address}").into())
 }
 
 /// A plain thread, since a blocked read of stdin would keep the runtime from ending.
@@ -217,7 +268,7 @@ mod tests {
                      --conflict-as-409 0.2 --conflict-as-text 0.3 --error-rate 0.4 \
                      --reset-rate 0.5";
         let settings = Arguments::try_parse_from(flags.split_whitespace()).unwrap().settings();
-        let faults = faults::Rates {
+        let faults = rates::Rates {
             conflict_rate: 0.1,
             conflict_as_409: 0.2,
             conflict_as_text: 0.3,

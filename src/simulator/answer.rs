@@ -23,7 +23,7 @@ impl World {
         rng: &mut fastrand::Rng,
         now: Timestamp,
     ) -> Reply {
-        let answered = self.authorized(request).and_then(|key| match &request.operation {
+        let answered = self.authorized(request, now).and_then(|key| match &request.operation {
             Operation::Get => self.get(key, request, fault, rng),
             Operation::Patch(body) => {
                 let body = body.as_ref().map_err(|error| Refusal::bad_json(error))?;
@@ -43,9 +43,8 @@ impl World {
     }
 
     /// The order that is meant, if the caller may see it.
-    fn authorized<'a>(&self, request: &'a Request) -> Result<&'a Key, Refusal> {
-        let sent = request.authorization.as_deref().and_then(|text| text.strip_prefix("Bearer "));
-        if self.settings.bearer_token.as_deref().is_some_and(|token| sent != Some(token)) {
+    fn authorized<'a>(&self, request: &'a Request, now: Timestamp) -> Result<&'a Key, Refusal> {
+        if !self.lets_in(request, now) {
             return Err(Refusal::Unauthorized);
         }
         let key = request.target.as_ref().map_err(Refusal::bad_key)?;
@@ -54,6 +53,17 @@ impl World {
         } else {
             Err(Refusal::Missing)
         }
+    }
+
+    /// Anyone if there is neither a token endpoint nor a token that was set.
+    fn lets_in(&self, request: &Request, now: Timestamp) -> bool {
+        let fixed = self.settings.bearer_token.as_deref();
+        if fixed.is_none() && self.tokens.is_none() {
+            return true;
+        }
+        let sent = request.authorization.as_deref().and_then(|text| text.strip_prefix("Bearer "));
+        let is_live = |sent| self.tokens.as_ref().is_some_and(|them| them.is_live(sent, now));
+        sent.is_some_and(|sent| fixed == Some(sent) || is_live(sent))
     }
 
     fn get(
@@ -68,7 +78,8 @@ impl World {
             self.schema.check_select(name)?;
         }
         let tag = record.version.tag();
-        let annotation = (fault != Some(&Fault::NoEtag {})).then_some(&*tag);
+        let bare = matches!(fault, Some(Fault::NoEtag {} | Fault::NoEtagInBody {}));
+        let annotation = (!bare).then_some(&*tag);
         let json = to_json(&record.entity(&self.schema, annotation, request.select.as_deref()));
         if fault == Some(&Fault::Conflict {}) {
             record.outside_change(rng);
@@ -125,6 +136,11 @@ impl World {
             },
         );
         record.remember(seq);
+        if fault == Some(&Fault::BodyForNoContent {}) {
+            let tag = record.version.tag();
+            let json = to_json(&record.entity(&self.schema, Some(&tag), None));
+            return Ok(Reply { body: Body::Json(json), ..Reply::empty(200) });
+        }
         Ok(Reply::empty(204))
     }
 }

@@ -44,7 +44,7 @@ pub struct Totals {
     /// Most requests under way at the same time: proves parallelism. Without latency it stays 1,
     /// since a request that takes no time is over before the next one is looked at.
     pub in_flight_max: u64,
-    /// Requests refused for being too many. No profile throttles yet.
+    /// Requests refused for being too many.
     pub throttled: u64,
 }
 
@@ -152,8 +152,19 @@ impl Ledger {
             | Fault::BadJson {}
             | Fault::NoEtag {}
             | Fault::NoEtagHeader {}
+            | Fault::NoEtagInBody {}
             | Fault::Ignore {}
-            | Fault::Delete {} => faults.other += 1,
+            | Fault::Delete {}
+            | Fault::RevokeTokens {}
+            | Fault::InvalidJson {}
+            | Fault::HugeJson {}
+            | Fault::Gzip {}
+            | Fault::CloseIdle { .. }
+            | Fault::SlowDrip { .. }
+            | Fault::BodyForNoContent {}
+            | Fault::MissingParts {}
+            | Fault::WrongContentId {}
+            | Fault::OkInFailedGroup {} => faults.other += 1,
         }
     }
 

@@ -1,11 +1,15 @@
 //! What the stand-in answers, as values; the server turns them into bytes.
 
+use std::sync::LazyLock;
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
 use super::key;
+use super::throttle::Refused;
 
 /// `innererror.type` when X++ code refuses a write.
 pub const WRITE_EXCEPTION: &str =
@@ -17,13 +21,19 @@ const UNAVAILABLE_PAGE: &str =
     "<html><head><title>503</title></head><body><h1>Service Unavailable</h1></body></html>";
 const LOGIN_PAGE: &str =
     "<html><head><title>Sign in</title></head><body>Sign in to your account</body></html>";
-const THROTTLED_TEXT: &str = "This request could not be processed at this time due to system \
-    experiencing high resource utilization. Please retry the request after a few seconds";
 /// The text by which vendors know a conflict that Finance & Operations found while writing.
-const UPDATE_CONFLICT_TEXT: &str = "Write failed for table row of type 'SalesOrderHeaderV2Entity'. \
+pub(super) const UPDATE_CONFLICT_TEXT: &str = "Write failed for table row of type 'SalesOrderHeaderV2Entity'. \
     Infolog: Error: Cannot edit a record in Sales orders (SalesTable). An update conflict occurred \
     due to another user process deleting the record or changing one or more fields in the record.";
 const STALE_TEXT: &str = "The If-Match header does not match the current version of the record.";
+
+/// 50 MB, made once and shared by all answers.
+static HUGE: LazyLock<Bytes> = LazyLock::new(|| {
+    let mut text = b"{\"value\":\"".to_vec();
+    text.resize(50_000_000 - 2, b'x');
+    text.extend_from_slice(b"\"}");
+    text.into()
+});
 
 /// What becomes of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +59,21 @@ pub struct Reply {
     pub body: Body,
     /// The `ms-dyn-aid` header: the server's own id of the request, for support.
     pub aid: Uuid,
+    /// How the answer gets to the client.
+    pub delivery: Delivery,
+}
+
+/// How an answer gets to the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// As it is.
+    Plain,
+    /// Compressed.
+    Gzip,
+    /// The body drop by drop, the last one after this time.
+    SlowDrip(Duration),
+    /// As it is, and the connection is closed this long after it.
+    CloseIdle(Duration),
 }
 
 /// A body and what it claims to be.
@@ -96,7 +121,14 @@ pub enum Spelling {
 impl Reply {
     /// An answer without body and headers.
     pub const fn empty(status: u16) -> Self {
-        Self { status, etag: None, retry_after: None, body: Body::Empty, aid: Uuid::nil() }
+        Self {
+            status,
+            etag: None,
+            retry_after: None,
+            body: Body::Empty,
+            aid: Uuid::nil(),
+            delivery: Delivery::Plain,
+        }
     }
 
     /// An answer that does not come from the application: the login page, status 200.
@@ -109,17 +141,40 @@ impl Reply {
         Self { body: Body::Json(Bytes::from_static(b"{\"@odata.etag\":\"W/")), ..Self::empty(200) }
     }
 
+    /// A 200 that claims to be JSON and is none.
+    pub fn invalid_json() -> Self {
+        Self { body: Body::Json(Bytes::from_static(b"{'value': undefined,}")), ..Self::empty(200) }
+    }
+
+    /// A 200 with more JSON than any order has.
+    pub fn huge_json() -> Self {
+        Self { body: Body::Json(HUGE.clone()), ..Self::empty(200) }
+    }
+
+    /// The answer to what is too much.
+    pub fn throttled(refused: Refused) -> Self {
+        Self::fault(429, None, refused.retry_after.map(|seconds| seconds.to_string()))
+    }
+
     /// The answer of a scripted fault. A gateway answers 5xx with a page, unless a text is given.
     pub fn fault(status: u16, message: Option<&str>, retry_after: Option<String>) -> Self {
         let body = match message {
             Some(message) => error_body(WRITE_EXCEPTION, message),
             None if status >= 500 => Body::Html(UNAVAILABLE_PAGE),
-            None if status == 429 => error_body("", THROTTLED_TEXT),
+            None if status == 429 => error_body("", &throttled_text(retry_after.as_deref())),
             None if (300..400).contains(&status) || status == 401 => Body::Empty,
             None => error_body(WRITE_EXCEPTION, "Write failed."),
         };
         Self { retry_after, body, ..Self::empty(status) }
     }
+}
+
+fn throttled_text(retry_after: Option<&str>) -> String {
+    let seconds = retry_after.unwrap_or("a few");
+    format!(
+        "This request could not be processed at this time due to system experiencing high resource \
+         utilization. Please retry the request after {seconds} seconds"
+    )
 }
 
 impl Refusal {

@@ -7,6 +7,7 @@ use hyper::header::{AUTHORIZATION, IF_MATCH, USER_AGENT};
 use hyper::{HeaderMap, Method, Uri};
 use serde_json::{Map, Value as Json};
 
+use super::catalogue::At;
 use super::faults::On;
 use super::key::{self, Key};
 
@@ -95,7 +96,16 @@ impl Request {
         }
     }
 
-    /// The kind of fault that can strike it.
+    /// Where a fault finds it.
+    pub fn at(&self) -> Option<At> {
+        match self.operation {
+            Operation::Get => Some(At::Get),
+            Operation::Patch(_) => Some(At::Patch),
+            Operation::Other => None,
+        }
+    }
+
+    /// What it does to an order.
     pub fn on(&self) -> Option<On> {
         match self.operation {
             Operation::Get => Some(On::Get),
