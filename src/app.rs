@@ -3,6 +3,7 @@
 mod effects;
 mod intake;
 mod limits;
+pub mod target;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -143,7 +144,7 @@ impl App {
     pub async fn build(settings: Settings, instance: &str) -> Result<Self, Error> {
         let link = Link::new(&settings.broker, &format!("orderwright {instance}"))?;
         let topology = Topology::new(&settings.topology);
-        let client = odata::Client::new(&settings.target, &settings.order.entity_set, instance)?;
+        let client = odata::Client::new(&settings, instance)?;
         let connection = connect(&settings, &link).await?;
         // An answer that the loss of the connection overtook would be waited for without end.
         let letters = link.named(&format!("orderwright {instance} dead letters"));
