@@ -2,10 +2,12 @@
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
 use orderwright::simulator::latency::Latency;
+use orderwright::simulator::scenario::Scenario;
 use orderwright::simulator::throttle::Limits;
 use orderwright::simulator::{self, Profile, Settings, rates, tokens};
 use serde_json::{Map, Value as Json};
@@ -36,9 +38,21 @@ Examples:
   What was asked and changed, as soon as 100 updates are applied:
     curl \"http://127.0.0.1:8090/sim/ledger?applied_distinct_min=100&wait_ms=60000\"
 
-  Lose the reply to the next PATCH:
+  Lose the reply to the next write:
     curl -X PUT http://127.0.0.1:8090/sim/faults \\
-      -d '{\"next\":[{\"on\":\"patch\",\"do\":\"lost_reply\"}]}'";
+      -d '{\"f1_lost_reply\":{\"next\":1}}'
+
+  Two minutes of maintenance, then 50 requests a second and no more:
+    curl -X PUT http://127.0.0.1:8090/sim/faults \\
+      -d '{\"f18_maintenance\":{\"lasts\":\"2m\"},\"throttle\":{\"per_second\":50}}'
+
+  A token endpoint at /tenant/oauth2/v2.0/token, without which nobody is let in:
+    orderwright-sim --orders 10 --client-id client --client-secret s3cret
+
+  A day that was written down, in a quarter of an hour:
+    orderwright-sim --orders 1000 --scenario day.toml --speed 96
+
+docs/SIMULATOR.md lists the profiles, the faults, and all that can be asked of /sim/.";
 
 /// A stand-in for Dynamics 365 Finance & Operations: orders over OData, with faults and a ledger.
 ///
@@ -52,7 +66,7 @@ struct Arguments {
     /// A second address, for /sim/ alone: it is there while a fault keeps the other one closed.
     #[arg(long, value_name = "ADDRESS")]
     listen_admin: Option<SocketAddr>,
-    /// Which product to imitate.
+    /// Which product to imitate: fo, strict, dataverse or bc.
     #[arg(long, default_value = "fo")]
     profile: Profile,
     /// Orders that exist at the start: SO-000001 and so on, in company USMF.
@@ -110,6 +124,15 @@ struct Arguments {
     /// Share of requests whose connection is reset; half of the PATCHes among them are applied.
     #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
     reset_rate: f64,
+    /// Let writes pass without a CSRF token, whatever the profile.
+    #[arg(long)]
+    no_csrf: bool,
+    /// What goes wrong when: a TOML file, see docs/SIMULATOR.md.
+    #[arg(long, value_name = "FILE")]
+    scenario: Option<PathBuf>,
+    /// How many times as fast the scenario runs, on top of its own speed.
+    #[arg(long, default_value_t = 1.0, requires = "scenario", value_name = "N")]
+    speed: f64,
     /// Requests a second that are let in; further ones are answered 429.
     #[arg(long, value_name = "N")]
     requests_per_second: Option<f64>,
@@ -141,7 +164,10 @@ impl Arguments {
                 audience: self.audience.clone(),
                 lifetime: self.token_lifetime.into(),
             }),
-            throttle: Limits { per_second: self.requests_per_second, ..Limits::NONE },
+            throttle: self
+                .requests_per_second
+                .map(|rate| Limits { per_second: Some(rate), ..Limits::NONE }),
+            csrf: self.no_csrf.then_some(false),
             get_latency: self.get_latency,
             patch_latency: self.patch_latency,
             faults: rates::Rates {
@@ -167,7 +193,16 @@ async fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     log.with_ansi(std::io::stderr().is_terminal()).init();
-    let settings = arguments.settings();
+    let mut settings = arguments.settings();
+    if let Some(path) = &arguments.scenario {
+        match scenario(path, arguments.speed) {
+            Ok(scenario) => settings.scenario = scenario,
+            Err(error) => {
+                tracing::error!(scenario = %path.display(), %error, "the scenario is of no use");
+                return ExitCode::from(EXIT_USAGE);
+            }
+        }
+    }
     if let Err(error) = settings.check() {
         tracing::error!(%error, "the arguments make no sense");
         return ExitCode::from(EXIT_USAGE);
@@ -183,6 +218,12 @@ async fn main() -> ExitCode {
             ExitCode::from(EXIT_UNAVAILABLE)
         }
     }
+}
+
+fn scenario(path: &Path, speed: f64) -> Result<Scenario, Box<dyn std::error::Error>> {
+    let mut scenario = Scenario::parse(&std::fs::read_to_string(path)?)?;
+    scenario.hasten(speed)?;
+    Ok(scenario)
 }
 
 /// Help and version go to stdout and are no mistake; clap's own exit code for one is not ours.

@@ -71,6 +71,10 @@ fn route(world: &mut World, call: &Call<'_>, now: Timestamp) -> Result<Answer, A
             world.clear_faults();
             Ok((200, world.faults()))
         }
+        ("DELETE", ["sessions"]) => {
+            world.expire_sessions();
+            Ok((200, to_json(&json!({}))))
+        }
         ("GET", ["tokens"]) => Ok((200, to_json(&world.token_counts()))),
         ("PUT", ["tokens"]) => {
             let set = world.set_tokens(call.json()?);

@@ -13,6 +13,7 @@ use super::key::Key;
 use super::ledger::{ChangesView, Totals};
 use super::record::Record;
 use super::reply::{Refusal, to_json};
+use super::scenario::Act;
 use super::switch::{Door, Strike, Switch};
 use super::throttle::{Limits, Throttle};
 use super::tokens::{self, Ask, Tokens};
@@ -104,10 +105,10 @@ impl World {
         Ok(())
     }
 
-    /// Ends everything that goes wrong.
+    /// Ends everything that goes wrong. The limits are again those of the start.
     pub fn clear_faults(&mut self) {
         self.faults.clear();
-        self.throttle = Throttle::new(Limits::NONE);
+        self.throttle = Throttle::new(self.settings.limits());
     }
 
     /// What the token endpoint did.
@@ -123,6 +124,29 @@ impl World {
     /// Makes every token dead that was given out so far.
     pub fn revoke_tokens(&mut self) {
         self.tokens.iter_mut().for_each(Tokens::revoke);
+    }
+
+    /// Makes every CSRF token invalid.
+    pub fn expire_sessions(&mut self) {
+        self.csrf.expire();
+    }
+
+    /// Carries out a step of a scenario.
+    pub(super) fn act(&mut self, act: Act, now: Timestamp) {
+        if act.clear {
+            self.clear_faults();
+        }
+        if let Err(error) = self.set_faults(act.faults, now) {
+            tracing::error!(%error, "a step of the scenario is left out");
+        }
+        if let Some(tokens) = act.tokens
+            && let Err(error) = self.set_tokens(tokens)
+        {
+            tracing::error!(%error, "a step of the scenario is left out");
+        }
+        if act.revoke_tokens {
+            self.revoke_tokens();
+        }
     }
 
     /// The fault that strikes a request for a token.
@@ -158,9 +182,12 @@ impl World {
         }
         let changes = self.schema.read(properties).map_err(|refusal| match refusal {
             Refusal::Rejected { message, .. } => CreateError::Property { message },
-            Refusal::Conflict(_) | Refusal::Missing | Refusal::Unauthorized => {
-                CreateError::Property { message: format!("{refusal:?}") }
-            }
+            Refusal::Conflict(_)
+            | Refusal::Missing
+            | Refusal::Unauthorized
+            | Refusal::Csrf
+            | Refusal::TagRequired { .. }
+            | Refusal::TooLong { .. } => CreateError::Property { message: format!("{refusal:?}") },
         })?;
         let mut values = self.schema.initial();
         for (position, value) in changes {

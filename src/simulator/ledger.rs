@@ -17,9 +17,9 @@ use super::record::Judgement;
 pub struct Totals {
     /// Requests under `/data/`.
     pub requests: u64,
-    /// Of these, GETs.
+    /// GETs, by themselves or in a `$batch`.
     pub gets: u64,
-    /// Of these, PATCHes.
+    /// PATCHes, by themselves or in a `$batch`.
     pub patches: u64,
     /// PATCHes that wrote an order.
     pub applied: u64,
@@ -127,6 +127,11 @@ impl Ledger {
         self.in_flight += 1;
         self.totals.in_flight_max = self.totals.in_flight_max.max(self.in_flight);
         self.totals.requests += 1;
+        self.arrive_part(on);
+    }
+
+    /// A request inside a batch, which is a request too.
+    pub(super) fn arrive_part(&mut self, on: Option<On>) {
         match on {
             Some(On::Get) => self.totals.gets += 1,
             Some(On::Patch) => self.totals.patches += 1,

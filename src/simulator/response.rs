@@ -92,17 +92,11 @@ pub(super) fn respond(outcome: Outcome, link: &Link) -> Result<Response, Cut> {
 }
 
 /// An empty body stays empty.
-fn packed(mut reply: Reply) -> Response {
-    let mut is_packed = true;
-    reply.body = match reply.body {
-        reply::Body::Json(bytes) => reply::Body::Json(gzip(&bytes).into()),
-        other @ (reply::Body::Empty | reply::Body::Html(_)) => {
-            is_packed = false;
-            other
-        }
-    };
+fn packed(reply: Reply) -> Response {
     let mut response = data_response(reply, Stage::Whole);
-    if is_packed {
+    let body = response.body_mut();
+    if !body.bytes.is_empty() {
+        body.bytes = gzip(&body.bytes).into();
         response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     response
@@ -144,6 +138,10 @@ fn data_response(reply: Reply, stage: Stage) -> Response {
         reply::Body::Empty => (None, Bytes::new()),
         reply::Body::Json(json) => (Some(JSON), json),
         reply::Body::Html(page) => (Some(HTML), Bytes::from_static(page.as_bytes())),
+        reply::Body::Multipart { boundary, bytes } => {
+            let media = format!("multipart/mixed; boundary={boundary}");
+            (HeaderValue::try_from(media).ok(), bytes)
+        }
     };
     let mut response = plain(reply.status, bytes, stage);
     let headers = response.headers_mut();
@@ -156,6 +154,11 @@ fn data_response(reply: Reply, stage: Stage) -> Response {
     insert(headers, RETRY_AFTER, reply.retry_after.as_deref());
     if let Some(media) = media {
         headers.insert(CONTENT_TYPE, media);
+    }
+    for (name, value) in reply.headers {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.append(name, value);
+        }
     }
     let told = match reply.status {
         300..=399 => Some((LOCATION, "/login")),

@@ -17,7 +17,7 @@ use hyper::http::request::Parts;
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -29,6 +29,7 @@ use super::request::Request;
 use super::response::{
     Cut, Response, admin_response, no_route, respond, token_response, too_large,
 };
+use super::scenario::Act;
 use super::switch::Door;
 use super::tokens::{self, Ask};
 use super::world::{Arrived, World};
@@ -78,6 +79,7 @@ pub async fn serve(
 ) -> Result<(), Error> {
     let connections_max = settings.connections_max;
     let body_bytes_max = settings.body_bytes_max;
+    let acts = settings.scenario.acts();
     // A token of its own: if this future is dropped, its requests end too.
     let stop = stop.child_token();
     let _stop_on_drop = stop.clone().drop_guard();
@@ -101,13 +103,28 @@ pub async fn serve(
         }
     };
     let data = listen(listener, Entrance::Data, connections_max, Arc::clone(&shared));
-    let (data, admin) = tokio::join!(data, admin);
+    let script = async {
+        tokio::select! {
+            () = play(acts, |act| shared.act(act)) => {}
+            () = shared.stop.cancelled() => {}
+        }
+    };
+    let (data, admin, ()) = tokio::join!(data, admin, script);
     for error in [data, admin].into_iter().filter_map(Result::err) {
         tracing::error!(%error, "a port is of no use");
     }
     shared.requests.close();
     shared.requests.wait().await;
     Ok(())
+}
+
+/// Carries out what a scenario says, each step at its time.
+async fn play(acts: Vec<(Duration, Act)>, mut perform: impl FnMut(Act)) {
+    let start = Instant::now();
+    for (at, act) in acts {
+        sleep_until(start + at).await;
+        perform(act);
+    }
 }
 
 /// Answers one request, or cuts its connection.
@@ -238,6 +255,13 @@ impl Shared {
         self.publish(&world);
         self.swing_door(&world, now);
         answer
+    }
+
+    fn act(&self, act: Act) {
+        let now = Timestamp::now();
+        let mut world = self.world();
+        world.act(act, now);
+        self.swing_door(&world, now);
     }
 
     /// Opens the door, or shuts it, as the faults have it.

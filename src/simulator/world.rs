@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::answer::Visit;
+use super::csrf::Csrf;
 use super::entity::{Schema, Value};
 use super::faults::{Fault, Faults, On, Spot};
 use super::key::Key;
@@ -41,6 +43,7 @@ pub struct World {
     pub(super) throttle: Throttle,
     /// The token endpoint, if there is one.
     pub(super) tokens: Option<Tokens>,
+    pub(super) csrf: Csrf,
     /// Whether `/sim/` can be reached while the port of `/data/` is closed.
     pub(super) has_way_back: bool,
     /// Dice for requests that meet no order.
@@ -68,6 +71,8 @@ pub struct Arrived {
 pub struct Judged {
     visit: u64,
     key: Option<Key>,
+    /// The orders of a `$batch`.
+    keys: Vec<Key>,
     outcome: Outcome,
     after: Duration,
 }
@@ -102,7 +107,8 @@ impl World {
             records: HashMap::with_capacity(settings.orders),
             ledger: Ledger::new(settings.changes_max),
             faults: Faults { rates: settings.faults, ..Faults::default() },
-            throttle: Throttle::new(settings.throttle),
+            throttle: Throttle::new(settings.limits()),
+            csrf: Csrf::new(settings.seed),
             tokens: settings.tokens.clone().map(Tokens::new),
             has_way_back: false,
             strangers: fastrand::Rng::with_seed(settings.seed),
@@ -143,6 +149,15 @@ impl World {
         {
             self.ledger.totals.overlaps += 1;
         }
+        for part in request.parts() {
+            self.ledger.arrive_part(part.on());
+            let record = part.target.as_ref().ok().and_then(|key| self.records.get_mut(key));
+            if let (Some(on), Some(record)) = (part.on(), record)
+                && record.arrive(on, &part.writer, visit, now)
+            {
+                self.ledger.totals.overlaps += 1;
+            }
+        }
         let mut arrived = Arrived {
             visit,
             request,
@@ -178,12 +193,15 @@ impl World {
         arrived.before = latency.saturating_sub(arrived.after).saturating_add(stall);
     }
 
+    /// A batch takes as long as its requests one after the other.
     fn latency(&self, request: &Request, rng: &mut fastrand::Rng) -> Duration {
-        match request.on() {
+        let mut sample = |on| match on {
             Some(On::Get) => self.settings.get_latency.sample(rng),
             Some(On::Patch) => self.settings.patch_latency.sample(rng),
             None => Duration::ZERO,
-        }
+        };
+        let alone = sample(request.on());
+        request.parts().map(|part| sample(part.on())).fold(alone, Duration::saturating_add)
     }
 
     /// Carries a request out. The state changes here and nowhere else.
@@ -196,7 +214,7 @@ impl World {
         let carried_out = match refused {
             Some(refused) => {
                 self.ledger.totals.throttled += 1;
-                Outcome::Reply(Reply::throttled(refused))
+                Outcome::Reply(Reply::throttled(self.manners(), refused))
             }
             None => self.struck(fault.as_ref(), &request, &mut rng, now),
         };
@@ -205,27 +223,32 @@ impl World {
             Outcome::CutInBody(reply) => Outcome::CutInBody(Reply { aid, ..reply }),
             Outcome::Cut => Outcome::Cut,
         };
-        Judged { visit, key: request.target.ok(), outcome, after }
+        let keys = request.parts().filter_map(|part| part.target.clone().ok()).collect();
+        Judged { visit, key: request.target.ok(), keys, outcome, after }
     }
 
     /// Ends a request: from here on its writer is not at work any more.
     pub fn leave(&mut self, judged: Judged) -> Outcome {
         self.ledger.leave();
-        if let Some(record) = judged.key.and_then(|key| self.records.get_mut(&key)) {
-            record.leave(judged.visit);
+        for key in judged.key.iter().chain(&judged.keys) {
+            if let Some(record) = self.records.get_mut(key) {
+                record.leave(judged.visit);
+            }
         }
         judged.outcome
     }
 
     /// What the fault, if any, makes of the answer.
-    fn struck(
+    pub(super) fn struck(
         &mut self,
         fault: Option<&Fault>,
         request: &Request,
         rng: &mut fastrand::Rng,
         now: Timestamp,
     ) -> Outcome {
-        let mut answer = |world: &mut Self| world.answer(request, fault, rng, now);
+        let manners = self.manners();
+        let mut visit = Visit { fault, rng, now };
+        let mut answer = |world: &mut Self| world.answer(request, &mut visit);
         match fault {
             Some(Fault::Cut {}) => Outcome::Cut,
             Some(Fault::LostReply {}) => {
@@ -237,7 +260,8 @@ impl World {
                 if *applied {
                     answer(self);
                 }
-                Outcome::Reply(Reply::fault(*status, message.as_deref(), retry_after.clone()))
+                let (message, retry_after) = (message.as_deref(), retry_after.clone());
+                Outcome::Reply(Reply::fault(manners, *status, message, retry_after))
             }
             Some(Fault::Html {}) => Outcome::Reply(Reply::login_page()),
             Some(Fault::BadJson {}) => Outcome::Reply(Reply::bad_json()),
@@ -245,7 +269,7 @@ impl World {
             Some(Fault::HugeJson {}) => Outcome::Reply(Reply::huge_json()),
             Some(Fault::RevokeTokens {}) => {
                 self.tokens.iter_mut().for_each(Tokens::revoke);
-                Outcome::Reply(Reply::fault(401, None, None))
+                Outcome::Reply(Reply::fault(manners, 401, None, None))
             }
             Some(Fault::Gzip {}) => delivered(answer(self), Delivery::Gzip),
             Some(Fault::SlowDrip { duration }) => {

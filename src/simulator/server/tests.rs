@@ -11,8 +11,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::DropGuard;
 
 use super::*;
+use crate::simulator::Profile;
 
+mod batches;
+mod faults;
 mod outages;
+mod profiles;
+mod scenarios;
 mod tokens;
 
 const ORDER: &str =
