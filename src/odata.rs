@@ -6,6 +6,8 @@ mod csrf;
 mod grant;
 mod kept;
 mod probe;
+#[cfg(test)]
+mod tests;
 mod token;
 pub mod url;
 

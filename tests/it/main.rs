@@ -25,6 +25,7 @@ mod pods;
 mod reshard;
 mod shard;
 mod stage;
+mod target;
 mod wire;
 
 #[allow(dead_code, reason = "shared with the demo, which uses all of it")]
