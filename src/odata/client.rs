@@ -167,7 +167,7 @@ impl Client {
         if let Some(session) = kept.now() {
             return Ok(Ok(Some(session)));
         }
-        let turn = timeout_at(deadline, kept.turn()).await.map_err(|_elapsed| Fault::Timeout)?;
+        let _turn = timeout_at(deadline, kept.turn()).await.map_err(|_elapsed| Fault::Timeout)?;
         if let Some(session) = kept.now() {
             return Ok(Ok(Some(session)));
         }
@@ -178,7 +178,6 @@ impl Client {
             }
         }
         let heard = self.send(&get, token, Session::ask, deadline).await?;
-        drop(turn);
         match heard {
             Heard { session: Some(session), answer: Answer { status: 200, .. }, .. } => {
                 Ok(Ok(Some(kept.keep(session))))

@@ -70,29 +70,27 @@ pub(super) fn read(
         let refusal = Refusal::new(why, error);
         Err(Refusal { status: Some(status), retry_after, ..refusal })
     };
-    match status {
-        200 => match serde_json::from_slice::<Granted>(body) {
-            // A page of something that stands between us and the endpoint.
-            Err(_may_quote) => refusal(SignIn::Unavailable, "the answer holds no token"),
-            Ok(granted) => {
-                let kind = granted.token_type.as_deref().unwrap_or("Bearer");
-                if !kind.eq_ignore_ascii_case("bearer") {
-                    return refusal(SignIn::Config, "the token is no bearer token");
-                }
-                let life = life(granted.expires_in.as_ref());
-                Ok(Grant { token: granted.access_token, life })
-            }
-        },
-        _ => {
-            let told: Refused = serde_json::from_slice(body).unwrap_or_default();
-            let mut refusal = Refusal::new(why(status, &told.error), &word(&told.error));
-            refusal.status = Some(status);
-            refusal.number = told.error_codes.first().copied().or(number(&told.error_description));
-            refusal.trace_id = word(&told.trace_id);
-            refusal.retry_after = retry_after;
-            Err(refusal)
+    if status == 200 {
+        // A page of something that stands between us and the endpoint.
+        let Ok(granted) = serde_json::from_slice::<Granted>(body) else {
+            return refusal(SignIn::Unavailable, "the answer holds no token");
+        };
+        let kind = granted.token_type.as_deref().unwrap_or("Bearer");
+        if !kind.eq_ignore_ascii_case("bearer") {
+            return refusal(SignIn::Config, "the token is no bearer token");
         }
+        let life = life(granted.expires_in.as_ref());
+        return Ok(Grant { token: granted.access_token, life });
     }
+    let told: Refused = serde_json::from_slice(body).unwrap_or_default();
+    Err(Refusal {
+        why: why(status, &told.error),
+        status: Some(status),
+        error: word(&told.error),
+        number: told.error_codes.first().copied().or(number(&told.error_description)),
+        trace_id: word(&told.trace_id),
+        retry_after,
+    })
 }
 
 /// Trouble that passes by itself, or a refusal that only a change of the settings ends?

@@ -90,16 +90,14 @@ impl<'a> Probe<'a> {
         let Some(order) = order else { return self.missing(&key, answer, trail).await };
         self.note("order", State::Fine, format!("{} is there", key.canonical()), "", took);
         let in_header = answer.etag.is_some();
-        match answer.etag.clone().or_else(|| order.etag()) {
-            Some(etag) => {
-                let place = if in_header { "header" } else { "body" };
-                let detail = format!("{} in the {place}", etag.as_str());
-                self.note("etag", State::Fine, detail, "", Duration::ZERO);
-            }
-            None => {
-                let hint = "updates need one: the entity must have a property for concurrency";
-                self.note("etag", State::Wrong, "none".to_owned(), hint, Duration::ZERO);
-            }
+        if let Some(etag) = answer.etag.clone().or_else(|| order.etag()) {
+            let place = if in_header { "header" } else { "body" };
+            let detail = format!("{} in the {place}", etag.as_str());
+            self.note("etag", State::Fine, detail, "", Duration::ZERO);
+        } else {
+            let hint = "updates need one: the entity must have a property for concurrency";
+            self.note("etag", State::Wrong, "none".to_owned(), hint, Duration::ZERO);
+            return None;
         }
         self.latency(&key, trail, took).await
     }

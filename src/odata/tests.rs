@@ -137,7 +137,7 @@ async fn one_token_serves_all_requests_and_is_renewed_once_before_its_end() {
     pass(Duration::from_secs(3_250)).await;
     assert_eq!(status(&get(&client).await), 200);
     assert_eq!(service.asked().await, 1);
-    pass(Duration::from_secs(120)).await;
+    pass(Duration::from_mins(2)).await;
     assert!(twenty(&client).await.iter().all(|reply| status(reply) == 200));
     assert_eq!(service.asked().await, 2);
 }
@@ -236,7 +236,7 @@ async fn old_token_is_used_while_no_new_one_can_be_had() {
     pass(Duration::from_secs(3_400)).await;
     assert!(twenty(&client).await.iter().all(|reply| status(reply) == 200));
     assert_eq!(service.asked().await, 2, "one asked in vain, the others were told");
-    pass(Duration::from_secs(300)).await;
+    pass(Duration::from_mins(5)).await;
     let ended = get(&client).await;
     assert!(matches!(ended, Err(Fault::SignIn(SignIn::Unavailable))), "{ended:?}");
 }

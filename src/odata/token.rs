@@ -88,7 +88,7 @@ impl Tokens {
         let auth = &target.auth;
         let proof = match auth.kind {
             AuthKind::Bearer => {
-                let token = target.bearer_token.as_ref().map(|token| Token::fixed(token));
+                let token = target.bearer_token.as_ref().map(Token::fixed);
                 return Ok(Self::Fixed(token.transpose()?.map(Arc::new)));
             }
             AuthKind::ClientSecret => Proof::Secret(auth.client_secret.clone().unwrap_or_default()),
