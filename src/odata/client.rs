@@ -44,7 +44,7 @@ pub enum Error {
 /// Talks to the service. Clones share one connection pool and one token.
 #[derive(Debug, Clone)]
 pub struct Client {
-    http: reqwest::Client,
+    pub(super) http: reqwest::Client,
     pub(super) orders: Orders,
     pub(super) tokens: Arc<Tokens>,
     /// Where the service wants a CSRF token.

@@ -1,10 +1,11 @@
 //! Looks at the service step by step, as an update would meet it, and writes nothing.
 
+mod network;
+
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::net::{TcpStream, lookup_host};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::client::Client;
 use super::grant::Refusal;
@@ -16,10 +17,6 @@ use crate::protocol::{Answer, Complaint, Fault, Fetched, Reply, Request, SignIn,
 
 /// GETs whose median is the latency.
 const GETS: usize = 5;
-
-/// Variables that send requests over a proxy, so that the service's own name need not be known here.
-const PROXIES: [&str; 6] =
-    ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 
 /// How a step ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +74,7 @@ impl<'a> Probe<'a> {
 
     async fn walk(&mut self, key: Option<OrderKey>, trail: Trail) -> Option<()> {
         self.network().await?;
+        self.encryption().await?;
         self.token().await?;
         let key = match key {
             Some(key) => key,
@@ -111,48 +109,6 @@ impl<'a> Probe<'a> {
         took: Duration,
     ) {
         self.steps.push(Step { name, state, detail, hint: hint.to_owned(), took });
-    }
-
-    /// Whether the service can be reached at all, without HTTP.
-    async fn network(&mut self) -> Option<()> {
-        if PROXIES.iter().any(|name| std::env::var_os(name).is_some_and(|it| !it.is_empty())) {
-            let detail = "a proxy is set in the environment".to_owned();
-            self.note("dns", State::Skipped, detail, "", Duration::ZERO);
-            return Some(());
-        }
-        let target = &self.settings.target;
-        let (host, port) = (target.url.host_str()?, target.url.port_or_known_default()?);
-        let bare = host.trim_matches(['[', ']']);
-        let begun = Instant::now();
-        let found = timeout(target.connect_timeout, lookup_host((bare, port))).await;
-        let found = found.map_err(|_elapsed| "no answer in target.connect_timeout".to_owned());
-        let found = found.and_then(|found| found.map_err(|error| error.to_string()));
-        let took = begun.elapsed();
-        let addresses: Vec<_> = match found {
-            Ok(addresses) => addresses.collect(),
-            Err(error) => {
-                let (detail, hint) = (format!("{host}: {error}"), "check target.url and the DNS");
-                self.note("dns", State::Unavailable, detail, hint, took);
-                return None;
-            }
-        };
-        let shown: Vec<_> = addresses.iter().take(4).map(|it| it.ip().to_string()).collect();
-        self.note("dns", State::Fine, format!("{host} is {}", shown.join(", ")), "", took);
-        let begun = Instant::now();
-        let connected = timeout(target.connect_timeout, TcpStream::connect(&*addresses)).await;
-        let connected = connected.map_err(|_elapsed| "no answer in target.connect_timeout".into());
-        let error: Option<String> = match connected {
-            Ok(Ok(_stream)) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(late) => Some(late),
-        };
-        let (state, hint) = match &error {
-            None => (State::Fine, ""),
-            Some(_) => (State::Unavailable, "check the port, firewalls and network policies"),
-        };
-        let detail = error.unwrap_or_else(|| format!("port {port} answers"));
-        self.note("tcp", state, detail, hint, begun.elapsed());
-        (state == State::Fine).then_some(())
     }
 
     async fn token(&mut self) -> Option<()> {
@@ -230,7 +186,9 @@ impl<'a> Probe<'a> {
         let fo = self.settings.target.cross_company;
         let (state, detail, hint) = match (reply, verdict(Request::Get, reply)) {
             (Ok(answer), Verdict::Done) => {
-                self.note("permission", State::Fine, "we may read".to_owned(), "", took);
+                if !self.steps.iter().any(|step| step.name == "permission") {
+                    self.note("permission", State::Fine, "we may read".to_owned(), "", took);
+                }
                 return Some(answer);
             }
             (Ok(answer), Verdict::Not(_)) if answer.status == 404 => return Some(answer),
@@ -241,27 +199,12 @@ impl<'a> Probe<'a> {
                 (state, format!("{} ({}){said}", answer.status, trouble.code().as_str()), hint)
             }
             (Err(fault), _) => {
-                let (detail, hint) = self.silence(*fault);
+                let (detail, hint) = silence(*fault);
                 (State::Unavailable, detail.to_owned(), hint)
             }
         };
         self.note("permission", state, detail, hint, took);
         None
-    }
-
-    /// No answer, though the port is open: encryption is what lies between.
-    fn silence(&self, fault: Fault) -> (&'static str, &'static str) {
-        match fault {
-            Fault::Unreachable if self.settings.target.url.scheme() == "https" => {
-                ("no TLS connection", "check the certificate: is its issuer known on this machine?")
-            }
-            Fault::Unreachable => ("no connection", "check target.url"),
-            Fault::Timeout => ("no answer in target.get_timeout", "is it that slow?"),
-            Fault::Broken => ("the connection broke", "is it HTTP that answers at target.url?"),
-            Fault::TooLarge => ("the answer is too large", "raise target.body_bytes_max"),
-            Fault::SignIn(_) => ("401, and then no new token", "see target.auth"),
-            Fault::Csrf => ("the CSRF token is refused", "see target.csrf"),
-        }
     }
 
     fn no_such_set(&mut self, answer: &Answer, took: Duration) {
@@ -311,6 +254,18 @@ impl<'a> Probe<'a> {
         let detail = format!("median of {GETS} GETs");
         self.note("latency", State::Fine, detail, "", median);
         Some(())
+    }
+}
+
+/// What no answer says, though the port is open.
+const fn silence(fault: Fault) -> (&'static str, &'static str) {
+    match fault {
+        Fault::Unreachable => ("no connection", "check target.url"),
+        Fault::Timeout => ("no answer in target.get_timeout", "is it that slow?"),
+        Fault::Broken => ("the connection broke", "is it HTTP that answers at target.url?"),
+        Fault::TooLarge => ("the answer is too large", "raise target.body_bytes_max"),
+        Fault::SignIn(_) => ("401, and then no new token", "see target.auth"),
+        Fault::Csrf => ("the CSRF token is refused", "see target.csrf"),
     }
 }
 

@@ -9,7 +9,7 @@ async fn steps(settings: &Settings, key: Option<OrderKey>) -> Vec<Step> {
 }
 
 fn names(steps: &[Step]) -> Vec<(&'static str, State)> {
-    let seen = steps.iter().filter(|step| !["dns", "tcp"].contains(&step.name));
+    let seen = steps.iter().filter(|step| !["dns", "tcp", "tls"].contains(&step.name));
     seen.map(|step| (step.name, step.state)).collect()
 }
 
@@ -64,6 +64,11 @@ async fn each_thing_that_is_not_as_it_should_be_is_told_by_its_step() {
     assert!(tag.detail.ends_with("in the body"), "{tag:?}");
     service.ask(Method::DELETE, "faults", json!({})).await;
 
+    let plain = service.settings.target.url.clone();
+    service.settings.target.url = plain.as_str().replace("http:", "https:").parse().unwrap();
+    let tls = ends_with(&service, "tls", State::Unavailable).await;
+    assert!(!tls.hint.is_empty(), "{tls:?}");
+    service.settings.target.url = plain;
     service.settings.order.entity_set = "Nowhere".to_owned();
     ends_with(&service, "entity_set", State::Wrong).await;
     service.settings.target.url = "http://127.0.0.1:9/data".parse().unwrap();
@@ -111,7 +116,8 @@ async fn without_a_key_the_first_order_is_looked_at() {
     let all = steps(&settings, None).await;
     let order = all.iter().find(|step| step.name == "order").unwrap();
     assert_eq!((order.state, &*order.detail), (State::Fine, "usmf/7 is there"));
-    assert_eq!(all.last().map(|step| step.name), Some("latency"));
+    let wanted = ["token", "permission", "entity_set", "order", "etag", "latency"];
+    assert_eq!(names(&all).into_iter().map(|(name, _)| name).collect::<Vec<_>>(), wanted);
 }
 
 #[tokio::test]
