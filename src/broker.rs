@@ -16,26 +16,31 @@ mod balancer;
 mod connection;
 mod declare;
 mod delivery;
+pub mod doctor;
 mod forward;
 mod generation;
 mod history;
+mod management;
 mod marker;
 mod peers;
 mod prepare;
 mod publisher;
 mod pulse;
 mod reshard;
+mod restore;
 mod session;
 mod shard;
 mod slot;
 mod topology;
 mod unsettled;
+mod watchdog;
 
 pub use connection::{Link, close, connect};
 pub use declare::{Finding, Report};
 pub use delivery::{Begun, Delivery, Receipt, SettleError};
 pub use forward::{Forwarder, Home, origin};
 pub use generation::{Generation, Generations};
+pub use management::Management;
 pub use prepare::{declare, generations, inspect};
 pub use publisher::{Bulk, Outgoing, Publisher, Sent};
 pub use reshard::{Patience, Progress, Step, reshard, steps};
@@ -49,6 +54,9 @@ pub enum Error {
     /// The URL is none that the AMQP library understands.
     #[error("broker.url is not an AMQP URL: {0}")]
     Url(String),
+    /// The HTTP client for the management API could not be made, such as for want of certificates.
+    #[error("the client of the management API cannot be set up")]
+    Management(#[source] reqwest::Error),
     /// Nobody answered, or not in AMQP. Time may heal it.
     #[error("the broker at {address} cannot be reached")]
     Unreachable {
@@ -117,6 +125,9 @@ pub enum Error {
     /// The message is not ours any more; nothing was sent.
     #[error("the message comes again by itself")]
     Withdrawn,
+    /// The broker takes no messages at present, and ours comes again by itself.
+    #[error("the broker has raised an alarm and takes no messages")]
+    Alarm,
     /// No confirm came in time: the message may or may not be there.
     #[error("the broker did not confirm within {seconds} s")]
     Unconfirmed {
@@ -131,6 +142,7 @@ impl Error {
     pub const fn may_heal(&self) -> bool {
         match self {
             Self::Url(_)
+            | Self::Management(_)
             | Self::Refused { .. }
             | Self::Unfinished { .. }
             | Self::InTheWay { .. } => false,
@@ -140,6 +152,7 @@ impl Error {
             | Self::Returned { .. }
             | Self::Withdrawn
             | Self::Locked
+            | Self::Alarm
             | Self::Nacked
             | Self::Unconfirmed { .. } => true,
         }

@@ -151,7 +151,7 @@ struct Shared<E: Effects> {
     effects: E,
     limits: Limits,
     guard: Guard,
-    /// Suspects are worked on one at a time.
+    /// Suspects are worked on one at a time: held for an attempt, and never while waiting.
     alone: Semaphore,
     router: Router<Job<E::Held>>,
     /// Fair: whoever waits longest is next, so a hot order cannot shut out the others.

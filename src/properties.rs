@@ -7,7 +7,8 @@ use lapin::types::ShortString;
 ///
 /// Left behind: the headers, of which the caller
 /// knows more; the expiration, which would delete a dead letter and was meant for another queue; the
-/// user id, which the broker checks against *our* user; the delivery mode, which the publisher sets.
+/// user id, which the broker checks against *our* user; the delivery mode, which the publisher sets;
+/// the priority, by which a quorum queue would hand it out before what came earlier.
 #[must_use]
 pub fn republished(original: &BasicProperties) -> BasicProperties {
     type With = fn(BasicProperties, ShortString) -> BasicProperties;
@@ -27,11 +28,26 @@ pub fn republished(original: &BasicProperties) -> BasicProperties {
             kept = with(kept, value.clone());
         }
     }
-    if let Some(priority) = original.priority() {
-        kept = kept.with_priority(*priority);
-    }
     if let Some(timestamp) = original.timestamp() {
         kept = kept.with_timestamp(*timestamp);
     }
     kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn message_keeps_what_it_says_and_loses_what_the_broker_acts_on() {
+        let original = BasicProperties::default()
+            .with_message_id("m-1".into())
+            .with_timestamp(7)
+            .with_priority(9)
+            .with_expiration("1000".into())
+            .with_user_id("somebody".into())
+            .with_delivery_mode(1);
+        let kept = BasicProperties::default().with_message_id("m-1".into()).with_timestamp(7);
+        assert_eq!(republished(&original), kept);
+    }
 }

@@ -14,6 +14,8 @@
 mod documents;
 #[path = "tidy/files.rs"]
 mod files;
+#[path = "tidy/mutants.rs"]
+mod mutants;
 
 use std::fs;
 use std::path::Path;
@@ -41,6 +43,9 @@ const PURE: &[(&str, &[&str])] = &[
     ("src/cli/config.rs", &[]),
     // Arguments of queues and headers of messages are values.
     ("src/broker/topology.rs", &["lapin::types"]),
+    ("src/broker/topology/", &["lapin::types"]),
+    ("src/broker/doctor.rs", &[]),
+    ("src/broker/doctor/", &[]),
     ("src/dead_letter/record.rs", &["lapin::types", "lapin::BasicProperties"]),
     // Dice with a seed, handed in or made from the settings.
     ("src/simulator/answer.rs", &["fastrand::Rng"]),

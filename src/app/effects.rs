@@ -113,10 +113,9 @@ impl Edges {
                 lane = self.publisher.lane() => lane,
             };
             let Some(lane) = lane else { return false };
-            let Err(error) = self.publisher.publish(lane, letter, || message.is_live()).await
-            else {
-                return true;
-            };
+            let (live, ending) = (|| message.is_live(), message.ending());
+            let sending = self.publisher.publish(lane, letter, live, ending);
+            let Err(error) = sending.await else { return true };
             let source = std::error::Error::source(&error).map(ToString::to_string);
             tracing::warn!(%error, source, "a dead letter could not be published");
             let Some(wait) = self.retry.wait(spent) else { return false };

@@ -1,4 +1,4 @@
-//! Brings each shard to the pod that should hold it, and watches for shards that stand still.
+//! Brings each shard to the pod that should hold it.
 //!
 //! One shard at a time, idle ones first, so that the others go on. See [`super::balance`] for who
 //! should hold what.
@@ -6,11 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lapin::options::QueueDeclareOptions;
-use lapin::types::FieldTable;
-use lapin::{Channel, Connection};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::balance::{Peer, Yields, assign};
 use super::delivery::Lease;
@@ -18,6 +15,39 @@ use super::peers::Peers;
 use super::slot::{Slot, Source};
 use crate::config;
 use crate::telemetry::field;
+
+/// Intervals after which a view is acted on though it keeps changing: one pod that flaps must not keep
+/// the shards of all others where they are.
+const POSTPONED_MAX: u32 = 5;
+
+/// When a view of the pods is acted on: once it has stood for an interval, and after a few intervals
+/// in any case.
+struct Pace {
+    interval: Duration,
+    changed: Instant,
+    acted: Instant,
+}
+
+impl Pace {
+    fn new(interval: Duration, now: Instant) -> Self {
+        Self { interval, changed: now, acted: now }
+    }
+
+    fn due(&self) -> Instant {
+        let rested = self.acted.max(self.changed) + self.interval;
+        rested.min(self.acted + self.interval.saturating_mul(POSTPONED_MAX))
+    }
+
+    async fn wait(&mut self, view: &mut watch::Receiver<Vec<Peer>>) {
+        loop {
+            tokio::select! { biased; // The time that is due wins over one more change.
+                () = sleep_until(self.due()) => break,
+                Ok(()) = view.changed() => self.changed = Instant::now(),
+            }
+        }
+        self.acted = Instant::now();
+    }
+}
 
 pub(super) struct Balancer<'a> {
     slots: &'a [Arc<Slot>],
@@ -34,30 +64,19 @@ impl<'a> Balancer<'a> {
         peers: &'a Peers,
         settings: &'a config::Balance,
         answer_max: Duration,
+        shards: u16,
     ) -> Self {
-        let shards =
-            slots.iter().filter(|slot| matches!(slot.source, Source::Shard { .. })).count();
-        let shards = u16::try_from(shards).unwrap_or(u16::MAX);
         Self { slots, peers, settings, answer_max, shards, yields: Yields::default() }
     }
 
     /// Runs until it is dropped, with its session.
-    pub(super) async fn run(mut self, connection: &Connection) {
+    pub(super) async fn run(mut self) {
         let mut view = self.peers.view();
-        let mut channel = None;
-        let mut watched = Instant::now();
+        let mut pace = Pace::new(self.settings.interval, Instant::now());
         loop {
-            view.mark_unchanged();
-            // Pods that flap move nothing: a view must have stood for a while.
-            if timeout(self.settings.interval, view.changed()).await.is_ok() {
-                continue;
-            }
-            let owners = assign(self.shards, &view.borrow().clone());
+            pace.wait(&mut view).await;
+            let owners = assign(self.shards, &view.borrow_and_update().clone());
             self.hand_over(&owners, &mut view).await;
-            if watched.elapsed() >= self.settings.watch_interval {
-                self.watch(connection, &mut channel, &owners).await;
-                watched = Instant::now();
-            }
         }
     }
 
@@ -72,49 +91,18 @@ impl<'a> Balancer<'a> {
             slot.lease.borrow().as_ref().map(|lease| lease.working.len())
         });
         for (shard, slot, owner) in due {
+            give_back(slot, self.answer_max).await;
+            self.yields.done(shard, owner);
+            // Asked behind the first one: under a view that never rests each look moves a shard.
             if view.has_changed().unwrap_or(true) {
                 return;
             }
-            give_back(slot, self.answer_max).await;
-            self.yields.done(shard, owner);
         }
     }
 
     fn slot(&self, shard: u16) -> Option<&'a Slot> {
         let is_it = |slot: &&Arc<Slot>| matches!(slot.source, Source::Shard { number, .. } if number == shard);
         self.slots.iter().find(is_it).map(Arc::as_ref)
-    }
-
-    /// A shard of ours with messages waiting, nothing at work and nothing delivered for a while:
-    /// whatever the reason (broker versions have had several), a new channel is the remedy.
-    async fn watch(&self, connection: &Connection, channel: &mut Option<Channel>, owners: &[Peer]) {
-        for slot in self.slots {
-            let Source::Shard { number: shard, .. } = slot.source else { continue };
-            let mine =
-                owners.get(usize::from(shard)).is_some_and(|it| it.pod == self.peers.me().pod);
-            let lease = slot.lease.borrow().clone();
-            let Some(lease) = lease.filter(|lease| mine && self.stands_still(lease)) else {
-                continue;
-            };
-            let asking = waiting(connection, channel, &slot.queue);
-            match timeout(self.answer_max, asking).await {
-                Ok(Ok(0)) => {}
-                Ok(Ok(messages)) => {
-                    tracing::warn!(
-                        { field::QUEUE } = %slot.queue,
-                        messages,
-                        "messages wait and none is delivered; subscribing again"
-                    );
-                    lease.ending.cancel();
-                }
-                Ok(Err(error)) => tracing::debug!(%error, "cannot look at a shard"),
-                Err(_elapsed) => *channel = None,
-            }
-        }
-    }
-
-    fn stands_still(&self, lease: &Arc<Lease>) -> bool {
-        lease.working.is_empty() && lease.silent_for() >= self.settings.watch_interval
     }
 }
 
@@ -133,17 +121,49 @@ async fn give_back(slot: &Slot, answer_max: Duration) {
     }
 }
 
-async fn waiting(
-    connection: &Connection,
-    channel: &mut Option<Channel>,
-    queue: &str,
-) -> Result<u32, lapin::Error> {
-    let open = match channel.take() {
-        Some(open) => open,
-        None => connection.create_channel().await?,
-    };
-    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    let declared = open.queue_declare(queue.into(), options, FieldTable::default()).await?;
-    *channel = Some(open);
-    Ok(declared.message_count())
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::sleep;
+
+    const INTERVAL: Duration = Duration::from_secs(2);
+
+    #[tokio::test(start_paused = true)]
+    async fn view_is_acted_on_when_it_has_stood_for_an_interval() {
+        let (view, mut seen) = watch::channel(Vec::new());
+        let begun = Instant::now();
+        let mut pace = Pace::new(INTERVAL, begun);
+        let flaps = async {
+            sleep(Duration::from_secs(1)).await;
+            view.send_replace(Vec::new());
+        };
+        tokio::join!(flaps, pace.wait(&mut seen));
+        assert_eq!(begun.elapsed(), Duration::from_secs(3));
+        pace.wait(&mut seen).await;
+        assert_eq!(begun.elapsed(), Duration::from_secs(5), "and each interval from then on");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn view_that_never_rests_is_acted_on_every_few_intervals() {
+        let (view, mut seen) = watch::channel(Vec::new());
+        let begun = Instant::now();
+        let mut pace = Pace::new(INTERVAL, begun);
+        let flaps = async {
+            loop {
+                sleep(Duration::from_millis(300)).await;
+                view.send_replace(Vec::new());
+            }
+        };
+        let acts = async {
+            for act in 1..=3 {
+                pace.wait(&mut seen).await;
+                assert_eq!(begun.elapsed(), INTERVAL * POSTPONED_MAX * act);
+            }
+        };
+        tokio::select! { biased;
+            () = flaps => {}
+            () = acts => {}
+        }
+        assert_eq!(begun.elapsed(), Duration::from_secs(30));
+    }
 }

@@ -1,18 +1,19 @@
-//! One AMQP connection, and the look at the server that comes before it.
+//! One AMQP connection, and the attempt to make it, which can be given up without a trace.
 
+use std::io;
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use lapin::tcp::TLSConfig;
 use lapin::uri::{AMQPScheme, AMQPUri};
-use lapin::{Connection, ConnectionProperties, ErrorKind};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use lapin::{AsyncTcpStream, Connection, ConnectionProperties, ErrorKind};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::Error;
 use crate::config;
-
-/// The header that opens AMQP 0-9-1 (section 4.2.2 of its specification).
-const PROTOCOL_HEADER: &[u8; 8] = b"AMQP\0\0\x09\x01";
 
 /// Where the broker is and how to talk to it.
 #[derive(Clone)]
@@ -64,23 +65,6 @@ impl Link {
         Error::Unreachable { address: self.address(), source: Box::new(source) }
     }
 
-    /// Asks for the first byte of a handshake. The library waits for it without end, and each
-    /// attempt that is given up from outside costs it a thread for ever; so look first.
-    async fn probe(&self) -> Result<(), Error> {
-        let address = (self.uri.authority.host.as_str(), self.uri.authority.port);
-        let mut stream =
-            TcpStream::connect(address).await.map_err(|error| self.unreachable(error))?;
-        // With TLS the first word is not AMQP's: there, that somebody listens must do.
-        if self.uri.scheme == AMQPScheme::AMQPS {
-            return Ok(());
-        }
-        let look = async {
-            stream.write_all(PROTOCOL_HEADER).await?;
-            stream.read_u8().await
-        };
-        look.await.map(|_| ()).map_err(|error| self.unreachable(error))
-    }
-
     fn classify(&self, error: lapin::Error) -> Error {
         match said(&error) {
             // Access refused, not allowed: user, password or virtual host.
@@ -98,7 +82,15 @@ impl Link {
 /// Says goodbye, and waits for the answer no longer than this: the library would wait without end for
 /// one that the loss of the connection overtook.
 pub async fn close(connection: &Connection, within: Duration) {
-    match timeout(within, connection.close(200, "done".into())).await {
+    let closing = async {
+        // Channels that were dropped are closed by the library in passing, and it cannot close the
+        // connection while that is still to come. One more channel comes behind them.
+        if let Ok(last) = connection.create_channel().await {
+            last.close(200, "done".into()).await?;
+        }
+        connection.close(200, "done".into()).await
+    };
+    match timeout(within, closing).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "the connection was closed already"),
         Err(_elapsed) => tracing::debug!("the broker did not say goodbye"),
@@ -113,17 +105,84 @@ pub(super) fn said(error: &lapin::Error) -> Option<(u16, String)> {
     None
 }
 
-/// Connects, within `broker.connect_timeout` for the look and again for the handshake.
+/// One attempt to connect.
+///
+/// The library makes a connection in a thread of its own, which waits without end for a server that
+/// accepts and says nothing, also when nobody waits for the thread any more. So an attempt that is
+/// given up takes its socket away: the thread sees the end of the stream, and ends.
+#[derive(Debug, Default)]
+struct Attempt {
+    given_up: CancellationToken,
+    /// The socket that the library speaks over, once more.
+    socket: Mutex<Option<TcpStream>>,
+}
+
+impl Attempt {
+    /// Keeps a second handle on the socket, which does not change what the library does with its own.
+    fn keep(&self, socket: &impl AsFd) -> io::Result<()> {
+        let again = TcpStream::from(socket.as_fd().try_clone_to_owned()?);
+        *self.socket.lock().unwrap_or_else(PoisonError::into_inner) = Some(again);
+        Ok(())
+    }
+
+    fn take(&self) -> Option<TcpStream> {
+        self.socket.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Gives the attempt up when it is dropped before the connection is there, for whatever reason.
+struct GiveUp(Arc<Attempt>);
+
+impl Drop for GiveUp {
+    fn drop(&mut self) {
+        self.0.given_up.cancel();
+        if let Some(socket) = self.0.take() {
+            // It fails where the server has closed it already, which does as well.
+            let _closed = socket.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// Connects, within `broker.connect_timeout` from the name lookup to the opened virtual host.
 ///
 /// # Errors
 /// [`Error::Unreachable`], [`Error::Silent`], [`Error::Refused`].
 pub async fn connect(link: &Link) -> Result<Connection, Error> {
-    timeout(link.connect_timeout, link.probe()).await.map_err(|_elapsed| link.silent())??;
     let properties =
         ConnectionProperties::default().with_connection_name(link.name.as_str().into());
-    let connecting = Connection::connect_uri(link.uri.clone(), properties);
-    match timeout(link.connect_timeout, connecting).await {
-        Ok(connected) => connected.map_err(|error| link.classify(error)),
-        Err(_elapsed) => Err(link.silent()),
-    }
+    let give_up = GiveUp(Arc::default());
+    let attempt = give_up.0.clone();
+    let runtime = lapin::runtime::default_runtime()?;
+    let connecting = Connection::connector(
+        link.uri.clone(),
+        runtime,
+        // Performed in the library's thread. The library's own does the same and cannot be given up.
+        async move |uri: AMQPUri, runtime| {
+            let opening = async {
+                let host = uri.authority.host.as_str();
+                let addresses = runtime.to_socket_addrs((host.to_owned(), uri.authority.port));
+                let stream = AsyncTcpStream::connect(&runtime, addresses).await?;
+                if let AsyncTcpStream::Plain(plain) = &stream {
+                    attempt.keep(plain.get_ref())?;
+                }
+                match uri.scheme {
+                    AMQPScheme::AMQP => Ok(stream),
+                    AMQPScheme::AMQPS => stream.into_tls(host, TLSConfig::default()).await,
+                }
+            };
+            tokio::select! { biased;
+                () = attempt.given_up.cancelled() => Err(io::ErrorKind::TimedOut.into()),
+                opened = opening => opened,
+            }
+            .map_err(lapin::Error::from)
+        },
+        properties,
+    );
+    let connection = timeout(link.connect_timeout, connecting)
+        .await
+        .map_err(|_elapsed| link.silent())?
+        .map_err(|error| link.classify(error))?;
+    // A handle that stays would keep the socket open after its end.
+    drop(give_up.0.take());
+    Ok(connection)
 }

@@ -48,6 +48,11 @@ impl Report {
     }
 }
 
+/// Whether the broker says that something does not exist.
+pub(super) fn is_missing(error: &lapin::Error) -> bool {
+    said(error).is_some_and(|(code, _)| code == NOT_FOUND)
+}
+
 /// Looks, and declares nothing that is missing.
 ///
 /// What exists is declared again with its own arguments, which changes nothing and is the one way in

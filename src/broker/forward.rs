@@ -158,7 +158,8 @@ impl Lane {
                 lane = self.publisher.lane() => lane,
             };
             let Some(lane) = lane else { return Err(Error::Withdrawn) };
-            let sending = self.publisher.publish(lane, message, || delivery.receipt.is_live());
+            let (live, ending) = (|| delivery.receipt.is_live(), delivery.receipt.ending());
+            let sending = self.publisher.publish(lane, message, live, ending);
             let Err(error) = sending.await else { return Ok(()) };
             let Some(wait) = RETRY.wait(spent) else { return Err(error) };
             spent += 1;

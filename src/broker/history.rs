@@ -1,5 +1,6 @@
 //! The stream that tells of the generations: read from the first record on by everybody.
 
+use std::future::pending;
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
@@ -17,6 +18,9 @@ const AHEAD_MAX: u16 = 100;
 /// A stream without a record for this long has no more, as far as somebody needs to know who writes
 /// nothing himself.
 const QUIET: Duration = Duration::from_millis(500);
+
+/// How long a record may take to be written and read back before it is taken for stuck.
+const WRITTEN_MAX: Duration = Duration::from_secs(5);
 
 /// A reader of the stream, and what it has read.
 pub(super) struct History {
@@ -131,6 +135,23 @@ impl History {
         }
     }
 
+    /// As [`Self::catch_up`]. Under an alarm the broker takes no record from anybody: then what can be
+    /// read must do, or no pod could start before the alarm is over.
+    ///
+    /// # Errors
+    /// As [`Self::catch_up`], if the stream is empty.
+    pub(super) async fn read(
+        &mut self,
+        publisher: &Publisher,
+        topology: &Topology,
+        first: Generation,
+    ) -> Result<Generations, Error> {
+        match timeout(WRITTEN_MAX, self.catch_up(publisher, topology, first)).await {
+            Ok(read) => read,
+            Err(_elapsed) => self.look().await?.ok_or(Error::Alarm),
+        }
+    }
+
     /// Reads until nothing comes for a moment, and writes nothing.
     ///
     /// # Errors
@@ -159,5 +180,5 @@ pub(super) async fn append(
         properties: BasicProperties::default().with_content_type("application/json".into()),
         body: serde_json::to_vec(record).unwrap_or_default(),
     };
-    publisher.publish(lane, &message, || true).await
+    publisher.publish(lane, &message, || true, pending()).await
 }

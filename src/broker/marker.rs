@@ -2,6 +2,7 @@
 //! before it in its queue is settled. So the end of a generation is seen without counting messages,
 //! which AMQP cannot do for those that are delivered and not settled.
 
+use std::future::pending;
 use std::time::Duration;
 
 use lapin::BasicProperties;
@@ -34,7 +35,7 @@ pub(super) async fn send(
         properties: BasicProperties::default().with_headers(headers),
         body: Vec::new(),
     };
-    publisher.publish(lane, &message, || true).await
+    publisher.publish(lane, &message, || true, pending()).await
 }
 
 /// A marker that was delivered.

@@ -71,7 +71,7 @@ pub async fn declare(
     bind(connection, &bindings).await?;
     let mut history = History::open(connection, topology).await?;
     let first = topology.generation();
-    let mut generations = history.catch_up(publisher, topology, first).await?;
+    let mut generations = history.read(publisher, topology, first).await?;
     loop {
         let own = topology.of(generations.live);
         let Part { exchanges, queues, bindings } = own.own();
@@ -88,7 +88,7 @@ pub async fn declare(
             break;
         };
         // Only whoever has the lock changes generations: what is read now stays so until the release.
-        let now = history.catch_up(publisher, topology, first).await?;
+        let now = history.read(publisher, topology, first).await?;
         let is_same = now.live == generations.live;
         if is_same && now.next.is_none() {
             bind(connection, &[own.catch(), own.entry()]).await?;
@@ -111,7 +111,7 @@ async fn lock_unless_resharding(
     publisher: &Publisher,
 ) -> Result<Option<Lock>, Error> {
     for _ in 0..ASKED_MAX {
-        let now = history.catch_up(publisher, topology, topology.generation()).await?;
+        let now = history.read(publisher, topology, topology.generation()).await?;
         if now.next.is_some() {
             return Ok(None);
         }
@@ -164,5 +164,5 @@ pub async fn generations(
     topology: &Topology,
 ) -> Result<Generations, Error> {
     let mut history = History::open(connection, topology).await?;
-    history.catch_up(publisher, topology, topology.generation()).await
+    history.read(publisher, topology, topology.generation()).await
 }

@@ -1,15 +1,18 @@
 //! Publishes so that nothing is lost: persistent, mandatory, confirmed.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use lapin::message::BasicReturnMessage;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
-use lapin::{BasicProperties, Channel, Confirmation, Connection, PublisherConfirm};
+use lapin::{
+    BasicProperties, Channel, Confirmation, Connection, ConnectionStatus, PublisherConfirm,
+};
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::connection::close;
 use super::{Error, Link, connect};
@@ -17,6 +20,9 @@ use super::{Error, Link, connect};
 /// Messages published at once. Each has a channel to itself while it waits for its confirm: the
 /// library hands a returned message to any confirm of its channel, so one alone is never mistaken.
 const LANES_MAX: usize = 8;
+
+/// How often a publication looks whether the broker has raised an alarm, or ended one.
+const ALARM_LOOK: Duration = Duration::from_millis(250);
 
 /// AMQP delivery mode "persistent".
 const PERSISTENT: u8 = 2;
@@ -48,6 +54,9 @@ pub struct Publisher {
     lanes: Semaphore,
     idle: Mutex<Vec<Channel>>,
     connection: tokio::sync::Mutex<Option<Connection>>,
+    /// Of that connection: it can be asked while somebody waits on the connection itself.
+    status: Mutex<Option<ConnectionStatus>>,
+    alarmed: AtomicBool,
 }
 
 impl Publisher {
@@ -59,6 +68,8 @@ impl Publisher {
             lanes: Semaphore::new(LANES_MAX),
             idle: Mutex::default(),
             connection: tokio::sync::Mutex::default(),
+            status: Mutex::default(),
+            alarmed: AtomicBool::new(false),
         }
     }
 
@@ -69,31 +80,78 @@ impl Publisher {
 
     /// Publishes once and waits for the broker to take responsibility. `still` is asked just before.
     ///
+    /// Under an alarm the broker reads nothing from connections that publish. Then this waits until
+    /// it does again, or until `withdrawn`: what was sent is on its way, and another try would be a
+    /// second copy.
+    ///
     /// # Errors
-    /// Any; after [`Error::Unconfirmed`] the message may be there all the same.
+    /// Any; after [`Error::Unconfirmed`] and [`Error::Alarm`] the message may be there all the same.
     pub async fn publish(
         &self,
         _lane: Lane<'_>,
         message: &Outgoing,
         still: impl Fn() -> bool,
+        withdrawn: impl Future<Output = ()>,
     ) -> Result<(), Error> {
-        let seconds = self.confirm_timeout.as_secs();
-        let unconfirmed = |_elapsed| Error::Unconfirmed { seconds };
-        // Not under the timeout: a handshake that is given up from outside costs the library a thread.
+        tokio::pin!(withdrawn);
+        while self.is_blocked() {
+            tokio::select! { biased;
+                () = &mut withdrawn => return Err(Error::Alarm),
+                () = sleep(ALARM_LOOK) => {}
+            }
+        }
+        // Not under the timeout: to connect has one of its own.
         let channel = self.channel().await?;
         // To connect may have taken long, and a message that is somebody else's by now must not go out.
         if !still() {
             return Err(Error::Withdrawn);
         }
         // A channel that failed or timed out is dropped, not used again: its confirms are unknown.
-        let publishing = async { Ok::<_, Error>(send(&channel, message).await?.await?) };
-        let confirm = timeout(self.confirm_timeout, publishing).await.map_err(unconfirmed)??;
+        let confirm = self.confirmed(&channel, message, withdrawn).await?;
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(channel);
         match confirm {
             Confirmation::Ack(None) => Ok(()),
             Confirmation::Ack(Some(returned)) => Err(returned_error(&returned)),
             Confirmation::Nack(_) | Confirmation::NotRequested => Err(Error::Nacked),
         }
+    }
+
+    async fn confirmed(
+        &self,
+        channel: &Channel,
+        message: &Outgoing,
+        mut withdrawn: impl Future<Output = ()> + Unpin,
+    ) -> Result<Confirmation, Error> {
+        let publishing = async { Ok::<_, Error>(send(channel, message).await?.await?) };
+        tokio::pin!(publishing);
+        let mut deadline = Instant::now() + self.confirm_timeout;
+        loop {
+            let look = deadline.min(Instant::now() + ALARM_LOOK);
+            tokio::select! { biased;
+                confirm = &mut publishing => return confirm,
+                () = &mut withdrawn, if self.is_blocked() => return Err(Error::Alarm),
+                () = sleep_until(look) => {}
+            }
+            if self.is_blocked() {
+                deadline = Instant::now() + self.confirm_timeout;
+            } else if look == deadline {
+                return Err(Error::Unconfirmed { seconds: self.confirm_timeout.as_secs() });
+            }
+        }
+    }
+
+    /// Whether the broker has told that it takes no messages, and has not taken that back.
+    fn is_blocked(&self) -> bool {
+        let status = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let blocked = status.is_some_and(|status| status.connected() && status.blocked());
+        if self.alarmed.swap(blocked, Ordering::Relaxed) != blocked {
+            if blocked {
+                tracing::warn!("the broker has raised an alarm and takes no messages; waiting");
+            } else {
+                tracing::info!("the broker's alarm is over");
+            }
+        }
+        blocked
     }
 
     async fn channel(&self) -> Result<Channel, Error> {
@@ -107,7 +165,10 @@ impl Publisher {
         }
         let mut connection = self.connection.lock().await;
         if !connection.as_ref().is_some_and(|open| open.status().connected()) {
-            *connection = Some(connect(&self.link).await?);
+            let fresh = connect(&self.link).await?;
+            let status = Some(fresh.status().clone());
+            *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+            *connection = Some(fresh);
         }
         // Kept whatever becomes of the channel: under an alarm a connection cannot even be closed.
         let seconds = self.confirm_timeout.as_secs();

@@ -233,10 +233,10 @@ impl Reshard<'_> {
                 return Ok(());
             }
             if silent % PATIENCE == 0 && (left.is_empty() || silent > 0) {
-                for shard in &now {
-                    let sending = marker::send(self.publisher, &topology, *shard, round);
-                    within(self.answer_max, sending).await?;
-                }
+                let sending =
+                    now.iter().map(|shard| marker::send(self.publisher, &topology, *shard, round));
+                // The publisher lets a few of them go at a time.
+                within(self.answer_max, futures_util::future::try_join_all(sending)).await?;
             }
             if let Ok(read) = timeout(TELL_EVERY, self.history.next()).await {
                 read?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use lapin::Connection;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use leases::One;
@@ -20,8 +20,10 @@ use super::connection::close;
 use super::history::History;
 use super::peers::Peers;
 use super::pulse::{Pulse, Session};
+use super::restore::Restorer;
 use super::slot::{Slot, Source};
-use super::{Delivery, Error, Generations, Link, Publisher, Topology, connect, declare};
+use super::watchdog::Watchdog;
+use super::{Delivery, Error, Generation, Generations, Link, Publisher, Topology, connect};
 use crate::config;
 use crate::protocol::backoff;
 
@@ -52,7 +54,7 @@ pub struct Consumer {
     balance: config::Balance,
     topology: Topology,
     settle_window: Duration,
-    declare: bool,
+    restorer: Restorer,
     instance: String,
     stops: Stops,
     peers: Peers,
@@ -84,7 +86,7 @@ impl Consumer {
             balance: settings.balance.clone(),
             topology: topology.clone(),
             settle_window: settings.dispatch.settle_window,
-            declare: settings.topology.declare,
+            restorer: Restorer::new(topology, settings),
             instance: instance.to_owned(),
             stops,
             ready: CancellationToken::new(),
@@ -130,7 +132,7 @@ impl Consumer {
             match connect(&self.link).await {
                 Ok(connected) => {
                     if !anew {
-                        self.look_again(&connected).await;
+                        self.restore(&connected).await;
                     }
                     tracing::info!("connected to the broker again");
                     connection = Some(connected);
@@ -142,26 +144,12 @@ impl Consumer {
         while hints.join_next().await.is_some() {}
     }
 
-    /// The broker may have come back without our objects. Whatever is wrong is told and gone round:
-    /// the shards that are there go on.
-    async fn look_again(&self, connection: &Connection) {
-        if !self.declare {
-            return;
-        }
+    /// The broker may have come back without our objects, or with another generation.
+    async fn restore(&self, connection: &Connection) {
         // Should the stream be gone, it begins anew with what we know.
-        let known = self.topology.of(self.generations.borrow().live);
-        let declaring = declare(connection, &self.publisher, &known);
-        match timeout(self.settings.start_timeout, declaring).await {
-            Ok(Ok((report, generations))) => {
-                for (what, name, finding) in report.faults() {
-                    tracing::error!(what, name, ?finding, "not as it should be");
-                }
-                if let Some(generations) = generations {
-                    self.generations.send_replace(generations);
-                }
-            }
-            Ok(Err(error)) => tracing::warn!(%error, "cannot declare the broker's objects"),
-            Err(_elapsed) => tracing::warn!("the broker did not answer for all its objects"),
+        let known = self.generations.borrow().live;
+        if let Some(now) = self.restorer.restore(connection, &self.publisher, known).await {
+            self.generations.send_replace(now);
         }
     }
 
@@ -184,7 +172,7 @@ impl Consumer {
             pulse: Arc::new(Pulse::new(self.settings.heartbeat)),
             lost: CancellationToken::new(),
         };
-        let mut helpers = self.clone().helpers(&connection, &session, &slots);
+        let mut helpers = self.clone().helpers(&connection, &session, &slots, generations.live);
         let turned = CancellationToken::new();
         // Queues of a generation that was left may be gone already.
         let needed =
@@ -227,6 +215,7 @@ impl Consumer {
         connection: &Arc<Connection>,
         session: &Session,
         slots: &[Arc<Slot>],
+        live: Generation,
     ) -> JoinSet<()> {
         let mut helpers = JoinSet::new();
         let (pulse, heartbeat) = (session.clone(), self.settings.heartbeat);
@@ -237,8 +226,11 @@ impl Consumer {
         if self.balance.enabled {
             let (me, watched, slots) = (self, connection.clone(), slots.to_vec());
             helpers.spawn(async move {
-                let answer_max = me.settings.connect_timeout;
-                Balancer::new(&slots, &me.peers, &me.balance, answer_max).run(&watched).await;
+                let Consumer { peers, balance: settings, .. } = &*me;
+                let (answer_max, shards) = (me.settings.connect_timeout, live.shards);
+                let dog = Watchdog { slots: &slots, peers, settings, answer_max, shards };
+                let balancer = Balancer::new(&slots, peers, settings, answer_max, shards);
+                tokio::join!(balancer.run(), dog.run(&watched));
             });
         }
         helpers

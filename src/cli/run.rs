@@ -87,14 +87,11 @@ pub(super) async fn run(arguments: &Arguments, loaded: Loaded) -> u8 {
         ));
     }
     match ended {
-        Ended::Drained => exit::OK,
-        Ended::Failed => {
-            tracing::error!("a bug: the consumer ended by itself");
-            exit::BUG
-        }
+        Ended::Drained => {}
+        Ended::Failed => tracing::error!("a bug: the consumer ended by itself"),
         Ended::Abandoned(orders) => {
             tracing::warn!(orders, "the grace period ran out; the broker redelivers");
-            exit::GRACE
         }
     }
+    ended.exit()
 }

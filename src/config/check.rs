@@ -167,7 +167,9 @@ fn addresses(settings: &Settings) -> Vec<Finding> {
     let target = root_rule(&settings.target.url).map(|rule| finding("target.url", rule));
     let authority = &settings.target.auth.authority;
     let authority = root_rule(authority).map(|rule| finding("target.auth.authority", rule));
-    broker.into_iter().chain(target).chain(authority).collect()
+    let management = settings.broker.management_url.as_ref().and_then(management_rule);
+    let management = management.map(|rule| finding("broker.management_url", rule));
+    broker.into_iter().chain(management).chain(target).chain(authority).collect()
 }
 
 /// The rule that an address breaks which paths are added to.
@@ -178,6 +180,20 @@ fn root_rule(url: &Url) -> Option<&'static str> {
         Some("must not hold a user or password: see target.auth")
     } else if url.query().is_some() || url.fragment().is_some() {
         Some("must not hold a query or fragment: it is the root that paths are added to")
+    } else {
+        None
+    }
+}
+
+/// The rule that the management API's address breaks; strict for the same reason as below.
+fn management_rule(url: &SecretUrl) -> Option<&'static str> {
+    let parts = url.parts();
+    if !["http", "https"].contains(&parts.scheme()) {
+        Some("must begin with http:// or https://")
+    } else if parts.query().is_some() || parts.fragment().is_some() || parts.path().contains('@') {
+        Some("must percent-encode / ? # @ in user and password, and hold no query or fragment")
+    } else if parts.path().trim_end_matches('/').ends_with("/api") {
+        Some("must be the root of the management API: what stands before /api")
     } else {
         None
     }

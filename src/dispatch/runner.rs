@@ -18,7 +18,7 @@ use crate::protocol::{
 };
 use crate::telemetry::field;
 
-/// Longest wait of a suspect before it queues up for its turn.
+/// Longest wait of a suspect before it queues up for its first turn: what makes their order random.
 const SUSPECT_WAIT_MAX: Duration = Duration::from_millis(500);
 
 pub(super) struct Runner<E: Effects> {
@@ -116,6 +116,14 @@ struct Walk<'a, E: Effects> {
     unsure: bool,
 }
 
+/// The right to make one attempt.
+struct Turn<'a> {
+    /// Among `concurrency_max`.
+    _place: SemaphorePermit<'a>,
+    /// Of a suspect: no other one is at work.
+    _alone: Option<SemaphorePermit<'a>>,
+}
+
 /// An attempt under way.
 struct Running {
     trail: Trail,
@@ -125,25 +133,32 @@ struct Running {
 
 impl<'a, E: Effects> Walk<'a, E> {
     async fn run(&mut self) -> Ended {
-        let _alone = match self.alone().await {
-            Ok(alone) => alone,
-            Err(ended) => return ended,
+        let losses = self.held.losses();
+        if losses >= self.shared.limits.losses_max {
+            return Ended::Settled(Settlement::DeadLetter(Code::CrashLoop));
+        }
+        let suspect = losses >= self.shared.limits.losses_suspect;
+        let begun = async {
+            self.held.settled().await;
+            if suspect {
+                sleep(SUSPECT_WAIT_MAX.mul_f64(self.shared.effects.dice())).await;
+            }
         };
-        if !self.pass(self.held.settled()).await {
+        if !self.pass(begun).await {
             return Ended::Released;
         }
         let mut step = protocol::start();
-        // A place among concurrency_max, held for one attempt and never while waiting.
-        let mut place: Option<SemaphorePermit<'a>> = None;
+        // Held for one attempt and never while waiting.
+        let mut turn: Option<Turn<'a>> = None;
         let mut running: Option<Running> = None;
         loop {
             step = match step {
                 Step::Get(fetching) => {
-                    // A last look comes straight after a PATCH: never wait for a place while holding one.
-                    drop(place.take());
+                    // A last look comes straight after a PATCH: never wait for a turn while holding one.
+                    drop(turn.take());
                     // A drain begins no attempt; nor does a message that somebody else gets again.
-                    place = self.place().await;
-                    if place.is_none() {
+                    turn = self.turn(suspect).await;
+                    if turn.is_none() {
                         return Ended::Released;
                     }
                     let mut attempt = self.begin();
@@ -162,7 +177,7 @@ impl<'a, E: Effects> Walk<'a, E> {
                     step
                 }
                 Step::Wait(waiting) => {
-                    drop(place.take());
+                    drop(turn.take());
                     if !self.wait(&waiting).await {
                         return Ended::Released;
                     }
@@ -170,7 +185,7 @@ impl<'a, E: Effects> Walk<'a, E> {
                     waiting.elapsed()
                 }
                 Step::Settle(settlement) => {
-                    drop(place.take());
+                    drop(turn.take());
                     return Ended::Settled(settlement);
                 }
             };
@@ -187,35 +202,25 @@ impl<'a, E: Effects> Walk<'a, E> {
         }
     }
 
-    /// Waits for a place. `None` as in [`Self::pass`].
-    async fn place(&self) -> Option<SemaphorePermit<'a>> {
-        let mut place = None;
-        let passed = self.pass(async { place = self.shared.places.acquire().await.ok() }).await;
-        place.filter(|_| passed)
+    /// Waits for a turn. `None` as in [`Self::pass`].
+    ///
+    /// A message whose holders were lost again and again may be what kills them. Suspects are worked
+    /// on one at a time and in random order: when the process dies, only one of them was at work, so
+    /// the innocent get settled one after the other, and only the guilty one's losses go on rising.
+    async fn turn(&self, suspect: bool) -> Option<Turn<'a>> {
+        let mut turn = None;
+        let passed = self.pass(async {
+            let alone = if suspect { self.shared.alone.acquire().await.ok() } else { None };
+            let place = self.shared.places.acquire().await.ok();
+            turn = place.map(|place| Turn { _place: place, _alone: alone });
+        });
+        let passed = passed.await;
+        turn.filter(|_| passed)
     }
 
     async fn wait(&self, waiting: &Waiting) -> bool {
         let dice = self.shared.effects.dice();
         self.pass(sleep(waiting.duration(dice, &self.shared.limits.rules))).await
-    }
-
-    /// A message whose holders were lost again and again may be what kills them. Suspects are worked
-    /// on one at a time and in random order: the innocent get settled one after the other, and only
-    /// the guilty one's losses go on rising.
-    async fn alone(&self) -> Result<Option<SemaphorePermit<'a>>, Ended> {
-        let losses = self.held.losses();
-        if losses >= self.shared.limits.losses_max {
-            return Err(Ended::Settled(Settlement::DeadLetter(Code::CrashLoop)));
-        }
-        if losses < self.shared.limits.losses_suspect {
-            return Ok(None);
-        }
-        let mut alone = None;
-        let turn = async {
-            sleep(SUSPECT_WAIT_MAX.mul_f64(self.shared.effects.dice())).await;
-            alone = self.shared.alone.acquire().await.ok();
-        };
-        if self.pass(turn).await { Ok(alone) } else { Err(Ended::Released) }
     }
 
     fn begin(&self) -> Running {

@@ -466,3 +466,19 @@ async fn suspects_are_worked_on_alone_and_the_guilty_one_is_dead_lettered_unbegu
     told.sort();
     assert_eq!(told, ["ack a", "ack b", "ack c", "crash_loop g"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn suspect_that_waits_for_a_retry_holds_up_no_other_suspect() {
+    let mut bench = bench(8);
+    bench.losses = 5;
+    bench.behave("down", Behaviour::Down);
+    bench.send("down", "d");
+    sleep(Duration::from_millis(260)).await;
+    // It has had its first attempt and waits for about a second.
+    bench.send("fine", "f");
+    bench.dispatch.drained().await;
+    assert_eq!(bench.fake.world.in_flight_max.load(Ordering::SeqCst), 1);
+    let story = bench.story();
+    assert_eq!(story.first(), Some(&(530, "ack f".to_owned())), "{story:?}");
+    assert_eq!(story.len(), 2, "{story:?}");
+}

@@ -138,9 +138,13 @@ impl Daemon {
         self.stderr.find(text, times, |line| line.contains(text)).await;
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().expect("the daemon still runs")
+    }
+
     /// Sends a signal.
     pub(crate) async fn signal(&self, name: &str) {
-        let pid = self.child.id().expect("the daemon still runs").to_string();
+        let pid = self.pid();
         // The shell's own: a bare Debian has no program of that name.
         let kill = format!("kill -{name} {pid}");
         let sent = Command::new("bash").args(["-c", &kill]).status().await;

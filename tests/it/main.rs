@@ -13,19 +13,25 @@
     reason = "a test that cannot go on must fail, and say where"
 )]
 
+mod alarms;
+mod broker_objects;
 mod commands;
+mod connecting;
 mod daemon;
 mod dead_letters;
+mod doctor;
 mod faults;
 mod guards;
 mod hold;
 mod lifecycle;
+mod misplaced;
 mod order;
 mod pods;
 mod reshard;
 mod shard;
 mod stage;
 mod target;
+mod watchdog;
 mod wire;
 
 #[allow(dead_code, reason = "shared with the demo, which uses all of it")]

@@ -1,5 +1,6 @@
 //! A link to the broker that a test holds in its hand: it records what the client sends, and it can
-//! be made mute in either direction, healed, and cut.
+//! be made mute in either direction, healed, and cut. What the broker sends can be changed, frame by
+//! frame.
 //!
 //! A mute direction is what a cut cable is: bytes, and the ends of connections, get in and do not
 //! come out. They are kept, as TCP itself keeps and repeats them, and arrive when the link is healed.
@@ -48,7 +49,15 @@ struct Link {
     cut: Mutex<CancellationToken>,
     recorded: watch::Sender<Vec<Vec<u8>>>,
     trap: Mutex<Option<Trap>>,
+    tamper: Mutex<Option<Tamper>>,
 }
+
+/// Gets the number of the connection and a whole frame of the broker, and says what goes on instead:
+/// nothing, the same, or more.
+type Change = dyn FnMut(usize, &[u8]) -> Vec<u8> + Send;
+
+/// A change, in a box that can be printed.
+struct Tamper(Box<Change>);
 
 /// Pauses a direction at the moment when one connection has sent what is looked for.
 struct Trap(Way, Wanted);
@@ -59,6 +68,12 @@ type Wanted = Box<dyn Fn(&[u8]) -> bool + Send>;
 impl std::fmt::Debug for Trap {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Trap").field(&self.0).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Tamper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tamper").finish_non_exhaustive()
     }
 }
 
@@ -74,6 +89,7 @@ impl Proxy {
             cut: Mutex::default(),
             recorded: watch::Sender::default(),
             trap: Mutex::default(),
+            tamper: Mutex::default(),
         });
         let mut accepting = JoinSet::new();
         accepting.spawn(accept(listener, link.clone()));
@@ -94,6 +110,11 @@ impl Proxy {
     /// before the last of it goes on.
     pub(crate) fn pause_when(&self, way: Way, wanted: impl Fn(&[u8]) -> bool + Send + 'static) {
         *lock(&self.link.trap) = Some(Trap(way, Box::new(wanted)));
+    }
+
+    /// Changes what the broker sends, on all connections, from now on.
+    pub(crate) fn tamper(&self, with: impl FnMut(usize, &[u8]) -> Vec<u8> + Send + 'static) {
+        *lock(&self.link.tamper) = Some(Tamper(Box::new(with)));
     }
 
     /// Lets everything out again, first of all what was kept.
@@ -156,6 +177,14 @@ impl Link {
             self.gate(way).send_replace(false);
         }
     }
+
+    /// What goes on in the place of this frame.
+    fn tampered(&self, connection: usize, frame: &[u8]) -> Vec<u8> {
+        match lock(&self.tamper).as_mut() {
+            Some(Tamper(with)) => with(connection, frame),
+            None => frame.to_vec(),
+        }
+    }
 }
 
 /// `host:port` of `amqp://user:password@host:port/vhost`.
@@ -209,11 +238,24 @@ async fn carry(client: TcpStream, link: Arc<Link>, cut: CancellationToken) {
         });
         number
     };
-    let record = |bytes: &[u8]| link.record(number, bytes);
+    let record = |bytes: &[u8]| {
+        link.record(number, bytes);
+        bytes.to_vec()
+    };
+    let mut arrived = Vec::new();
+    let frames = |bytes: &[u8]| {
+        arrived.extend_from_slice(bytes);
+        let mut passed = Vec::new();
+        while let Some(length) = frame_length(&arrived) {
+            let frame: Vec<_> = arrived.drain(..length).collect();
+            passed.extend(link.tampered(number, &frame));
+        }
+        passed
+    };
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_broker, mut to_broker) = broker.into_split();
     let there = pump(&mut from_client, &mut to_broker, link.to_broker.subscribe(), record);
-    let back = pump(&mut from_broker, &mut to_client, link.to_client.subscribe(), |_| {});
+    let back = pump(&mut from_broker, &mut to_client, link.to_client.subscribe(), frames);
     let ended = async { tokio::join!(there, back) };
     tokio::select! { biased;
         () = cut.cancelled() => {}
@@ -222,6 +264,15 @@ async fn carry(client: TcpStream, link: Arc<Link>, cut: CancellationToken) {
     // The halves share their sockets: the loss is told to both ends when the last of each is gone.
     reset(from_client.as_ref());
     reset(from_broker.as_ref());
+}
+
+/// The length of the first frame, with its head of seven octets and the one behind it, if it has
+/// arrived in full (AMQP 0-9-1, section 4.2.3). A broker sends nothing but frames.
+fn frame_length(bytes: &[u8]) -> Option<usize> {
+    let (head, _) = bytes.split_first_chunk::<7>()?;
+    let [_, _, _, size @ ..] = *head;
+    let length = usize::try_from(u32::from_be_bytes(size)).ok()?.checked_add(8)?;
+    (bytes.len() >= length).then_some(length)
 }
 
 /// Makes the end of this socket a reset: what is on its way is lost, as with a crash.
@@ -234,7 +285,7 @@ async fn pump(
     from: &mut OwnedReadHalf,
     to: &mut OwnedWriteHalf,
     mut open: watch::Receiver<bool>,
-    record: impl Fn(&[u8]),
+    mut pass: impl FnMut(&[u8]) -> Vec<u8>,
 ) {
     let mut kept = VecDeque::new();
     let mut buffer = vec![0; 64 * 1024];
@@ -249,8 +300,7 @@ async fn pump(
         match step {
             Step::Read(Ok(read)) if read > 0 => {
                 let bytes = buffer.get(..read).unwrap_or_default();
-                record(bytes);
-                kept.extend(bytes);
+                kept.extend(pass(bytes));
             }
             // A reset ends a direction as its orderly end does.
             Step::Read(_) => ended = true,

@@ -192,6 +192,13 @@ fn dead_letter_headers_are_documented() {
 }
 
 #[test]
+fn states_of_the_topology_check_are_documented() {
+    let states = orderwright::broker::doctor::STATES;
+    let wanted = states.map(|(name, meaning)| (name.to_owned(), meaning.to_owned())).into();
+    agree("docs/OPERATIONS.md", "### What the check can say", "src/broker/doctor.rs", &wanted);
+}
+
+#[test]
 fn log_fields_are_documented() {
     const SOURCE: &str = "src/telemetry.rs";
     let text = read(SOURCE);

@@ -68,6 +68,8 @@ docker_stop() { bounded 60 docker stop --time 30 "$CONTAINER" >/dev/null; }
 
 docker_kill() { bounded 60 docker kill "$CONTAINER" >/dev/null; }
 
+docker_ctl() { bounded 60 docker exec "$CONTAINER" rabbitmqctl --quiet "$@" >&2; }
+
 docker_remove() {
     [[ -n $CONTAINER ]] || return 0
     docker rm --force --volumes "$CONTAINER" </dev/null >/dev/null 2>&1

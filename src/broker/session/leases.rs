@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Consumer, Intake};
 use crate::broker::balance::assign;
+use crate::broker::declare::is_missing;
 use crate::broker::delivery::Lease;
 use crate::broker::pulse::Session;
 use crate::broker::shard::{End, Shard, Surroundings, Terms};
@@ -129,6 +130,9 @@ impl Consumer {
             }
             Err(error) => {
                 tracing::warn!({ field::QUEUE } = %slot.queue, %error, "cannot subscribe");
+                if is_missing(&error) && !matches!(slot.source, Source::Left { .. }) {
+                    self.restore(connection).await;
+                }
             }
         }
         None

@@ -116,12 +116,6 @@ async fn attempt(
         }
         return Ok(());
     }
-    let preparing = broker::declare(connection, publisher, topology);
-    let (report, _) = timeout(answer_max, preparing).await.map_err(late)??;
-    if let Some((what, name, finding)) = report.faults().next() {
-        let (what, name, found) = (*what, name.clone(), format!("{finding:?}"));
-        return Err(Error::InTheWay { what, name, found });
-    }
     let patience = Patience { answer_max, linger: arguments.linger };
     let tell = |progress: Progress| {
         print(&told(&progress, output));

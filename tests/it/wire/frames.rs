@@ -16,10 +16,13 @@ pub(crate) struct Method(pub(crate) u16, pub(crate) u16);
 
 pub(crate) const CONNECTION_CLOSE: Method = Method(10, 50);
 pub(crate) const CHANNEL_OPEN: Method = Method(20, 10);
+pub(crate) const CHANNEL_OPEN_OK: Method = Method(20, 11);
 pub(crate) const CHANNEL_CLOSE: Method = Method(20, 40);
+pub(crate) const CHANNEL_CLOSE_OK: Method = Method(20, 41);
 pub(crate) const BASIC_QOS: Method = Method(60, 10);
 pub(crate) const BASIC_CONSUME: Method = Method(60, 20);
 pub(crate) const BASIC_CANCEL: Method = Method(60, 30);
+pub(crate) const BASIC_DELIVER: Method = Method(60, 60);
 pub(crate) const BASIC_ACK: Method = Method(60, 80);
 pub(crate) const BASIC_REJECT: Method = Method(60, 90);
 pub(crate) const BASIC_RECOVER_ASYNC: Method = Method(60, 100);
@@ -35,6 +38,9 @@ impl fmt::Debug for Method {
             BASIC_QOS => "basic.qos",
             BASIC_CONSUME => "basic.consume",
             BASIC_CANCEL => "basic.cancel",
+            CHANNEL_OPEN_OK => "channel.open-ok",
+            CHANNEL_CLOSE_OK => "channel.close-ok",
+            BASIC_DELIVER => "basic.deliver",
             BASIC_ACK => "basic.ack",
             BASIC_REJECT => "basic.reject",
             BASIC_RECOVER_ASYNC => "basic.recover-async",
@@ -52,6 +58,44 @@ pub(crate) struct Frame {
     pub(crate) channel: u16,
     pub(crate) method: Method,
     pub(crate) arguments: Vec<u8>,
+}
+
+impl Frame {
+    /// One whole frame, if it holds a method.
+    pub(crate) fn of(frame: &[u8]) -> Option<Self> {
+        let payload = &frame[7..frame.len() - 1];
+        (frame[0] == METHOD).then(|| Self {
+            channel: channel_of(frame),
+            method: Method(number(payload, 0), number(payload, 2)),
+            arguments: payload[4..].to_vec(),
+        })
+    }
+
+    /// Whether it hands over an update that was published to the entry exchange.
+    pub(crate) fn delivers_an_update(&self) -> bool {
+        let published = self.arguments.windows(8).any(|window| window == b".updates");
+        self.method == BASIC_DELIVER && published
+    }
+
+    /// The first argument, where that is a short text.
+    pub(crate) fn text(&self) -> &[u8] {
+        &self.arguments[1..=usize::from(self.arguments[0])]
+    }
+}
+
+/// The channel that a frame belongs to.
+pub(crate) fn channel_of(frame: &[u8]) -> u16 {
+    number(frame, 1)
+}
+
+/// The frame by which a broker ends a subscription, and awaits no answer.
+pub(crate) fn cancel(channel: u16, tag: &[u8]) -> Vec<u8> {
+    let Method(class, method) = BASIC_CANCEL;
+    let mut payload = [class.to_be_bytes(), method.to_be_bytes()].concat();
+    payload.push(u8::try_from(tag.len()).unwrap());
+    payload.extend([tag, &[1]].concat());
+    let size = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&[METHOD], &channel.to_be_bytes()[..], &size, &payload, &[FRAME_END]].concat()
 }
 
 /// The methods among the frames of one connection, in the order sent. A frame that has not arrived
@@ -94,6 +138,11 @@ pub(crate) struct Lease {
 impl Lease {
     pub(crate) fn acks(&self) -> usize {
         self.sent.iter().filter(|method| **method == BASIC_ACK).count()
+    }
+
+    /// The broker closed the channel over the subscription, as where the queue does not exist.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.sent.last() == Some(&CHANNEL_CLOSE_OK)
     }
 
     pub(crate) fn is_closed(&self) -> bool {

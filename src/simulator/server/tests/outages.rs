@@ -23,7 +23,8 @@ async fn f18_refuse_connections_closes_the_port_cuts_who_is_there_and_opens_it_a
 
     sim.set(json!({"f18_refuse_connections": 1})).await;
     assert!(refused(sim.address).await);
-    let cut = there.read(&mut [0; 64]).await.unwrap_err();
+    let mut none = [0; 64];
+    let cut = timeout(Duration::from_secs(30), there.read(&mut none)).await.unwrap().unwrap_err();
     assert_eq!(cut.kind(), ErrorKind::ConnectionReset);
     // The other port is there, and serves /sim/ alone.
     let health = sim.client.get(format!("{admin}/sim/health")).send().await.unwrap();
