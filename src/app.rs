@@ -6,6 +6,7 @@ mod intake;
 mod limits;
 mod misplaced;
 mod overtakers;
+pub mod target;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -169,7 +170,7 @@ impl App {
     pub async fn build(settings: Settings, instance: &str) -> Result<Self, Error> {
         let link = Link::new(&settings.broker, &format!("orderwright {instance}"))?;
         let topology = Topology::new(&settings.topology);
-        let client = odata::Client::new(&settings.target, &settings.order.entity_set, instance)?;
+        let client = odata::Client::new(&settings, instance)?;
         let letters = link.named(&format!("orderwright {instance} dead letters"));
         let publisher = Arc::new(Publisher::new(letters, settings.broker.publish_timeout));
         let (connection, generations) = prepared(&settings, &link, &publisher, &topology).await?;

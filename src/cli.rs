@@ -1,5 +1,6 @@
 //! The command line. One file per subcommand; each returns what the process exits with.
 
+mod check;
 pub mod config;
 mod publish;
 mod run;
@@ -25,6 +26,7 @@ use crate::telemetry;
     arg_required_else_help = true,
     after_help = "Examples:
   orderwright config check --config orderwright.toml   find every mistake before a start
+  orderwright check target                             sign in, GET an order, write nothing
   orderwright topology declare                         make the exchanges and queues
   orderwright run                                      consume until SIGTERM
   orderwright publish --key USMF/SO-2025-0145 --set SalesStatus=Delivered
@@ -45,6 +47,8 @@ enum Command {
     Run(run::Arguments),
     /// Publish updates: one from flags, or many from NDJSON.
     Publish(publish::Arguments),
+    /// Look at what the daemon will meet, and write nothing.
+    Check(check::Arguments),
     /// The exchanges, queues and bindings on the broker.
     Topology(topology::Arguments),
     /// The settings: look, check, and a reference of all keys.
@@ -98,6 +102,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Run(arguments) => with_settings(&sources, |loaded| run::run(&arguments, loaded)),
         Command::Publish(arguments) => {
             with_settings(&sources, |loaded| publish::run(&arguments, loaded))
+        }
+        Command::Check(arguments) => {
+            with_settings(&sources, |loaded| check::run(&arguments, loaded))
         }
         Command::Topology(arguments) => {
             with_settings(&sources, |loaded| topology::run(&arguments, loaded))
@@ -159,6 +166,11 @@ fn fail(code: u8, error: &dyn std::error::Error) -> u8 {
     }
     let _closed = writeln!(anstream::stderr().lock(), "{text}");
     code
+}
+
+/// Writes to standard error what is wrong with the command line.
+fn complain(text: &str) {
+    let _closed = writeln!(anstream::stderr().lock(), "orderwright: {text}");
 }
 
 /// The name of this process in logs, headers and the broker's list of connections.

@@ -1,8 +1,8 @@
 //! Typed settings: where they come from, what they may be, and what is wrong with them.
 //!
 //! ```text
-//! defaults ◀─ TOML file ◀─ environment        later wins, key by key
-//!     └──────────┴─────────────┴──▶ flat keys with origins ──▶ Settings ──▶ check ──▶ Loaded
+//! defaults ◀─ profile ◀─ TOML file ◀─ environment        later wins, key by key
+//!     └──────────┴──────────┴────────────┴──▶ flat keys with origins ──▶ Settings ──▶ check ──▶ Loaded
 //!                                        └────── mistakes ───────┴───────────┴─────▶ Errors
 //! ```
 //!
@@ -19,6 +19,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod auth;
 mod bounded;
 mod broker;
 pub(crate) mod catalogue;
@@ -30,6 +31,7 @@ mod load;
 mod mistake;
 mod order;
 mod process;
+mod profile;
 mod retry;
 mod secret;
 mod suggestion;
@@ -37,6 +39,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+pub use auth::{Auth, AuthEndpoint, AuthKind};
 pub use broker::{Broker, Topology};
 pub(crate) use guard::Transition;
 pub use guard::{Guard, Superseded};
@@ -44,6 +47,7 @@ pub use load::{Loaded, Sources};
 pub use mistake::{Errors, Mistake, Origin, Place};
 pub use order::Order;
 pub use process::{Balance, DeadLetter, Dispatch, Drain, Instance, Log, LogFormat};
+pub use profile::Profile;
 pub use retry::{Retries, Retry};
 pub use secret::SecretUrl;
 pub use target::Target;

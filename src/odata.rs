@@ -1,6 +1,16 @@
-//! The HTTP edge: one GET, one PATCH, and the URL of an order. Retries nothing.
+//! The HTTP edge: one GET, one PATCH, the URL of an order, and the token. Retries nothing, except for
+//! a request that was refused for its token and is sent once more with another.
 
 mod client;
+mod csrf;
+mod grant;
+mod kept;
+mod probe;
+#[cfg(test)]
+mod tests;
+mod token;
 pub mod url;
 
 pub use client::{Client, Error};
+pub use grant::Refusal;
+pub use probe::{Probe, State, Step};

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 pub use guard::Guard;
 pub use plan::{Fetched, Judgement};
-pub use verdict::{Answer, Code, Complaint, Fault, Reply, Request, Trouble, Verdict};
+pub use verdict::{Answer, Code, Complaint, Fault, Reply, Request, SignIn, Trouble, Verdict};
 
 use crate::order::{ETag, OrderUpdate};
 use backoff::Retry;

@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::time::{Instant, sleep_until};
 
-use super::{Output, fail, instance, print};
+use super::{Output, complain, fail, instance, print};
 use crate::app::exit;
 use crate::app::intake_contract;
 use crate::broker::{Bulk, Link, Sent, Topology};
@@ -99,7 +99,7 @@ pub(super) async fn run(arguments: &Arguments, loaded: Loaded) -> u8 {
     let mut lines: Box<dyn AsyncBufRead + Unpin> = match single(arguments, &builder) {
         Some(Ok(body)) => Box::new(std::io::Cursor::new(body)),
         Some(Err(text)) => {
-            print_error(&text);
+            complain(&text);
             return exit::USAGE;
         }
         None => match open(arguments.file.as_deref()).await {
@@ -126,11 +126,6 @@ pub(super) async fn run(arguments: &Arguments, loaded: Loaded) -> u8 {
         None if tally.refused > 0 => exit::DATA,
         None => exit::OK,
     }
-}
-
-fn print_error(text: &str) {
-    use std::io::Write as _;
-    let _closed = writeln!(anstream::stderr().lock(), "orderwright: {text}");
 }
 
 /// The body of the update that the flags describe.

@@ -7,8 +7,11 @@ use humantime::format_duration as text;
 use lapin::uri::AMQPUri;
 use secrecy::ExposeSecret;
 use tracing_subscriber::EnvFilter;
+use url::Url;
 
 use super::{SecretUrl, Settings, catalogue};
+
+mod auth;
 
 /// Most bytes of message bodies that the settings may allow at once: 4 GiB, the size of a generous
 /// pod. More is a slip of a digit.
@@ -32,6 +35,7 @@ impl Settings {
         findings.extend(identifiers(self));
         findings.extend(guards(self));
         findings.extend(addresses(self));
+        findings.extend(auth::findings(self));
         findings.extend(waits(self));
         findings.extend(memory(self));
         findings.extend(hold(self));
@@ -105,7 +109,9 @@ fn identifiers(settings: &Settings) -> Vec<Finding> {
     if !identifier(&order.entity_set) {
         findings.push(finding("order.entity_set", format!("must be {IDENTIFIER}")));
     }
-    for (key, names) in [("order.key", &order.key), ("order.key_fold_case", &order.key_fold_case)] {
+    let parts =
+        [("order.key_fold_case", &order.key_fold_case), ("order.key_guid", &order.key_guid)];
+    for (key, names) in [("order.key", &order.key)].into_iter().chain(parts) {
         if !names.iter().all(|name| identifier(name)) {
             findings.push(finding(key, format!("must be names of properties: each {IDENTIFIER}")));
         }
@@ -113,10 +119,11 @@ fn identifiers(settings: &Settings) -> Vec<Finding> {
             findings.push(finding(key, "must not name a property twice"));
         }
     }
-    if !order.key_fold_case.iter().all(|name| order.key.contains(name)) {
-        let keys = vec!["order.key_fold_case", "order.key"];
-        let rule = "the first may name only what the second names, spelt alike".to_owned();
-        findings.push(Finding { keys, rule });
+    for (part, names) in parts {
+        if !names.iter().all(|name| order.key.contains(name)) {
+            let rule = "the first may name only what the second names, spelt alike".to_owned();
+            findings.push(Finding { keys: vec![part, "order.key"], rule });
+        }
     }
     findings
 }
@@ -157,20 +164,25 @@ fn identifier(name: &str) -> bool {
 
 fn addresses(settings: &Settings) -> Vec<Finding> {
     let broker = broker_rule(&settings.broker.url).map(|rule| finding("broker.url", rule));
-    let url = &settings.target.url;
-    let target = if !["http", "https"].contains(&url.scheme()) {
+    let target = root_rule(&settings.target.url).map(|rule| finding("target.url", rule));
+    let authority = &settings.target.auth.authority;
+    let authority = root_rule(authority).map(|rule| finding("target.auth.authority", rule));
+    let management = settings.broker.management_url.as_ref().and_then(management_rule);
+    let management = management.map(|rule| finding("broker.management_url", rule));
+    broker.into_iter().chain(management).chain(target).chain(authority).collect()
+}
+
+/// The rule that an address breaks which paths are added to.
+fn root_rule(url: &Url) -> Option<&'static str> {
+    if !["http", "https"].contains(&url.scheme()) {
         Some("must begin with http:// or https://")
     } else if !url.username().is_empty() || url.password().is_some() {
-        Some("must not hold a user or password: set target.bearer_token")
+        Some("must not hold a user or password: see target.auth")
     } else if url.query().is_some() || url.fragment().is_some() {
         Some("must not hold a query or fragment: it is the root that paths are added to")
     } else {
         None
-    };
-    let management = settings.broker.management_url.as_ref().and_then(management_rule);
-    let management = management.map(|rule| finding("broker.management_url", rule));
-    let target = target.map(|rule| finding("target.url", rule));
-    broker.into_iter().chain(management).chain(target).collect()
+    }
 }
 
 /// The rule that the management API's address breaks; strict for the same reason as below.

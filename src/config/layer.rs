@@ -94,7 +94,9 @@ impl Layer {
         } else {
             let spelt = |known: String| match origin {
                 Origin::Environment(_) => variable(&known),
-                Origin::Default | Origin::File(_) | Origin::SecretFile(_) => known,
+                Origin::Default | Origin::Profile(_) | Origin::File(_) | Origin::SecretFile(_) => {
+                    known
+                }
             };
             let hint = suggestion::closest(path)
                 .map(|known| format!(", did you mean {}?", spelt(known)))

@@ -1,6 +1,6 @@
 //! Loads settings from all sources and collects every mistake on the way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::catalogue::{self, Kind};
 use super::layer::{Given, Layer, PREFIX};
 use super::mistake::{Errors, Mistake, Origin, Place};
-use super::{Settings, bounded};
+use super::{Auth, AuthKind, Profile, Settings, bounded};
 
 /// Largest secret file, in bytes. Tokens have a few thousand; a whole disk named by accident is not
 /// read into memory.
@@ -23,7 +23,8 @@ const PLACES_FEW: usize = 3;
 pub struct Sources {
     /// The TOML file, if any. A file that is named must exist.
     pub file: Option<PathBuf>,
-    /// Environment variables. Those without the prefix `ORDERWRIGHT__` are not looked at.
+    /// Environment variables. Those without the prefix `ORDERWRIGHT__` are not looked at, except
+    /// for the four of Azure's workload identity.
     pub environment: BTreeMap<String, String>,
 }
 
@@ -33,7 +34,8 @@ impl Sources {
         let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
         let ours = |(name, value)| {
             let name = text(name);
-            name.starts_with(PREFIX).then(|| (name, text(value)))
+            let wanted = name.starts_with(PREFIX) || Auth::AZURE.iter().any(|(it, _)| *it == name);
+            wanted.then(|| (name, text(value)))
         };
         Self { file, environment: std::env::vars_os().filter_map(ours).collect() }
     }
@@ -74,6 +76,8 @@ impl Settings {
         loading.merge(file);
         loading.merge(Layer::environment(&sources.environment));
         loading.read_secret_files();
+        loading.take_profile();
+        loading.take_workload_identity(&sources.environment);
         let settings = loading.deserialize();
         loading.check(&settings, file_failed);
         if !loading.mistakes.is_empty() {
@@ -146,6 +150,41 @@ impl Loading {
         }
     }
 
+    /// A choice as somebody gave it. `None` if nobody did, or if there is no such choice: that is
+    /// found when the settings are built.
+    fn choice<T: serde::de::DeserializeOwned>(&self, key: &str) -> Option<T> {
+        serde_json::from_value(self.given.get(key)?.value.clone()).ok()
+    }
+
+    /// Fills in what the profile has to say of keys that nobody gave.
+    fn take_profile(&mut self) {
+        let profile: Profile = self.choice("target.profile").unwrap_or_default();
+        let origin = Origin::Profile(profile.name().to_owned());
+        // What is said of the profile's key does not fit another one.
+        let own_key = self.given.contains_key("order.key");
+        for (key, value) in profile.defaults() {
+            let of_key = key == "order.key_fold_case" || key == "order.key_guid";
+            let value = if own_key && of_key { Value::Array(Vec::new()) } else { value };
+            let given = Given { value, origin: origin.clone() };
+            self.given.entry(key.to_owned()).or_insert(given);
+        }
+    }
+
+    /// Fills in what the cluster tells a workload, where it signs in with its identity.
+    fn take_workload_identity(&mut self, variables: &BTreeMap<String, String>) {
+        let kind: AuthKind = self.choice("target.auth.kind").unwrap_or_default();
+        if kind != AuthKind::WorkloadIdentity {
+            return;
+        }
+        for (variable, key) in Auth::AZURE {
+            if let Some(text) = variables.get(variable).filter(|text| !text.is_empty()) {
+                let origin = Origin::Environment(variable.to_owned());
+                let given = Given { value: Value::String(text.clone()), origin };
+                self.given.entry(key.to_owned()).or_insert(given);
+            }
+        }
+    }
+
     /// Builds the settings. Serde stops at the first value that does not fit, so that one is noted,
     /// taken out and the rest tried again: at most once per value.
     fn deserialize(&mut self) -> Settings {
@@ -180,14 +219,24 @@ impl Loading {
         Value::Object(root)
     }
 
-    /// Adds what the rules find. A key that already has a mistake stands at its default by now, so
-    /// a rule between keys would judge what nobody wrote: such findings are dropped.
+    /// Adds what the rules find. A key that has a mistake of its own stands at its default by now, or
+    /// will be changed, so a rule between keys would judge what nobody wants: such findings are
+    /// dropped. Several rules between one key and others are all told.
     fn check(&mut self, settings: &Settings, file_failed: bool) {
         let values: BTreeMap<_, _> = catalogue::values(settings).into_iter().collect();
-        for finding in settings.check() {
+        let findings = settings.check();
+        let mut spoilt: BTreeSet<String> = findings
+            .iter()
+            .filter_map(|finding| match finding.keys.as_slice() {
+                [key] => Some((*key).to_owned()),
+                _ => None,
+            })
+            .collect();
+        let places = self.mistakes.iter().flat_map(|mistake| &mistake.places);
+        spoilt.extend(places.filter_map(|place| place.key.clone()));
+        for finding in findings {
             let between = finding.keys.len() > 1;
-            let spoilt = |key: &&str| self.mistakes.iter().any(|mistake| mistake.concerns(key));
-            if between && (file_failed || finding.keys.iter().any(spoilt)) {
+            if between && (file_failed || finding.keys.iter().any(|key| spoilt.contains(*key))) {
                 continue;
             }
             let mut places = Vec::new();

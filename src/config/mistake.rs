@@ -11,6 +11,8 @@ use serde::Serialize;
 pub enum Origin {
     /// Nobody gave it.
     Default,
+    /// Nobody gave it; the profile of this name has a default of its own.
+    Profile(String),
     /// The configuration file of this path.
     File(PathBuf),
     /// The environment variable of this name.
@@ -23,6 +25,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
+            Self::Profile(name) => write!(f, "profile {name}"),
             Self::File(path) => write!(f, "file {}", path.display()),
             Self::Environment(name) => write!(f, "environment variable {name}"),
             Self::SecretFile(path) => write!(f, "secret file {}", path.display()),
@@ -59,13 +62,6 @@ pub struct Mistake {
     pub places: Vec<Place>,
     /// The rule, as a part of a sentence that begins with the key.
     pub rule: String,
-}
-
-impl Mistake {
-    /// Whether this key has part in the mistake.
-    pub fn concerns(&self, key: &str) -> bool {
-        self.places.iter().any(|place| place.key.as_deref() == Some(key))
-    }
 }
 
 impl fmt::Display for Mistake {

@@ -30,6 +30,13 @@ pub struct Order {
     #[serde(deserialize_with = "list::text")]
     #[schemars(length(max = 8))]
     pub key_fold_case: Vec<String>,
+    /// Those of `key` whose values are GUIDs, which stand in the URL without quotes; one that is the
+    /// whole key stands there without its name, too: `salesorders(3f2504e0-…)`.
+    ///
+    /// In the environment: separated by commas.
+    #[serde(deserialize_with = "list::text")]
+    #[schemars(length(max = 8))]
+    pub key_guid: Vec<String>,
     /// Largest message body, in bytes. A larger one is dead-lettered unparsed.
     ///
     /// An update names a handful of fields; the limit keeps one message from taking the memory.
@@ -48,6 +55,7 @@ impl Default for Order {
             entity_set: "SalesOrderHeadersV2".to_owned(),
             key: vec!["dataAreaId".to_owned(), "SalesOrderNumber".to_owned()],
             key_fold_case: vec!["dataAreaId".to_owned()],
+            key_guid: Vec::new(),
             body_bytes_max: 65_536,
             nesting_max: 16,
         }

@@ -7,12 +7,19 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::secret;
+use super::{Auth, Profile, secret};
 
 /// The OData service that the updates are applied to.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Target {
+    /// Which product the service is: `fo` (Finance & Operations), `dataverse`, `bc` (Business
+    /// Central), `sap` (Gateway and S/4HANA, OData V4), or `odata` for any other.
+    ///
+    /// It chooses the defaults of `cross_company`, `prefer_minimal` and `csrf`, and of
+    /// `order.entity_set`, `order.key`, `order.key_fold_case` and `order.key_guid`, and does nothing
+    /// else: what is set by hand wins, and `config show` tells what came from the profile.
+    pub profile: Profile,
     /// The service root, such as `https://contoso.operations.dynamics.com/data`: http or https,
     /// without user, query and fragment. A slash at its end makes no difference.
     #[serde(serialize_with = "secret::masked_url")]
@@ -22,7 +29,14 @@ pub struct Target {
     /// Without it, Dynamics finds only the orders of its user's own company, and answers 404 for
     /// all others. `false` for a service that is not Dynamics.
     pub cross_company: bool,
-    /// The bearer token sent with every request, if any: printable ASCII without spaces, at most
+    /// Whether a PATCH asks the service not to send the order back (`Prefer: return=minimal`).
+    pub prefer_minimal: bool,
+    /// Whether a PATCH needs a CSRF token and the cookies that came with it, as SAP wants it.
+    ///
+    /// They are fetched by a GET of the order (`X-CSRF-Token: Fetch`), kept, and fetched anew when
+    /// the service refuses them. No cookie is kept otherwise.
+    pub csrf: bool,
+    /// The bearer token sent with every request, if any, with `target.auth.kind = bearer`: printable ASCII without spaces, at most
     /// 16384 bytes.
     #[serde(serialize_with = "secret::masked_text")]
     #[schemars(with = "Option<String>", extend("writeOnly" = true))]
@@ -62,6 +76,8 @@ pub struct Target {
     /// No less than `dispatch.concurrency_max` avoids opening connections again in steady work.
     #[schemars(range(min = 0, max = 4096))]
     pub pool_idle_max: usize,
+    /// How we prove to the service who we are.
+    pub auth: Auth,
 }
 
 impl Target {
@@ -75,8 +91,11 @@ impl Target {
 impl Default for Target {
     fn default() -> Self {
         Self {
+            profile: Profile::default(),
             url: Self::url_default(),
             cross_company: true,
+            prefer_minimal: true,
+            csrf: false,
             bearer_token: None,
             connect_timeout: Duration::from_secs(5),
             get_timeout: Duration::from_secs(30),
@@ -84,6 +103,7 @@ impl Default for Target {
             body_bytes_max: 4_194_304,
             pool_idle_timeout: Duration::from_secs(55),
             pool_idle_max: 64,
+            auth: Auth::default(),
         }
     }
 }

@@ -1,7 +1,8 @@
-//! Loading, precedence, mistakes and secrets. The rules are tested in `tests/rules.rs`.
+//! Loading, precedence, mistakes and secrets. The rules are tested in `tests/`.
 
 mod rules;
 mod secrets;
+mod target;
 
 use std::io::Write;
 
@@ -30,7 +31,10 @@ fn mistakes(toml: &str, variables: &[(&str, &str)]) -> Vec<String> {
         let text = mistake.to_string();
         let path = mistake.places.iter().find_map(|place| match &place.origin {
             Origin::File(path) => Some(path.display().to_string()),
-            Origin::Default | Origin::Environment(_) | Origin::SecretFile(_) => None,
+            Origin::Default
+            | Origin::Profile(_)
+            | Origin::Environment(_)
+            | Origin::SecretFile(_) => None,
         });
         path.map_or(text.clone(), |path| text.replace(&path, "FILE"))
     };
@@ -207,9 +211,13 @@ fn documented_defaults_are_the_defaults() {
         ("order.entity_set", "\"SalesOrderHeadersV2\""),
         ("order.key", "[\"dataAreaId\",\"SalesOrderNumber\"]"),
         ("order.key_fold_case", "[\"dataAreaId\"]"),
+        ("order.key_guid", "[]"),
         ("order.body_bytes_max", "65536"),
         ("order.nesting_max", "16"),
+        ("target.profile", "\"fo\""),
         ("target.cross_company", "true"),
+        ("target.prefer_minimal", "true"),
+        ("target.csrf", "false"),
         ("target.bearer_token", "null"),
         ("target.connect_timeout", "\"5s\""),
         ("target.get_timeout", "\"30s\""),
@@ -217,6 +225,15 @@ fn documented_defaults_are_the_defaults() {
         ("target.body_bytes_max", "4194304"),
         ("target.pool_idle_timeout", "\"55s\""),
         ("target.pool_idle_max", "64"),
+        ("target.auth.kind", "\"bearer\""),
+        ("target.auth.tenant", "\"\""),
+        ("target.auth.client_id", "\"\""),
+        ("target.auth.client_secret", "null"),
+        ("target.auth.federated_token_file", "\"\""),
+        ("target.auth.endpoint", "\"v2\""),
+        ("target.auth.scope", "\"\""),
+        ("target.auth.timeout", "\"10s\""),
+        ("target.auth.renew_ahead", "\"5m\""),
         ("guard.sequence_property", "\"\""),
         ("guard.superseded", "\"settle\""),
         ("guard.transitions", "[]"),
@@ -241,7 +258,7 @@ fn documented_defaults_are_the_defaults() {
         ("log.format", "\"auto\""),
         ("instance.name", "\"\""),
     ];
-    let urls = ["broker.url", "target.url"];
+    let urls = ["broker.url", "target.url", "target.auth.authority"];
     let values = catalogue::values(&Settings::default());
     let found = values.iter().filter(|(key, _)| !urls.contains(&key.as_str()));
     let found: Vec<_> = found.map(|(key, value)| (key.as_str(), value.to_string())).collect();

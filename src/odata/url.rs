@@ -17,6 +17,8 @@ pub struct Orders {
     head: String,
     /// From the closing parenthesis on.
     tail: &'static str,
+    /// Properties whose values are GUIDs.
+    guids: Vec<String>,
 }
 
 impl Orders {
@@ -28,11 +30,33 @@ impl Orders {
         Self {
             head: format!("{service}/{entity_set}("),
             tail: if cross_company { ")?cross-company=true" } else { ")" },
+            guids: Vec::new(),
         }
     }
 
+    /// Writes the values of these properties as GUIDs: without quotes.
+    #[must_use]
+    pub fn with_guids(mut self, guids: &[String]) -> Self {
+        self.guids = guids.to_vec();
+        self
+    }
+
+    /// The URL of the first order, whichever that is.
+    #[must_use]
+    pub fn first(&self) -> String {
+        let set = self.head.trim_end_matches('(');
+        let query = self.tail.trim_start_matches(')');
+        let separator = if query.is_empty() { "?" } else { "&" };
+        format!("{set}{query}{separator}$top=1")
+    }
+
+    fn is_guid(&self, property: &str) -> bool {
+        self.guids.iter().any(|guid| guid == property)
+    }
+
     /// The URL of one order, with the key's values as sent. In a string literal a quote is doubled
-    /// (OData 4.01 URL Conventions, section 5.1.1.14.1), and all of it is percent-encoded.
+    /// (OData 4.01 URL Conventions, section 5.1.1.14.1), and all of it is percent-encoded. A GUID that
+    /// is the whole key stands alone, as Dataverse and Business Central have it.
     #[must_use]
     pub fn url(&self, key: &OrderKey) -> String {
         let mut url = String::with_capacity(self.head.len() + 96);
@@ -41,9 +65,13 @@ impl Orders {
             if index > 0 {
                 url.push(',');
             }
-            url.push_str(&value.property);
-            url.push('=');
+            let guid = self.is_guid(&value.property);
+            if !(guid && key.values().len() == 1) {
+                url.push_str(&value.property);
+                url.push('=');
+            }
             match &value.literal {
+                Literal::Text(text) if guid => url.extend(utf8_percent_encode(text, ENCODED)),
                 Literal::Text(text) => {
                     url.push('\'');
                     for piece in text.split_inclusive('\'') {
@@ -121,5 +149,27 @@ mod tests {
         let key = OrderKey::new(vec![value], |_| false);
         let orders = Orders::new(&service, "Orders", false);
         assert_eq!(orders.url(&key), "http://localhost:1/odata/Orders(Id=-7)");
+    }
+
+    #[test]
+    fn guid_is_written_without_quotes_and_alone_without_its_name() {
+        let service = "https://org.example/api/data/v9.2".parse().unwrap();
+        let text = |property: &str, text: &str| KeyValue {
+            property: property.into(),
+            literal: Literal::Text(text.to_owned()),
+        };
+        let guid = "3f2504e0-4f89-11d3-9a0c-0305e82c3301";
+        let orders = Orders::new(&service, "salesorders", false).with_guids(&["id".to_owned()]);
+        let root = "https://org.example/api/data/v9.2/salesorders";
+        let alone = OrderKey::new(vec![text("id", guid)], |_| true);
+        assert_eq!(orders.url(&alone), format!("{root}({guid})"));
+        let both = OrderKey::new(vec![text("company", "a"), text("id", guid)], |_| true);
+        assert_eq!(orders.url(&both), format!("{root}(company='a',id={guid})"));
+        // Whatever stands in for a GUID stays inside the parentheses.
+        let other = OrderKey::new(vec![text("id", "1)/x?y='")], |_| true);
+        assert_eq!(orders.url(&other), format!("{root}(1%29%2Fx%3Fy%3D%27)"));
+        assert_eq!(orders.first(), format!("{root}?$top=1"));
+        let fo = Orders::new(&service, "salesorders", true);
+        assert_eq!(fo.first(), format!("{root}?cross-company=true&$top=1"));
     }
 }

@@ -331,6 +331,9 @@ fn replies(status: &str, text: &str) -> Vec<Reply> {
         "deadline passed" => Some(Fault::Timeout),
         "connection broken" => Some(Fault::Broken),
         "answer too large" => Some(Fault::TooLarge),
+        "sign-in refused" => Some(Fault::SignIn(SignIn::Config)),
+        "no sign-in now" => Some(Fault::SignIn(SignIn::Unavailable)),
+        "CSRF token refused" => Some(Fault::Csrf),
         _ => None,
     };
     if let Some(fault) = fault {

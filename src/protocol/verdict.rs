@@ -45,6 +45,19 @@ pub enum Fault {
     Broken,
     /// The answer is larger than the edge reads.
     TooLarge,
+    /// There is no token to send it with: the request was never sent, or was answered 401 before.
+    SignIn(SignIn),
+    /// The service takes no write without a CSRF token, and takes none of those it gave us.
+    Csrf,
+}
+
+/// Why there is no token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignIn {
+    /// Refused: only a change of the settings, or at the token endpoint, helps.
+    Config,
+    /// The token endpoint cannot answer now.
+    Unavailable,
 }
 
 /// What came back.
@@ -126,8 +139,14 @@ codes! {
     TooLarge = "too_large";
     /// The service cannot do this at all.
     NotSupported = "not_supported";
-    /// 401.
+    /// 401, with a token that was renewed for this request, where it can be.
     Auth = "auth";
+    /// The token endpoint refuses us as we are configured.
+    AuthConfig = "auth_config";
+    /// The token endpoint gives no token now.
+    AuthUnavailable = "auth_unavailable";
+    /// The service asks for a CSRF token and takes none that it gave.
+    Csrf = "csrf";
     /// 403.
     Forbidden = "forbidden";
     /// 3xx or 407: something stands between us and the service.
@@ -163,8 +182,18 @@ pub fn verdict(request: Request, reply: &Reply) -> Verdict {
         Err(Fault::Unreachable) => failure(Code::Unreachable),
         Err(Fault::Timeout) => failure(Code::Timeout),
         Err(Fault::Broken | Fault::TooLarge) => failure(Code::UnknownOutcome),
+        Err(Fault::SignIn(why)) => signed_out(*why),
+        Err(Fault::Csrf) => failure(Code::Csrf),
         Ok(answer) => by_status(request, answer),
     }
+}
+
+/// Concerns every message alike, and none in particular.
+const fn signed_out(why: SignIn) -> Verdict {
+    failure(match why {
+        SignIn::Config => Code::AuthConfig,
+        SignIn::Unavailable => Code::AuthUnavailable,
+    })
 }
 
 fn by_status(request: Request, answer: &Answer) -> Verdict {

@@ -30,6 +30,7 @@ mod pods;
 mod reshard;
 mod shard;
 mod stage;
+mod target;
 mod watchdog;
 mod wire;
 

@@ -192,6 +192,10 @@ impl Stage {
         waiting
     }
 
+    pub(crate) fn simulator_url(&self) -> &str {
+        &self.simulator_url
+    }
+
     pub(crate) fn prefix(&self) -> &str {
         &self.prefix
     }

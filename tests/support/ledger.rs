@@ -90,6 +90,12 @@ impl Reader {
         self.ask(put).await.map(drop)
     }
 
+    /// Lets every token die that was given out.
+    pub(crate) async fn revoke_tokens(&self) -> Result<()> {
+        let url = self.url.replace("/sim/ledger", "/sim/tokens");
+        self.ask(self.client.delete(url)).await.map(drop)
+    }
+
     /// Creates an order.
     pub(crate) async fn create(&self, company: &str, number: &str) -> Result<()> {
         let url = self.url.replace("/sim/ledger", "/sim/orders");

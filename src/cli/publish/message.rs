@@ -8,6 +8,7 @@ use lapin::types::ShortString;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::app::target::key_values;
 use crate::broker::Outgoing;
 use crate::decode::{self, Contract, Envelope, decode};
 
@@ -50,18 +51,8 @@ pub(super) fn from_flags(
     sequence: Option<u64>,
 ) -> Result<Vec<u8>, String> {
     let names: Vec<_> = contract.key.iter().map(|property| property.name.to_string()).collect();
-    let values: Vec<_> = key.split('/').collect();
-    if values.len() != names.len() {
-        return Err(format!(
-            "--key has {} value(s), and the key is {}: give {} values joined by `/`",
-            values.len(),
-            names.join("/"),
-            names.len()
-        ));
-    }
-    let unescape = |value: &str| value.replace("%2F", "/").replace("%25", "%");
-    let key: BTreeMap<_, _> =
-        names.into_iter().zip(values).map(|(name, value)| (name, unescape(value))).collect();
+    let values = key_values(&names, key)?;
+    let key: BTreeMap<_, _> = names.into_iter().zip(values).collect();
     let mut changes = BTreeMap::new();
     for assignment in set {
         let Some((name, value)) = assignment.split_once('=') else {

@@ -1,0 +1,52 @@
+//! A look at the target, for operators.
+
+use crate::config::Settings;
+use crate::dispatch::Trail;
+use crate::odata::{self, Probe, Step};
+use crate::order::{KeyValue, Literal, OrderKey};
+
+/// Looks at the target step by step. `key` is the values of an order's key, joined by `/`, as
+/// publishers write them in a routing key; without one, the first order is looked at.
+///
+/// # Errors
+/// The client cannot be made; or, in words, what is wrong with the key.
+pub async fn probe(
+    settings: &Settings,
+    instance: &str,
+    key: Option<&str>,
+) -> Result<Result<Vec<Step>, String>, odata::Error> {
+    let probe = Probe::new(settings, instance)?;
+    let key = match key.map(|key| order_key(settings, key)).transpose() {
+        Ok(key) => key,
+        Err(text) => return Ok(Err(text)),
+    };
+    let uuid = || uuid::Builder::from_random_bytes(fastrand::u128(..).to_le_bytes()).into_uuid();
+    let trail = Trail { walk: uuid(), attempt: uuid() };
+    Ok(Ok(probe.run(key, trail).await))
+}
+
+fn order_key(settings: &Settings, text: &str) -> Result<OrderKey, String> {
+    let names = &settings.order.key;
+    let values = key_values(names, text)?;
+    let value = |(name, value): (&String, String)| KeyValue {
+        property: name.as_str().into(),
+        literal: Literal::Text(value),
+    };
+    let folds = |name: &str| settings.order.key_fold_case.iter().any(|it| it == name);
+    Ok(OrderKey::new(names.iter().zip(values).map(value).collect(), folds))
+}
+
+/// The values of a `--key`, one for each name. The error says in words how many are wanted.
+pub(crate) fn key_values(names: &[String], text: &str) -> Result<Vec<String>, String> {
+    let unescape = |value: &str| value.replace("%2F", "/").replace("%25", "%");
+    let values: Vec<_> = text.split('/').map(unescape).collect();
+    if values.len() == names.len() {
+        return Ok(values);
+    }
+    Err(format!(
+        "--key has {} value(s), and the key is {}: give {} values joined by `/`",
+        values.len(),
+        names.join("/"),
+        names.len()
+    ))
+}
