@@ -23,7 +23,7 @@ use crate::protocol::backoff;
 use effects::Edges;
 use intake::Front;
 pub(crate) use intake::contract as intake_contract;
-use limits::{guard, limits};
+use limits::{guard, limits, texts};
 
 /// How long closing channels and connections may take once everything is settled.
 const CLOSE_MAX: Duration = Duration::from_secs(3);
@@ -159,8 +159,8 @@ impl App {
         let (stop, force) = (CancellationToken::new(), CancellationToken::new());
         let edges = Edges::new(client, publisher.clone(), &topology, &settings, instance, &stop);
         let tally = Arc::new(Tally::default());
-        let (limits, guard) = (limits(&settings), guard(&settings));
-        let dispatch = Dispatch::new(edges, limits, guard, tally.clone(), stop.clone());
+        let (limits, judging) = (limits(&settings), (guard(&settings), texts(&settings)));
+        let dispatch = Dispatch::new(edges, limits, judging, tally.clone(), stop.clone());
         let dispatch = Arc::new(dispatch);
         let forwarder = Arc::new(Forwarder::new(&publisher, &topology, settings.broker.prefetch));
         let stops = Stops { stop: stop.clone(), force: force.clone() };
@@ -172,7 +172,7 @@ impl App {
             generations,
             &settings,
             instance,
-            stops,
+            (stops, dispatch.paused()),
         );
         let consumer = Arc::new(consumer);
         Ok(Self {

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use jiff::Timestamp;
 use reqwest::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH,
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH,
     RETRY_AFTER,
 };
 use secrecy::ExposeSecret;
 
+use super::retry_after::retry_after;
 use super::url::Orders;
 use crate::config;
 use crate::dispatch::Trail;
@@ -21,6 +23,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-request-id")
 const SESSION_ID: HeaderName = HeaderName::from_static("x-ms-client-session-id");
 /// How Finance & Operations names a request in its own logs.
 const SERVICE_REQUEST_ID: &str = "ms-dyn-aid";
+/// Whether the service has taken a request that it may have seen before (OASIS Repeatable Requests 1.0).
+const REPEATABILITY_RESULT: &str = "repeatability-result";
 const ODATA_VERSION: HeaderName = HeaderName::from_static("odata-version");
 const ODATA_MAX_VERSION: HeaderName = HeaderName::from_static("odata-maxversion");
 const PREFER: HeaderName = HeaderName::from_static("prefer");
@@ -89,6 +93,12 @@ impl Client {
         self.perform(request, trail).await
     }
 
+    /// GETs one order, whichever: whether the service answers at all.
+    pub async fn probe(&self, trail: Trail) -> Reply {
+        let request = self.http.get(self.orders.any()).timeout(self.get_timeout);
+        self.perform(request, trail).await
+    }
+
     /// PATCHes one order under `If-Match`.
     pub async fn patch(&self, key: &OrderKey, etag: &ETag, body: &str, trail: Trail) -> Reply {
         let request = self
@@ -141,8 +151,9 @@ fn head(response: &reqwest::Response) -> Answer {
         status: response.status().as_u16(),
         etag: text(ETAG.as_str()).and_then(ETag::new),
         retry_after: text(RETRY_AFTER.as_str())
-            .and_then(|seconds| seconds.trim().parse().ok())
-            .map(Duration::from_secs),
+            .and_then(|value| retry_after(value, text(DATE.as_str()), Timestamp::now())),
+        repeat_rejected: text(REPEATABILITY_RESULT)
+            .is_some_and(|result| result.trim().eq_ignore_ascii_case("rejected")),
         is_json,
         service_request_id: text(SERVICE_REQUEST_ID).map(|id| id.chars().take(128).collect()),
         body: Bytes::new(),
@@ -152,10 +163,17 @@ fn head(response: &reqwest::Response) -> Answer {
 /// A timeout while connecting is no timeout of the request: nothing was sent.
 fn fault(error: &reqwest::Error) -> Fault {
     if error.is_connect() {
-        Fault::Unreachable
+        if is_about_trust(error) { Fault::Untrusted } else { Fault::Unreachable }
     } else if error.is_timeout() {
         Fault::Timeout
     } else {
         Fault::Broken
     }
+}
+
+/// The TLS library is not ours to name, but it says it in these words.
+fn is_about_trust(error: &reqwest::Error) -> bool {
+    let first = std::error::Error::source(error);
+    std::iter::successors(first, |error| error.source())
+        .any(|error| error.to_string().contains("invalid peer certificate"))
 }

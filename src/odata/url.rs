@@ -31,6 +31,13 @@ impl Orders {
         }
     }
 
+    /// The URL of a list with at most one order, whichever it is.
+    #[must_use]
+    pub fn any(&self) -> String {
+        let (set, rest) = (self.head.trim_end_matches('('), self.tail.trim_start_matches(')'));
+        format!("{set}{rest}{}$top=1", if rest.is_empty() { '?' } else { '&' })
+    }
+
     /// The URL of one order, with the key's values as sent. In a string literal a quote is doubled
     /// (OData 4.01 URL Conventions, section 5.1.1.14.1), and all of it is percent-encoded.
     #[must_use]
@@ -121,5 +128,8 @@ mod tests {
         let key = OrderKey::new(vec![value], |_| false);
         let orders = Orders::new(&service, "Orders", false);
         assert_eq!(orders.url(&key), "http://localhost:1/odata/Orders(Id=-7)");
+        assert_eq!(orders.any(), "http://localhost:1/odata/Orders?$top=1");
+        let orders = Orders::new(&service, "Orders", true);
+        assert_eq!(orders.any(), "http://localhost:1/odata/Orders?cross-company=true&$top=1");
     }
 }
