@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo chaos test check broker fetch clean-cache
+.PHONY: help demo chaos chaos-measure mutants test check broker fetch clean-cache
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -15,13 +15,20 @@ demo: ## 1,000 updates through RabbitMQ to a simulated Dynamics 365, then a summ
 
 # The names are those of the program's flags; see `cargo run --example chaos -- --help`. Their values
 # come from make's command line alone: bash has a variable SECONDS of its own.
-CHAOS_FLAGS = $(foreach flag,seconds workers seed faults shards orders rate set,$(call chaos_flag,$(flag)))
+CHAOS_FLAGS = $(foreach flag,seconds workers seed faults shards orders rate set cluster proof get-latency patch-latency conflict-rate daemon,$(call chaos_flag,$(flag)))
 chaos_flag = $(if $(filter command% override,$(origin $(call upper,$(1)))),--$(1) '$($(call upper,$(1)))')
-upper = $(shell echo $(1) | tr a-z A-Z)
+upper = $(shell echo $(1) | tr a-z- A-Z_)
 
 chaos: ## Workers killed, stopped and cut off while updates flow; then proof. SECONDS= WORKERS= SEED= FAULTS=
 	@$(CARGO) build --quiet --bins
-	@$(CARGO) run --quiet --example chaos -- $(CHAOS_FLAGS) $(if $(FENCED),--fenced) $(if $(SEQUENCED),--sequenced) $(if $(KEEP),--keep-logs)
+	@$(CARGO) run --quiet --example chaos -- $(CHAOS_FLAGS) $(if $(FENCED),--fenced) $(if $(SEQUENCED),--sequenced) $(if $(INBOX),--inbox) $(if $(KEEP),--keep-logs)
+
+chaos-measure: ## How long shards are without a pod, how even they lie, what a rolling restart costs
+	@$(CARGO) build --quiet --bins
+	@$(CARGO) run --quiet --example chaos -- --measure $(CHAOS_FLAGS)
+
+mutants: ## Builds that are broken on purpose, each of which make chaos must catch; NAME= for some
+	@tests/chaos/mutants.sh $(NAME)
 
 test: ## All tests; those that need a RabbitMQ bring one up themselves
 	$(CARGO) test

@@ -1,8 +1,10 @@
 //! The composition root: builds the edges, wires them together, and owns the order of the drain.
 
 mod effects;
+pub mod inspection;
 mod intake;
 mod limits;
+mod misplaced;
 mod overtakers;
 
 use std::sync::Arc;
@@ -13,9 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::{
-    self, Consumer, Finding, Forwarder, Generations, Link, Publisher, Report, Stops, Topology,
-};
+use crate::broker::{self, Consumer, Forwarder, Generations, Link, Publisher, Stops, Topology};
 use crate::config::Settings;
 use crate::dispatch::{Dispatch, Snapshot, Tally};
 use crate::odata;
@@ -137,6 +137,30 @@ pub async fn connect(settings: &Settings, link: &Link) -> Result<lapin::Connecti
     unreachable!("the loop ends with a connection or with the start timeout")
 }
 
+/// Connects and prepares. A broker that goes away meanwhile is waited for like one that is not there
+/// yet.
+async fn prepared(
+    settings: &Settings,
+    link: &Link,
+    publisher: &Publisher,
+    topology: &Topology,
+) -> Result<(lapin::Connection, Generations), Error> {
+    let begun = Instant::now();
+    loop {
+        let connection = connect(settings, link).await?;
+        match inspection::prepare(&connection, publisher, topology, settings).await {
+            Ok(generations) => return Ok((connection, generations)),
+            Err(Error::Broker(error))
+                if error.may_heal() && begun.elapsed() < settings.broker.start_timeout =>
+            {
+                tracing::warn!(%error, "the broker went away during the start; trying again");
+                tokio::time::sleep(settings.broker.reconnect_wait_min).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 impl App {
     /// Connects, and checks or declares the broker's objects. Consumes nothing yet.
     ///
@@ -146,15 +170,9 @@ impl App {
         let link = Link::new(&settings.broker, &format!("orderwright {instance}"))?;
         let topology = Topology::new(&settings.topology);
         let client = odata::Client::new(&settings.target, &settings.order.entity_set, instance)?;
-        let connection = connect(&settings, &link).await?;
-        // An answer that the loss of the connection overtook would be waited for without end.
         let letters = link.named(&format!("orderwright {instance} dead letters"));
         let publisher = Arc::new(Publisher::new(letters, settings.broker.publish_timeout));
-        let preparing = prepare(&connection, &publisher, &topology, settings.topology.declare);
-        let generations = timeout(settings.broker.start_timeout, preparing)
-            .await
-            .map_err(|_elapsed| Error::Slow)??;
-        tell_generation(&settings, &generations);
+        let (connection, generations) = prepared(&settings, &link, &publisher, &topology).await?;
 
         let (stop, force) = (CancellationToken::new(), CancellationToken::new());
         let edges = Edges::new(client, publisher.clone(), &topology, &settings, instance, &stop);
@@ -247,71 +265,6 @@ async fn ends_by_itself(consumer: &mut JoinSet<()>, asked: impl Future<Output = 
         () = asked => false,
         _ended = consumer.join_next() => true,
     }
-}
-
-async fn prepare(
-    connection: &lapin::Connection,
-    publisher: &Publisher,
-    topology: &Topology,
-    declare: bool,
-) -> Result<Generations, Error> {
-    let (report, generations) = if declare {
-        broker::declare(connection, publisher, topology).await?
-    } else {
-        let (report, _) = broker::inspect(connection, topology).await?;
-        let generations = if is_fine(&report) {
-            Some(broker::generations(connection, publisher, topology).await?)
-        } else {
-            None
-        };
-        (report, generations)
-    };
-    let faults: Vec<_> = report.faults().map(explain).collect();
-    generations.ok_or_else(|| Error::Topology(faults.join("\n")))
-}
-
-/// The settings' number of shards is that of the first start.
-fn tell_generation(settings: &Settings, Generations { live, .. }: &Generations) {
-    let configured = settings.topology.shards;
-    if live.shards != configured {
-        tracing::warn!(
-            generation = live.number,
-            shards = live.shards,
-            configured,
-            "topology.shards counts at the first start only: `orderwright topology reshard` changes it"
-        );
-    }
-}
-
-/// What was found of one object, and what to do about it.
-#[must_use]
-pub fn explain((what, name, finding): &(&'static str, String, Finding)) -> String {
-    let advice = match finding {
-        Finding::Fine => "as it should be".to_owned(),
-        Finding::Missing => "missing: run `orderwright topology declare`".to_owned(),
-        Finding::Drifted(text) => format!(
-            "has another shape ({text}). Its shape cannot be changed in place: set the configuration \
-             to what exists, choose another topology.prefix, or drain and delete the {what}, and run \
-             `orderwright topology declare`"
-        ),
-        Finding::Unverified(text) => {
-            format!("exists, but its shape could not be compared ({text})")
-        }
-        Finding::Denied(text) => {
-            format!("is not ours to look at or to declare ({text}): ask for the permission")
-        }
-        Finding::NoPlugin(text) => format!(
-            "needs the plugin rabbitmq_consistent_hash_exchange ({text}): run `rabbitmq-plugins \
-             enable rabbitmq_consistent_hash_exchange`, or set topology.shards = 1"
-        ),
-    };
-    format!("  {what} {name}: {advice}")
-}
-
-/// Whether a report stands in the way of a start.
-#[must_use]
-pub fn is_fine(report: &Report) -> bool {
-    report.faults().next().is_none()
 }
 
 #[cfg(test)]

@@ -16,9 +16,11 @@ mod balancer;
 mod connection;
 mod declare;
 mod delivery;
+pub mod doctor;
 mod forward;
 mod generation;
 mod history;
+mod management;
 mod marker;
 mod peers;
 mod prepare;
@@ -38,6 +40,7 @@ pub use declare::{Finding, Report};
 pub use delivery::{Begun, Delivery, Receipt, SettleError};
 pub use forward::{Forwarder, Home, origin};
 pub use generation::{Generation, Generations};
+pub use management::Management;
 pub use prepare::{declare, generations, inspect};
 pub use publisher::{Bulk, Outgoing, Publisher, Sent};
 pub use reshard::{Patience, Progress, Step, reshard, steps};
@@ -51,6 +54,9 @@ pub enum Error {
     /// The URL is none that the AMQP library understands.
     #[error("broker.url is not an AMQP URL: {0}")]
     Url(String),
+    /// The HTTP client for the management API could not be made, such as for want of certificates.
+    #[error("the client of the management API cannot be set up")]
+    Management(#[source] reqwest::Error),
     /// Nobody answered, or not in AMQP. Time may heal it.
     #[error("the broker at {address} cannot be reached")]
     Unreachable {
@@ -136,6 +142,7 @@ impl Error {
     pub const fn may_heal(&self) -> bool {
         match self {
             Self::Url(_)
+            | Self::Management(_)
             | Self::Refused { .. }
             | Self::Unfinished { .. }
             | Self::InTheWay { .. } => false,

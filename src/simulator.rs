@@ -10,31 +10,44 @@
 //! ```
 //!
 //! Read [`world::World`] first: it is the whole state, pure, and can be run without a socket. What
-//! is absent: posting, numbering, other entities, `$filter`, `$batch`, and any persistence.
+//! is absent: posting, numbering, other entities, `$filter`, batches in JSON, and any persistence.
 //!
 //! Where no public document says what the real system does, the assumption stands in a comment.
-
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 mod admin;
 mod answer;
+pub mod batch;
+pub mod catalogue;
+mod connection;
+mod csrf;
+pub mod dialect;
+mod door;
 pub mod entity;
 pub mod etag;
 pub mod faults;
+mod gzip;
 pub mod inspect;
 pub mod key;
 pub mod latency;
 pub mod ledger;
+mod multipart;
+pub mod profile;
+pub mod rates;
 mod record;
 pub mod reply;
 pub mod request;
 mod response;
+pub mod scenario;
 mod server;
 mod spans;
+pub mod switch;
+pub mod throttle;
+pub mod tokens;
 pub mod world;
 
+pub use profile::Profile;
 pub use server::serve;
 
 /// What the stand-in is like. The defaults give an empty, instant and faultless system.
@@ -57,8 +70,17 @@ pub struct Settings {
     pub seed: u64,
     /// The only token that is let in; anyone is if absent.
     pub bearer_token: Option<String>,
+    /// The token endpoint. Beside `bearer_token`, only what it gave out is let in.
+    pub tokens: Option<tokens::Settings>,
     /// What goes wrong by rate.
-    pub faults: faults::Rates,
+    pub faults: rates::Rates,
+    /// What is too much, instead of what the profile says.
+    pub throttle: Option<throttle::Limits>,
+    /// Whether writes need a CSRF token, instead of what the profile says.
+    pub csrf: Option<bool>,
+    /// What goes wrong when.
+    #[serde(skip)]
+    pub scenario: scenario::Scenario,
     /// How long a GET takes.
     pub get_latency: latency::Latency,
     /// How long a PATCH takes.
@@ -85,7 +107,11 @@ impl Default for Settings {
             sequence_property: "UpdateSequence".to_owned(),
             seed: 0,
             bearer_token: None,
-            faults: faults::Rates::default(),
+            tokens: None,
+            faults: rates::Rates::default(),
+            throttle: None,
+            csrf: None,
+            scenario: scenario::Scenario::default(),
             get_latency: latency::Latency::NONE,
             patch_latency: latency::Latency::NONE,
             changes_max: 1_000_000,
@@ -95,31 +121,6 @@ impl Default for Settings {
         }
     }
 }
-
-/// Which product is imitated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Profile {
-    /// Dynamics 365 Finance & Operations: `/data`, weak tags, 204 without tag after a PATCH.
-    #[default]
-    Fo,
-}
-
-impl FromStr for Profile {
-    type Err = UnknownProfile;
-
-    fn from_str(text: &str) -> Result<Self, UnknownProfile> {
-        match text {
-            "fo" => Ok(Self::Fo),
-            _ => Err(UnknownProfile),
-        }
-    }
-}
-
-/// Not the name of a profile.
-#[derive(Debug, thiserror::Error)]
-#[error("the only profile is fo")]
-pub struct UnknownProfile;
 
 /// Why a stand-in cannot be set up. Always the settings' fault.
 #[derive(Debug, PartialEq, thiserror::Error)]
@@ -150,9 +151,14 @@ pub enum Error {
 }
 
 impl Settings {
+    fn limits(&self) -> throttle::Limits {
+        self.throttle.unwrap_or(self.profile.manners().limits)
+    }
+
     /// Refuses what makes no sense.
     pub fn check(&self) -> Result<(), Error> {
         self.faults.check()?;
+        self.limits().check().map_err(faults::Error::from)?;
         if self.orders > self.orders_max {
             return Err(Error::TooManyOrders { orders: self.orders, max: self.orders_max });
         }
@@ -187,7 +193,7 @@ mod tests {
         let refused = |settings: Settings| settings.check().is_err();
         assert!(refused(Settings { orders: 2, orders_max: 1, ..Settings::default() }));
         assert!(refused(Settings { connections_max: 0, ..Settings::default() }));
-        let faults = faults::Rates { error_rate: -0.1, ..faults::Rates::default() };
+        let faults = rates::Rates { error_rate: -0.1, ..rates::Rates::default() };
         assert!(refused(Settings { faults, ..Settings::default() }));
         for name in ["", "dataAreaId", "SalesStatus"] {
             let settings = Settings { sequence_property: name.to_owned(), ..Settings::default() };

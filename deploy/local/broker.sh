@@ -15,6 +15,9 @@ CACHE=${ORDERWRIGHT_BROKER_CACHE:-$REPOSITORY/.cache}
 PLUGINS='[rabbitmq_management,rabbitmq_consistent_hash_exchange].'
 # A start takes 3 to 8 s on two idle cores; a machine that also compiles can be much slower.
 START_SECONDS_MAX=120
+NODES_WANTED=${ORDERWRIGHT_BROKER_NODES:-1}
+# How long the nodes of a cluster wait for a sign of life from each other.
+TICK_SECONDS=8
 
 # shellcheck source=deploy/local/broker/ports.sh
 source "$HERE/broker/ports.sh"
@@ -22,6 +25,8 @@ source "$HERE/broker/ports.sh"
 source "$HERE/broker/docker.sh"
 # shellcheck source=deploy/local/broker/node.sh
 source "$HERE/broker/node.sh"
+# shellcheck source=deploy/local/broker/cluster.sh
+source "$HERE/broker/cluster.sh"
 # shellcheck source=deploy/local/broker/unpacked.sh
 source "$HERE/broker/unpacked.sh"
 
@@ -40,6 +45,10 @@ Then it takes commands on stdin, one a line, and answers each with one line:
     stop      stop the node in good order                          {"down":"stopped"}
     start     start it again after kill or stop                    the line above
     ctl ...   run rabbitmqctl with these words on it               the line above
+Of a cluster, each of them but ctl takes the number of a node, from 1, and there are two more:
+    freeze N  SIGSTOP the node: it holds its connections and says nothing   {"down":"frozen"}
+    thaw N    let it go on; answered once the cluster is whole again        the line above
+The line of a cluster names all nodes as well: "nodes":["amqp://...", ...].
 What cannot be done is answered by {"error":"..."}. At the end of stdin, on SIGINT and on SIGTERM
 everything that was started is stopped and its data removed; the exit code is then 0.
 
@@ -54,6 +63,7 @@ Environment:
     ORDERWRIGHT_BROKER          docker, installed or unpacked: this one or none
     ORDERWRIGHT_BROKER_IMAGE    rabbitmq:4-management
     ORDERWRIGHT_BROKER_SUITE    Debian suite to unpack: bookworm (3.10), trixie (4.0) or sid (4.3)
+    ORDERWRIGHT_BROKER_NODES    3: a cluster of so many nodes (2 to 7; not with docker)
     ORDERWRIGHT_BROKER_CACHE    where to unpack, to share it among checkouts; default .cache/
 USAGE
 }
@@ -71,7 +81,10 @@ answer_error() { printf '{"error":"%s"}\n' "$(escaped "$1")"; }
 answer_ready() {
     local management=null
     [[ -z $MANAGEMENT ]] || management="\"$(escaped "$MANAGEMENT")\""
-    printf '{"amqp":"%s","management":%s,"how":"%s"}\n' "$(escaped "$AMQP")" "$management" "$HOW"
+    local nodes= port
+    for port in "${AMQP_PORTS[@]}"; do nodes+="${nodes:+,}\"amqp://guest:guest@127.0.0.1:$port/%2f\""; done
+    printf '{"amqp":"%s","management":%s,"how":"%s","nodes":[%s]}\n' \
+        "$(escaped "$AMQP")" "$management" "$HOW" "$nodes"
 }
 
 # Runs a command for at most so many seconds. It and its alarm have process groups of their own, so
@@ -121,6 +134,11 @@ choose() {
         return 1
         ;;
     esac
+    if [[ ! $NODES_WANTED =~ ^[1-7]$ ]]; then
+        because "ORDERWRIGHT_BROKER_NODES is '$NODES_WANTED': it must be a number from 1 to 7"
+        return 1
+    fi
+    if ((NODES_WANTED > 1)); then kinds=${kinds/docker/}; fi
     # Another suite is asked for by who wants another version, which no other kind can promise.
     if [[ -n ${ORDERWRIGHT_BROKER_SUITE:-} && -z ${ORDERWRIGHT_BROKER:-} ]]; then
         kinds=unpacked
@@ -156,7 +174,7 @@ finish() {
     end_group "$ALARM"
     case ${HOW:-} in
     docker) docker_remove ;;
-    installed | unpacked) node_remove ;;
+    installed | unpacked) "${BACKEND:-node}_remove" ;;
     esac
     [[ -z $HOME_DIR ]] || rm -rf -- "$HOME_DIR"
     [[ -z $OWNS_DIR ]] || rmdir -- "$OWNS_DIR" 2>/dev/null
@@ -174,13 +192,23 @@ obey() {
         answer_error "the broker was given by AMQP_URL: it is not ours to $1"
         return
     fi
-    local done=true
-    case $1 in
-    restart) "${BACKEND}_stop" && "${BACKEND}_start" || done=false ;;
-    start | stop | kill) "${BACKEND}_$1" || done=false ;;
-    ctl\ *)
-        local words
-        read -ra words <<<"${1#ctl }"
+    local done=true node=() words
+    if [[ $BACKEND == cluster ]]; then
+        if [[ ! ${2:-} =~ ^[1-7]$ ]] || ((${2:-0} > NODES_WANTED)); then
+            answer_error "which of the $NODES_WANTED nodes to $1?"
+            return
+        fi
+        node=("$2")
+    fi
+    case $BACKEND:$1 in
+    cluster:restart) cluster_stop "$2" && cluster_start_again "$2" || done=false ;;
+    cluster:start) cluster_start_again "$2" || done=false ;;
+    cluster:freeze | cluster:thaw) "cluster_$1" "$2" || done=false ;;
+    cluster:ctl) answer_error "not on a cluster" && return ;;
+    *:restart) "${BACKEND}_stop" && "${BACKEND}_start" || done=false ;;
+    *:start | *:stop | *:kill) "${BACKEND}_$1" "${node[@]}" || done=false ;;
+    *:ctl)
+        read -ra words <<<"${2:-}"
         "${BACKEND}_ctl" "${words[@]}" || done=false
         ;;
     *)
@@ -192,12 +220,13 @@ obey() {
     false:*) answer_error "$1 failed; the reason is on stderr" ;;
     *:stop) echo '{"down":"stopped"}' ;;
     *:kill) echo '{"down":"killed"}' ;;
+    *:freeze) echo '{"down":"frozen"}' ;;
     *) answer_ready ;;
     esac
 }
 
 run() {
-    local command
+    local command node
     trap finish EXIT
     # Through exit, so that the EXIT trap is the one place that tidies.
     trap 'exit 0' INT TERM HUP PIPE
@@ -212,15 +241,19 @@ run() {
             answer_error "no RabbitMQ could be brought up: ${all%; }; set AMQP_URL or install Docker"
             exit 1
         fi
-        case $HOW in docker) BACKEND=docker ;; *) BACKEND=node ;; esac
+        case $HOW:$NODES_WANTED in
+        docker:*) BACKEND=docker ;;
+        *:1) BACKEND=node ;;
+        *) BACKEND=cluster ;;
+        esac
         make_home "${1:-}"
         "${BACKEND}_first_start" || fail "RabbitMQ ($HOW) did not start; the reason is above"
         AMQP="amqp://guest:guest@127.0.0.1:$AMQP_PORT/%2f"
         MANAGEMENT="http://127.0.0.1:$MANAGEMENT_PORT"
     fi
     answer_ready
-    while IFS= read -r command; do
-        [[ -z $command ]] || obey "$command"
+    while read -r command node; do
+        [[ -z $command ]] || obey "$command" "$node"
     done
     exit 0
 }

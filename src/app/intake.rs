@@ -5,10 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::effects::{Edges, Message};
+use super::misplaced::{Cause, Reminders};
 use super::overtakers::Overtakers;
-use crate::broker::{Delivery, Forwarder, Generation, Generations, Home, Intake, Source, Topology};
+use crate::broker::{
+    Delivery, Forwarder, Generation, Generations, Home, Intake, Source, Topology, origin,
+};
 use crate::config::Settings;
 use crate::decode::{Contract, Envelope, KeyProperty, decode};
 use crate::dispatch::{Dispatch, Job, Letter, Tally};
@@ -26,6 +30,7 @@ pub(super) struct Front {
     dispatch: Arc<Dispatch<Edges>>,
     tally: Arc<Tally>,
     overtakers: Overtakers,
+    reminders: Reminders,
 }
 
 /// The contract that these settings agree on with publishers.
@@ -60,6 +65,7 @@ impl Front {
             dispatch,
             tally,
             overtakers: Overtakers::default(),
+            reminders: Reminders::default(),
         }
     }
 }
@@ -94,6 +100,42 @@ impl Front {
                 messages,
                 "messages carry a high priority: the broker hands them out before older ones of their order"
             );
+        }
+    }
+
+    /// Counts a message that stands in another shard queue than its order's own, and tells why, now
+    /// and then.
+    fn misplaced(&self, delivery: &Delivery, order: &str) {
+        let (_, routing_key) = origin(delivery);
+        let cause = Cause::of(&routing_key, order);
+        let due = self.reminders.is_due(cause, Instant::now());
+        let queue = delivery.receipt.queue();
+        match cause {
+            Cause::Ring => {
+                self.tally.misplaced_by_ring();
+                if due {
+                    tracing::warn!(
+                        { field::ORDER } = order,
+                        { field::QUEUE } = queue,
+                        "the hash ring is scrambled, or pods disagree on topology.shards: orders arrive \
+                         in other queues than their own and are forwarded. To restore it, run \
+                         `orderwright topology reshard --shards N` with the same number; the count is \
+                         misplaced_by_ring"
+                    );
+                }
+            }
+            Cause::Key => {
+                self.tally.misplaced_by_key();
+                if due {
+                    tracing::warn!(
+                        { field::ORDER } = order,
+                        { field::QUEUE } = queue,
+                        routing_key,
+                        "a publisher does not publish with the order key as routing key: its messages \
+                         are forwarded; the count is misplaced_by_key"
+                    );
+                }
+            }
         }
     }
 }
@@ -133,8 +175,13 @@ impl Intake for Front {
                     let held = self.held(delivery);
                     return self.dispatch.accept(Job { update, held, first_seen });
                 };
+                if matches!(delivery.source, Source::Shard { .. }) {
+                    self.misplaced(&delivery, update.key.canonical());
+                }
                 // Not its order's own queue: somebody else may be at work on the order.
-                if let Err(delivery) = self.forwarder.forward(home, delivery) {
+                if let Err(delivery) =
+                    self.forwarder.forward(update.key.canonical().clone(), home, delivery)
+                {
                     let (code, order) = ("forward_loop", Some(update.key.canonical().clone()));
                     let detail =
                         "forwarded again and again: pods disagree on who works on which shard";

@@ -2,11 +2,15 @@
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
 use orderwright::simulator::latency::Latency;
-use orderwright::simulator::{self, Profile, Settings, faults};
+use orderwright::simulator::scenario::Scenario;
+use orderwright::simulator::throttle::Limits;
+use orderwright::simulator::{self, Profile, Settings, rates, tokens};
+use serde_json::{Map, Value as Json};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -34,9 +38,21 @@ Examples:
   What was asked and changed, as soon as 100 updates are applied:
     curl \"http://127.0.0.1:8090/sim/ledger?applied_distinct_min=100&wait_ms=60000\"
 
-  Lose the reply to the next PATCH:
+  Lose the reply to the next write:
     curl -X PUT http://127.0.0.1:8090/sim/faults \\
-      -d '{\"next\":[{\"on\":\"patch\",\"do\":\"lost_reply\"}]}'";
+      -d '{\"f1_lost_reply\":{\"next\":1}}'
+
+  Two minutes of maintenance, then 50 requests a second and no more:
+    curl -X PUT http://127.0.0.1:8090/sim/faults \\
+      -d '{\"f18_maintenance\":{\"lasts\":\"2m\"},\"throttle\":{\"per_second\":50}}'
+
+  A token endpoint at /tenant/oauth2/v2.0/token, without which nobody is let in:
+    orderwright-sim --orders 10 --client-id client --client-secret s3cret
+
+  A day that was written down, in a quarter of an hour:
+    orderwright-sim --orders 1000 --scenario day.toml --speed 96
+
+docs/SIMULATOR.md lists the profiles, the faults, and all that can be asked of /sim/.";
 
 /// A stand-in for Dynamics 365 Finance & Operations: orders over OData, with faults and a ledger.
 ///
@@ -47,7 +63,10 @@ struct Arguments {
     /// Address to listen on; port 0 takes a free one. Whoever can reach it may change everything.
     #[arg(long, default_value = "127.0.0.1:8090")]
     listen: SocketAddr,
-    /// Which product to imitate.
+    /// A second address, for /sim/ alone: it is there while a fault keeps the other one closed.
+    #[arg(long, value_name = "ADDRESS")]
+    listen_admin: Option<SocketAddr>,
+    /// Which product to imitate: fo, strict, dataverse or bc.
     #[arg(long, default_value = "fo")]
     profile: Profile,
     /// Orders that exist at the start: SO-000001 and so on, in company USMF.
@@ -65,6 +84,25 @@ struct Arguments {
     /// The only token that is let in. Without it anyone is.
     #[arg(long, value_name = "TOKEN")]
     bearer_token: Option<String>,
+    /// An application that may ask for a token at POST /{tenant}/oauth2/v2.0/token (or oauth2/token).
+    /// With it, nobody is let in without one.
+    #[arg(long, value_name = "ID")]
+    client_id: Option<String>,
+    /// The tenant in the path of the token endpoint.
+    #[arg(long, default_value = "tenant", requires = "client_id", value_name = "TENANT")]
+    tenant: String,
+    /// The application's secret.
+    #[arg(long, requires = "client_id", value_name = "SECRET")]
+    client_secret: Option<String>,
+    /// The federated assertion (a workload's token) that is accepted, byte for byte.
+    #[arg(long, requires = "client_id", value_name = "JWT")]
+    client_assertion: Option<String>,
+    /// What a token must be asked for; http:// and the address that is listened on if absent.
+    #[arg(long, requires = "client_id", value_name = "URL")]
+    audience: Option<String>,
+    /// How long a token lives.
+    #[arg(long, default_value = "3599s", requires = "client_id", value_name = "DURATION")]
+    token_lifetime: humantime::Duration,
     /// How long a GET takes: a duration, or median..99th percentile.
     #[arg(long, default_value = "0s", value_name = "DURATION[..DURATION]")]
     get_latency: Latency,
@@ -86,6 +124,18 @@ struct Arguments {
     /// Share of requests whose connection is reset; half of the PATCHes among them are applied.
     #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
     reset_rate: f64,
+    /// Let writes pass without a CSRF token, whatever the profile.
+    #[arg(long)]
+    no_csrf: bool,
+    /// What goes wrong when: a TOML file, see docs/SIMULATOR.md.
+    #[arg(long, value_name = "FILE")]
+    scenario: Option<PathBuf>,
+    /// How many times as fast the scenario runs, on top of its own speed.
+    #[arg(long, default_value_t = 1.0, requires = "scenario", value_name = "N")]
+    speed: f64,
+    /// Requests a second that are let in; further ones are answered 429.
+    #[arg(long, value_name = "N")]
+    requests_per_second: Option<f64>,
     /// Applied changes that the ledger keeps.
     #[arg(long, default_value_t = 1_000_000, value_name = "N")]
     changes_max: usize,
@@ -106,9 +156,21 @@ impl Arguments {
             default_company: self.default_company.clone(),
             sequence_property: self.sequence_property.clone(),
             bearer_token: self.bearer_token.clone(),
+            tokens: self.client_id.clone().map(|client_id| tokens::Settings {
+                tenant: self.tenant.clone(),
+                client_id,
+                client_secret: self.client_secret.clone(),
+                client_assertion: self.client_assertion.clone(),
+                audience: self.audience.clone(),
+                lifetime: self.token_lifetime.into(),
+            }),
+            throttle: self
+                .requests_per_second
+                .map(|rate| Limits { per_second: Some(rate), ..Limits::NONE }),
+            csrf: self.no_csrf.then_some(false),
             get_latency: self.get_latency,
             patch_latency: self.patch_latency,
-            faults: faults::Rates {
+            faults: rates::Rates {
                 conflict_rate: self.conflict_rate,
                 conflict_as_409: self.conflict_as_409,
                 conflict_as_text: self.conflict_as_text,
@@ -131,7 +193,16 @@ async fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     log.with_ansi(std::io::stderr().is_terminal()).init();
-    let settings = arguments.settings();
+    let mut settings = arguments.settings();
+    if let Some(path) = &arguments.scenario {
+        match scenario(path, arguments.speed) {
+            Ok(scenario) => settings.scenario = scenario,
+            Err(error) => {
+                tracing::error!(scenario = %path.display(), %error, "the scenario is of no use");
+                return ExitCode::from(EXIT_USAGE);
+            }
+        }
+    }
     if let Err(error) = settings.check() {
         tracing::error!(%error, "the arguments make no sense");
         return ExitCode::from(EXIT_USAGE);
@@ -140,13 +211,19 @@ async fn main() -> ExitCode {
     if arguments.exit_with_stdin {
         stop_with_stdin(stop.clone());
     }
-    match run(arguments.listen, settings, stop).await {
+    match run(&arguments, settings, stop).await {
         Ok(code) => code,
         Err(error) => {
             tracing::error!(listen = %arguments.listen, %error, "cannot start");
             ExitCode::from(EXIT_UNAVAILABLE)
         }
     }
+}
+
+fn scenario(path: &Path, speed: f64) -> Result<Scenario, Box<dyn std::error::Error>> {
+    let mut scenario = Scenario::parse(&std::fs::read_to_string(path)?)?;
+    scenario.hasten(speed)?;
+    Ok(scenario)
 }
 
 /// Help and version go to stdout and are no mistake; clap's own exit code for one is not ours.
@@ -160,21 +237,32 @@ fn say(said: &clap::Error) -> ExitCode {
 
 /// Listens, says so, and serves until a signal or `stop`.
 async fn run(
-    address: SocketAddr,
-    settings: Settings,
+    arguments: &Arguments,
+    mut settings: Settings,
     stop: CancellationToken,
 ) -> std::io::Result<ExitCode> {
     // Before the port is announced: whoever reads the line may send a signal at once.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let listener = TcpListener::bind(address).await?;
+    let listener = TcpListener::bind(arguments.listen).await?;
     let address = listener.local_addr()?;
+    let admin = match arguments.listen_admin {
+        Some(address) => Some(TcpListener::bind(address).await?),
+        None => None,
+    };
+    if let Some(tokens) = &mut settings.tokens {
+        tokens.audience.get_or_insert_with(|| format!("http://{address}"));
+    }
+    let mut said = Map::from_iter([url("listening", address)]);
+    if let Some(admin) = &admin {
+        said.extend([url("admin", admin.local_addr()?)]);
+    }
     let mut stdout = std::io::stdout();
-    writeln!(stdout, "{{\"listening\":\"http://{address}\"}}")?;
+    writeln!(stdout, "{}", Json::Object(said))?;
     stdout.flush()?;
     tracing::info!(%address, orders = settings.orders, seed = settings.seed, "serving");
     tokio::select! {
-        served = simulator::serve(listener, settings, stop) => {
+        served = simulator::serve(listener, admin, settings, stop) => {
             if let Err(error) = served {
                 tracing::error!(%error, "the arguments make no sense");
                 return Ok(ExitCode::from(EXIT_USAGE));
@@ -185,6 +273,10 @@ async fn run(
         _ = interrupt.recv() => tracing::info!("SIGINT"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn url(name: &str, address: SocketAddr) -> (String, Json) {
+    (name.to_owned(), format!("http://{address}").into())
 }
 
 /// A plain thread, since a blocked read of stdin would keep the runtime from ending.
@@ -217,7 +309,7 @@ mod tests {
                      --conflict-as-409 0.2 --conflict-as-text 0.3 --error-rate 0.4 \
                      --reset-rate 0.5";
         let settings = Arguments::try_parse_from(flags.split_whitespace()).unwrap().settings();
-        let faults = faults::Rates {
+        let faults = rates::Rates {
             conflict_rate: 0.1,
             conflict_as_409: 0.2,
             conflict_as_text: 0.3,

@@ -1,16 +1,17 @@
 //! Sends messages that were found in a wrong queue on to their order's own shard queue.
 //!
-//! One queue's messages one at a time and in their order: published, confirmed, acked, then the next.
-//! So what is behind a message that cannot be forwarded is not forwarded either, and a crash between
-//! confirm and ack sends it once more, which is a redelivery like any other.
+//! The messages of one order one at a time and in the order of their queue: published, confirmed,
+//! acked, then the next. So what is behind a message that cannot be forwarded is not forwarded either, and
+//! a crash between confirm and ack sends it once more, which is a redelivery like any other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::FutureExt;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use tokio::sync::mpsc;
@@ -58,7 +59,7 @@ pub type Home = Box<dyn Fn() -> String + Send + Sync>;
 /// A lane for each queue in which something was found that belongs elsewhere.
 #[derive(Debug, Default)]
 struct Lanes {
-    inboxes: BTreeMap<String, mpsc::Sender<(Home, Delivery)>>,
+    inboxes: BTreeMap<String, mpsc::Sender<Job>>,
     tasks: JoinSet<()>,
 }
 
@@ -75,18 +76,19 @@ impl Forwarder {
     /// # Errors
     /// The delivery: no shard will take it.
     #[expect(clippy::result_large_err, reason = "the delivery itself is handed back")]
-    pub fn forward(&self, home: Home, delivery: Delivery) -> Result<(), Delivery> {
+    pub fn forward(&self, order: Arc<str>, home: Home, delivery: Delivery) -> Result<(), Delivery> {
         if forwards(&delivery.properties) >= FORWARDS_MAX {
             return Err(delivery);
         }
-        if let Err(full) = self.lane(delivery.receipt.queue()).try_send((home, delivery)) {
-            full.into_inner().1.receipt.give_up_channel();
+        let lane = self.lane(delivery.receipt.queue());
+        if let Err(full) = lane.try_send(Job { order, home, delivery }) {
+            full.into_inner().delivery.receipt.give_up_channel();
         }
         Ok(())
     }
 
     /// The lane for what is found in this queue.
-    fn lane(&self, queue: &str) -> mpsc::Sender<(Home, Delivery)> {
+    fn lane(&self, queue: &str) -> mpsc::Sender<Job> {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(inbox) = lanes.inboxes.get(queue) {
             return inbox.clone();
@@ -94,8 +96,8 @@ impl Forwarder {
         // What a lost channel left behind may still be there when the new one fills up.
         let (sender, inbox) = mpsc::channel(2 * usize::from(self.prefetch));
         let (publisher, exchange) = (self.publisher.clone(), self.exchange.clone());
-        let lane = Lane { inbox, publisher, exchange, forwarded: self.forwarded.clone() };
-        lanes.tasks.spawn(lane.run());
+        let lane = Lane { publisher, exchange, forwarded: self.forwarded.clone() };
+        lanes.tasks.spawn(async move { lane.run(inbox).await });
         lanes.inboxes.insert(queue.to_owned(), sender.clone());
         sender
     }
@@ -111,12 +113,21 @@ impl Forwarder {
     }
 }
 
+/// A message, and where it is to go.
+struct Job {
+    order: Arc<str>,
+    home: Home,
+    delivery: Delivery,
+}
+
 struct Lane {
-    inbox: mpsc::Receiver<(Home, Delivery)>,
     publisher: Arc<Publisher>,
     exchange: String,
     forwarded: Arc<AtomicU64>,
 }
+
+/// Messages of one queue that are forwarded at once.
+const AT_ONCE_MAX: usize = 16;
 
 /// Retries of one forwarding. Then the channel is given up, and the queue begins anew.
 const RETRY: Retry = Retry {
@@ -126,19 +137,45 @@ const RETRY: Retry = Retry {
 };
 
 impl Lane {
-    async fn run(mut self) {
-        while let Some((home, delivery)) = self.inbox.recv().await {
-            // A channel that is gone or given back hands everything out again.
-            let Some(begun) = delivery.receipt.begin() else { continue };
-            let one = AssertUnwindSafe(self.one(home, delivery)).catch_unwind();
-            if one.await.is_err() {
-                tracing::error!("a bug: forwarding a message panicked");
-                begun.give_up_channel();
+    /// One message of an order at a time, and several orders side by side: only within an order does it
+    /// matter which comes first.
+    async fn run(&self, mut inbox: mpsc::Receiver<Job>) {
+        let mut running = FuturesUnordered::new();
+        let mut busy = BTreeSet::new();
+        let mut waiting: Option<Job> = None;
+        loop {
+            let may_start =
+                |job: &mut Job| running.len() < AT_ONCE_MAX && !busy.contains(&job.order);
+            if let Some(job) = waiting.take_if(may_start) {
+                busy.insert(job.order.clone());
+                running.push(self.one(job));
+                continue;
+            }
+            tokio::select! { biased;
+                Some(order) = running.next() => drop(busy.remove(&order)),
+                next = inbox.recv(), if waiting.is_none() => match next {
+                    Some(job) => waiting = Some(job),
+                    None => return,
+                },
             }
         }
     }
 
-    async fn one(&self, home: Home, delivery: Delivery) {
+    /// Sends one on, and says of which order it was.
+    async fn one(&self, job: Job) -> Arc<str> {
+        let Job { order, home, delivery } = job;
+        // A channel that is gone or given back hands everything out again.
+        if let Some(begun) = delivery.receipt.begin() {
+            let sending = AssertUnwindSafe(self.send(&home, delivery)).catch_unwind();
+            if sending.await.is_err() {
+                tracing::error!("a bug: forwarding a message panicked");
+                begun.give_up_channel();
+            }
+        }
+        order
+    }
+
+    async fn send(&self, home: &Home, delivery: Delivery) {
         let message = outgoing(&self.exchange, &home(), &delivery);
         if let Err(error) = self.publish(&message, &delivery).await {
             tracing::warn!(%error, queue = delivery.receipt.queue(), "cannot forward");

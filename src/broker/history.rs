@@ -15,12 +15,14 @@ use super::{Error, Generation, Generations, Outgoing, Publisher, Topology};
 /// Records that the broker sends ahead.
 const AHEAD_MAX: u16 = 100;
 
-/// A stream without a record for this long has no more, as far as somebody needs to know who writes
-/// nothing himself.
-const QUIET: Duration = Duration::from_millis(500);
+/// What is left of the last chunk comes within this.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// A stream that does not show its last chunk within this is empty.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// How long a record may take to be written and read back before it is taken for stuck.
-const WRITTEN_MAX: Duration = Duration::from_secs(5);
+const WRITTEN_MAX: Duration = Duration::from_secs(15);
 
 /// A reader of the stream, and what it has read.
 pub(super) struct History {
@@ -49,10 +51,18 @@ impl History {
     /// # Errors
     /// [`Error::Ended`] if there is no such stream.
     pub(super) async fn open(connection: &Connection, topology: &Topology) -> Result<Self, Error> {
+        Self::from(connection, topology, "first").await
+    }
+
+    async fn from(
+        connection: &Connection,
+        topology: &Topology,
+        offset: &str,
+    ) -> Result<Self, Error> {
         let channel = connection.create_channel().await?;
         channel.basic_qos(AHEAD_MAX, BasicQosOptions::default()).await?;
         let mut from = FieldTable::default();
-        from.insert("x-stream-offset".into(), AMQPValue::LongString("first".into()));
+        from.insert("x-stream-offset".into(), AMQPValue::LongString(offset.into()));
         let (queue, options) = (topology.generations(), BasicConsumeOptions::default());
         let consumer =
             channel.basic_consume(queue.as_str().into(), "".into(), options, from).await?;
@@ -85,6 +95,11 @@ impl History {
     }
 
     async fn record(&mut self) -> Result<Option<Record>, Error> {
+        self.numbered().await.map(|(_, record)| record)
+    }
+
+    /// A record with its offset.
+    async fn numbered(&mut self) -> Result<(i64, Option<Record>), Error> {
         let Some(delivery) = self.consumer.next().await else {
             return Err(Error::Ended(
                 lapin::ErrorKind::InvalidChannelState(
@@ -97,11 +112,16 @@ impl History {
         let delivery = delivery?;
         // Not an ack of anything: it asks the broker for more.
         delivery.acker.ack(BasicAckOptions::default()).await?;
+        let headers = delivery.properties.headers().as_ref();
+        let offset = match headers.and_then(|headers| headers.inner().get("x-stream-offset")) {
+            Some(AMQPValue::LongLongInt(offset)) => *offset,
+            Some(_) | None => 0,
+        };
         match serde_json::from_slice(&delivery.data) {
-            Ok(record) => Ok(Some(record)),
+            Ok(record) => Ok((offset, Some(record))),
             Err(error) => {
                 tracing::warn!(%error, "a record of the generations that makes no sense; passed over");
-                Ok(None)
+                Ok((offset, None))
             }
         }
     }
@@ -135,32 +155,52 @@ impl History {
         }
     }
 
-    /// As [`Self::catch_up`]. Under an alarm the broker takes no record from anybody: then what can be
-    /// read must do, or no pod could start before the alarm is over.
+    /// As [`Self::catch_up`]. Under an alarm the broker takes no record from anybody: then what is there
+    /// must do, or no pod could start before the alarm is over.
     ///
     /// # Errors
     /// As [`Self::catch_up`], if the stream is empty.
     pub(super) async fn read(
-        &mut self,
+        mut self,
+        connection: &Connection,
         publisher: &Publisher,
         topology: &Topology,
         first: Generation,
-    ) -> Result<Generations, Error> {
-        match timeout(WRITTEN_MAX, self.catch_up(publisher, topology, first)).await {
-            Ok(read) => read,
-            Err(_elapsed) => self.look().await?.ok_or(Error::Alarm),
+    ) -> Result<(Self, Generations), Error> {
+        if let Ok(read) = timeout(WRITTEN_MAX, self.catch_up(publisher, topology, first)).await {
+            return read.map(|now| (self, now));
         }
+        // Not this one again: what it has read was cut short at some place.
+        let (history, now) = Self::look(connection, topology).await?;
+        now.map(|now| (history, now)).ok_or(Error::Alarm)
     }
 
-    /// Reads until nothing comes for a moment, and writes nothing.
+    /// Reads everything that is there, and writes nothing: up to the last chunk of records, and on until
+    /// nothing comes for a moment.
     ///
     /// # Errors
     /// [`Error::Ended`].
-    pub(super) async fn look(&mut self) -> Result<Option<Generations>, Error> {
-        while let Ok(read) = timeout(QUIET, self.next()).await {
-            read?;
+    pub(super) async fn look(
+        connection: &Connection,
+        topology: &Topology,
+    ) -> Result<(Self, Option<Generations>), Error> {
+        let mut last = Self::from(connection, topology, "last").await?;
+        let mut history = Self::open(connection, topology).await?;
+        let Ok(newest) = timeout(ANSWER_MAX, last.numbered()).await else {
+            return Ok((history, None));
+        };
+        let (newest, _) = newest?;
+        let mut read = None;
+        while read < Some(newest) {
+            let (offset, record) = history.numbered().await?;
+            history.take(record.as_ref());
+            read = Some(offset);
         }
-        Ok(self.generations.clone())
+        while let Ok(more) = timeout(QUIET, history.next()).await {
+            more?;
+        }
+        let now = history.generations.clone();
+        Ok((history, now))
     }
 }
 

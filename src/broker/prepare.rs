@@ -69,9 +69,10 @@ pub async fn declare(
         return Ok((report, None));
     }
     bind(connection, &bindings).await?;
-    let mut history = History::open(connection, topology).await?;
     let first = topology.generation();
-    let mut generations = history.read(publisher, topology, first).await?;
+    let history = History::open(connection, topology).await?;
+    let read = history.read(connection, publisher, topology, first).await?;
+    let (mut history, mut generations) = read;
     loop {
         let own = topology.of(generations.live);
         let Part { exchanges, queues, bindings } = own.own();
@@ -82,13 +83,13 @@ pub async fn declare(
             return Ok((report, None));
         }
         bind(connection, &bindings).await?;
-        let Some(lock) =
-            lock_unless_resharding(connection, topology, &mut history, publisher).await?
-        else {
-            break;
-        };
+        let locking = lock_unless_resharding(connection, topology, history, publisher).await?;
+        let (after, lock) = locking;
+        history = after;
+        let Some(lock) = lock else { break };
         // Only whoever has the lock changes generations: what is read now stays so until the release.
-        let now = history.read(publisher, topology, first).await?;
+        let now;
+        (history, now) = history.read(connection, publisher, topology, first).await?;
         let is_same = now.live == generations.live;
         if is_same && now.next.is_none() {
             bind(connection, &[own.catch(), own.entry()]).await?;
@@ -107,25 +108,27 @@ pub async fn declare(
 async fn lock_unless_resharding(
     connection: &Connection,
     topology: &Topology,
-    history: &mut History,
+    mut history: History,
     publisher: &Publisher,
-) -> Result<Option<Lock>, Error> {
+) -> Result<(History, Option<Lock>), Error> {
     for _ in 0..ASKED_MAX {
-        let now = history.read(publisher, topology, topology.generation()).await?;
+        let now;
+        let first = topology.generation();
+        (history, now) = history.read(connection, publisher, topology, first).await?;
         if now.next.is_some() {
-            return Ok(None);
+            return Ok((history, None));
         }
         if let Some(lock) = Lock::take(connection, topology).await? {
-            return Ok(Some(lock));
+            return Ok((history, Some(lock)));
         }
         if now.left.is_some() {
             // A reshard that comes to its end: the entry is bound.
-            return Ok(None);
+            return Ok((history, None));
         }
         sleep(ASK_AGAIN).await;
     }
     tracing::warn!("somebody else has the lock of the entry; whether it is bound is not known");
-    Ok(None)
+    Ok((history, None))
 }
 
 /// Looks whether everything is there, makes nothing, and reads which generation is worked on: that of
@@ -145,7 +148,7 @@ pub async fn inspect(
     };
     let mut generations = None;
     if report.findings.iter().any(|found| is_there(&found)) {
-        generations = History::open(connection, topology).await?.look().await?;
+        (_, generations) = History::look(connection, topology).await?;
     }
     let live = generations.as_ref().map_or(topology.generation(), |known| known.live);
     let Part { exchanges, queues, .. } = topology.of(live).own();
@@ -163,6 +166,7 @@ pub async fn generations(
     publisher: &Publisher,
     topology: &Topology,
 ) -> Result<Generations, Error> {
-    let mut history = History::open(connection, topology).await?;
-    history.read(publisher, topology, topology.generation()).await
+    let history = History::open(connection, topology).await?;
+    let read = history.read(connection, publisher, topology, topology.generation()).await?;
+    Ok(read.1)
 }

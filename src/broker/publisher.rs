@@ -19,7 +19,7 @@ use super::{Error, Link, connect};
 
 /// Messages published at once. Each has a channel to itself while it waits for its confirm: the
 /// library hands a returned message to any confirm of its channel, so one alone is never mistaken.
-const LANES_MAX: usize = 8;
+const LANES_MAX: usize = 32;
 
 /// How often a publication looks whether the broker has raised an alarm, or ended one.
 const ALARM_LOOK: Duration = Duration::from_millis(250);

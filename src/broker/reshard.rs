@@ -119,8 +119,10 @@ pub struct Patience {
     pub linger: Duration,
 }
 
-/// Brings the number of shards about, or goes on where an earlier call stopped. Waits without end for
-/// messages to be settled; whoever gives it up may call it again.
+/// Brings the number of shards about, or goes on where an earlier call stopped. `goal` is that of an
+/// earlier call, and becomes that of this one.
+///
+/// Waits without end for messages to be settled; whoever gives it up may call it again.
 ///
 /// # Errors
 /// Any of the broker's, [`Error::Locked`], [`Error::Unfinished`]. Everything goes on as it was then,
@@ -130,6 +132,7 @@ pub async fn reshard(
     publisher: &Publisher,
     topology: &Topology,
     shards: u16,
+    goal: &mut Option<Generation>,
     patience: Patience,
     tell: &(dyn Fn(Progress) + Sync),
 ) -> Result<Generation, Error> {
@@ -139,15 +142,21 @@ pub async fn reshard(
     let mut way = Reshard { connection, publisher, topology, history, answer_max, linger, tell };
     let reading = way.history.catch_up(publisher, topology, topology.generation());
     let now = within(answer_max, reading).await?;
-    for step in steps(&now, shards)? {
+    let all = match *goal {
+        // An earlier call came to the end, and did not hear of it.
+        Some(goal) if now.live == goal && now.may_open() => Vec::new(),
+        Some(_) | None => steps(&now, shards)?,
+    };
+    let next = Generation { number: now.live.number.saturating_add(1), shards };
+    let reached = now.next.is_none() && (now.left.is_some() || all.is_empty());
+    let goal = *goal.insert(if reached { now.live } else { next });
+    for step in all {
         (way.tell)(Progress::Begun(step));
         way.step(now.live, step).await?;
     }
     drop(way.history);
     within(answer_max, lock.release()).await?;
-    within(answer_max, super::generations(connection, publisher, topology))
-        .await
-        .map(|now| now.live)
+    Ok(goal)
 }
 
 async fn lock(connection: &Connection, topology: &Topology) -> Result<Lock, Error> {
@@ -233,10 +242,10 @@ impl Reshard<'_> {
                 return Ok(());
             }
             if silent % PATIENCE == 0 && (left.is_empty() || silent > 0) {
-                for shard in &now {
-                    let sending = marker::send(self.publisher, &topology, *shard, round);
-                    within(self.answer_max, sending).await?;
-                }
+                let sending =
+                    now.iter().map(|shard| marker::send(self.publisher, &topology, *shard, round));
+                // The publisher lets a few of them go at a time.
+                within(self.answer_max, futures_util::future::try_join_all(sending)).await?;
             }
             if let Ok(read) = timeout(TELL_EVERY, self.history.next()).await {
                 read?;

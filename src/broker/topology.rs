@@ -6,12 +6,14 @@
 //!                                              └───────▶ {p}.generations (a stream)
 //! ```
 
+mod crs;
 mod print;
 
 use lapin::types::{AMQPValue, FieldTable};
 
 use super::{Generation, Generations, Source};
 use crate::config;
+pub(super) use print::arguments;
 
 /// A limit that no message reaches. RabbitMQ 4 dead-letters at the 20th return unless told
 /// otherwise, and what is already a dead letter would be dropped there; `-1` means no limit on 4 but
@@ -108,9 +110,19 @@ impl Topology {
         Self { generation, ..self.clone() }
     }
 
+    /// What the name of every object begins with.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// The generation of the shard queues.
     pub fn generation(&self) -> Generation {
         self.generation
+    }
+
+    /// Queues of somebody else's that are consumed from as well.
+    pub fn intake(&self) -> &[String] {
+        &self.intake
     }
 
     /// The stream that tells of all generations.
@@ -137,6 +149,12 @@ impl Topology {
     /// The queue of one shard.
     pub fn shard_queue(&self, shard: u16) -> String {
         format!("{}.shard.g{}.{shard:03}", self.prefix, self.generation.number)
+    }
+
+    /// Whether this is a shard queue of ours, or the exchange before them, of whatever generation.
+    pub fn is_of_a_generation(&self, name: &str) -> bool {
+        let rest = name.strip_prefix(self.prefix.as_str());
+        rest.is_some_and(|rest| rest.starts_with(".shard.g") || rest.starts_with(".shards.g"))
     }
 
     /// All queues that are consumed from.

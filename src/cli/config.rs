@@ -154,7 +154,11 @@ mod tests {
         assert_eq!(catalogue::values(given), catalogue::values(&default));
         let unset = catalogue::keys().filter(|key| !loaded.origins.contains_key(&key.path));
         let unset: Vec<_> = unset.map(|key| key.path.as_str()).collect();
-        assert_eq!(unset, ["target.bearer_token"], "every other key is in the file");
+        assert_eq!(
+            unset,
+            ["broker.management_url", "target.bearer_token"],
+            "every other key is in the file"
+        );
     }
 
     #[test]

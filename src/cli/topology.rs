@@ -6,8 +6,10 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::{Output, fail, instance, print};
-use crate::app::{self, exit};
-use crate::broker::{self, Finding, Link, Publisher, Report, Topology};
+use crate::app::exit;
+use crate::app::inspection::{Inspection, inspect, of_report};
+use crate::broker::doctor::{Diagnosis, Severity};
+use crate::broker::{self, Link, Publisher, Topology};
 use crate::config::Loaded;
 
 #[derive(Debug, clap::Args)]
@@ -27,11 +29,15 @@ enum Command {
         #[arg(long, value_enum, default_value_t)]
         output: Output,
     },
-    /// Look, make nothing: tells each object that is missing or has drifted, and what to do.
+    /// Look, make nothing: tells each object that is missing, has drifted or would lose or double
+    /// messages, and what to do.
     #[command(
-        after_help = "Bindings cannot be seen over AMQP: `topology declare` makes sure of them.
+        after_help = "Policies, bindings, consumers, permissions and the version are looked at where \
+broker.management_url is set. The order of the hash ring cannot be seen: the daemon counts what it \
+misplaces (misplaced_by_ring).
 
-Exit codes: 0 all is as it should be, 69 unreachable, 78 something is missing or has another shape"
+Exit codes: 0 nothing stands in the way of a start (there may be warnings), 69 unreachable, 78 \
+something does"
     )]
     Check {
         /// How to print.
@@ -46,14 +52,18 @@ Exit codes: 0 all is as it should be, 69 unreachable, 78 something is missing or
   orderwright topology print --format definitions > orderwright.json
   rabbitmqctl import_definitions orderwright.json
   orderwright topology print --format commands | sh
+  orderwright topology print --format crs --cluster rabbit | kubectl apply -f -
 
-An import makes bindings in no certain order, and the hash that spreads orders over shards goes by
+An import makes bindings in no certain order, and so does the operator of custom resources, and the hash that spreads orders over shards goes by
 that order. With more than one shard, `commands` or `topology declare` are therefore the better way:
 after an import, many messages reach another shard's queue first and have to be forwarded.")]
     Print {
         /// In whose words.
         #[arg(long, value_enum)]
         format: Format,
+        /// For custom resources: the RabbitmqCluster, in the same namespace.
+        #[arg(long, value_name = "NAME", default_value = "rabbitmq")]
+        cluster: String,
     },
 }
 
@@ -64,6 +74,8 @@ enum Format {
     Definitions,
     /// Shell lines for `rabbitmqadmin`, the one that the management plugin offers for download.
     Commands,
+    /// Custom resources (YAML) for RabbitMQ's Messaging Topology Operator.
+    Crs,
 }
 
 pub(super) async fn run(arguments: &Arguments, loaded: Loaded) -> u8 {
@@ -80,16 +92,17 @@ pub(super) async fn run(arguments: &Arguments, loaded: Loaded) -> u8 {
         Command::Reshard(arguments) => {
             return reshard::run(arguments, settings, &topology, &link).await;
         }
-        Command::Print { format: Format::Commands } => {
-            return print(&topology.commands(link.vhost()));
-        }
-        Command::Print { format: Format::Definitions } => {
-            return print(&format!("{:#}\n", topology.definitions(link.vhost())));
+        Command::Print { format, cluster } => {
+            return print(&match format {
+                Format::Commands => topology.commands(link.vhost()),
+                Format::Crs => topology.crs(link.vhost(), cluster),
+                Format::Definitions => format!("{:#}\n", topology.definitions(link.vhost())),
+            });
         }
     };
     let asked = async {
         let connection = broker::connect(&link).await?;
-        let (report, _) = if declare {
+        let found = if declare {
             let publisher = Publisher::new(link.clone(), settings.broker.publish_timeout);
             let declared = broker::declare(&connection, &publisher, &topology).await?;
             publisher.close().await;
@@ -98,7 +111,7 @@ pub(super) async fn run(arguments: &Arguments, loaded: Loaded) -> u8 {
             broker::inspect(&connection, &topology).await?
         };
         broker::close(&connection, settings.broker.connect_timeout).await;
-        Ok::<_, broker::Error>(report)
+        Ok::<_, broker::Error>(found)
     };
     // An answer that the loss of the connection overtook would be waited for without end.
     let limit = settings.broker.start_timeout;
@@ -106,46 +119,65 @@ pub(super) async fn run(arguments: &Arguments, loaded: Loaded) -> u8 {
         Ok(asked) => asked,
         Err(_elapsed) => Err(broker::Error::Unconfirmed { seconds: limit.as_secs() }),
     };
-    match asked {
-        Ok(report) => {
-            print(&shown(&report, output));
-            if app::is_fine(&report) { exit::OK } else { exit::CONFIG }
+    let inspected = match asked {
+        Ok((report, _)) if declare => {
+            Ok(Inspection { objects: of_report(&report, false), management: Vec::new() })
+        }
+        Ok((report, generations)) => {
+            inspect(&report, &topology, generations.as_ref(), settings).await
+        }
+        Err(error) => Err(error),
+    };
+    match inspected {
+        Ok(inspection) => {
+            print(&shown(&inspection, output));
+            if inspection.is_refused() { exit::CONFIG } else { exit::OK }
         }
         Err(error) => fail(if error.may_heal() { exit::UNAVAILABLE } else { exit::CONFIG }, &error),
     }
 }
 
-fn shown(report: &Report, output: Output) -> String {
+fn shown(inspection: &Inspection, output: Output) -> String {
+    let is_fine = |it: &&Diagnosis| it.severity == Severity::Fine;
     match output {
-        Output::Json => {
-            let line = |(what, name, finding): &(&'static str, String, Finding)| {
-                let (state, broker_says) = state(finding);
-                let line = json!({"object": what, "name": name, "state": state, "broker_says": broker_says});
-                format!("{line}\n")
-            };
-            report.findings.iter().map(line).collect()
-        }
+        Output::Json => inspection.all().flat_map(lines).collect(),
         Output::Text => {
-            let fine = |finding: &&(&str, String, Finding)| finding.2 == Finding::Fine;
-            let count = report.findings.iter().filter(fine).count();
-            let mut text =
-                format!("{count} of {} objects are as they should be\n", report.findings.len());
-            for finding in report.findings.iter().filter(|finding| !fine(finding)) {
-                text.push_str(&app::explain(finding));
-                text.push('\n');
+            let count = inspection.objects.iter().filter(is_fine).count();
+            let all = inspection.objects.len();
+            let mut text = format!("{count} of {all} objects are as they should be\n");
+            let looked: Vec<_> =
+                inspection.management.iter().filter(is_fine).map(|it| it.object).collect();
+            if !looked.is_empty() {
+                push_line(
+                    &mut text,
+                    &format!("as they should be by the management API: {}", looked.join(", ")),
+                );
+            }
+            for finding in inspection.all().filter(|it| !is_fine(it)) {
+                let mark = match finding.severity {
+                    Severity::Refuse => "refused",
+                    Severity::Warn | Severity::Fine => "warning",
+                };
+                push_line(&mut text, &format!("  {mark}: {finding}"));
             }
             text
         }
     }
 }
 
-fn state(finding: &Finding) -> (&'static str, Option<&str>) {
-    match finding {
-        Finding::Fine => ("fine", None),
-        Finding::Missing => ("missing", None),
-        Finding::Drifted(text) => ("drifted", Some(text)),
-        Finding::Unverified(text) => ("unverified", Some(text)),
-        Finding::Denied(text) => ("denied", Some(text)),
-        Finding::NoPlugin(text) => ("no_plugin", Some(text)),
-    }
+fn push_line(text: &mut String, line: &str) {
+    text.push_str(line);
+    text.push('\n');
+}
+
+/// A line for each object, also where several share a finding.
+fn lines(finding: &Diagnosis) -> impl Iterator<Item = String> + '_ {
+    let Diagnosis { severity, state, object, names, what, fix } = finding;
+    names.iter().map(move |name| {
+        let line = json!({
+            "object": object, "name": name, "severity": severity, "state": state, "what": what,
+            "fix": fix,
+        });
+        format!("{line}\n")
+    })
 }

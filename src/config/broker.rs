@@ -20,6 +20,14 @@ pub struct Broker {
     #[schemars(with = "String", extend("writeOnly" = true, "format" = "uri"))]
     #[schemars(extend("default" = SecretUrl::DEFAULT))]
     pub url: SecretUrl,
+    /// The broker's management API, such as `http://rabbit:15672`: where `topology check`, and each
+    /// start, look at policies, bindings, consumers, permissions and the version. Without, they do not.
+    ///
+    /// Its user needs the tag `monitoring` and a permission on the virtual host; with
+    /// `administrator`, permissions are looked at as well. Without a user in it, those of `url`
+    /// are taken. Nothing is changed over it, and a start goes on when it does not answer.
+    #[schemars(with = "Option<String>", extend("writeOnly" = true, "format" = "uri"))]
+    pub management_url: Option<SecretUrl>,
     /// Interval between heartbeats, in whole seconds, because AMQP counts it so.
     ///
     /// A lost connection is noticed after twice this. Shorter aborts work on a busy network; longer
@@ -78,6 +86,7 @@ impl Default for Broker {
     fn default() -> Self {
         Self {
             url: SecretUrl::default(),
+            management_url: None,
             heartbeat: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(10),
             start_timeout: Duration::from_mins(1),
@@ -122,8 +131,13 @@ pub struct Topology {
     ///
     /// The net for a message that kills its worker. Everything prefetched counts when its pod dies,
     /// started or not, hence the lower bound: a few crashes must not dead-letter what only waited.
-    #[schemars(range(min = 20, max = 100_000))]
+    #[schemars(range(min = Self::DELIVERY_LIMIT_MIN, max = 100_000))]
     pub delivery_limit: u32,
+}
+
+impl Topology {
+    /// The least `delivery_limit`: below it a few crashes dead-letter what only waited.
+    pub const DELIVERY_LIMIT_MIN: u32 = 20;
 }
 
 impl Default for Topology {

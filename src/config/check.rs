@@ -169,7 +169,24 @@ fn addresses(settings: &Settings) -> Vec<Finding> {
     } else {
         None
     };
-    broker.into_iter().chain(target.map(|rule| finding("target.url", rule))).collect()
+    let management = settings.broker.management_url.as_ref().and_then(management_rule);
+    let management = management.map(|rule| finding("broker.management_url", rule));
+    let target = target.map(|rule| finding("target.url", rule));
+    broker.into_iter().chain(management).chain(target).collect()
+}
+
+/// The rule that the management API's address breaks; strict for the same reason as below.
+fn management_rule(url: &SecretUrl) -> Option<&'static str> {
+    let parts = url.parts();
+    if !["http", "https"].contains(&parts.scheme()) {
+        Some("must begin with http:// or https://")
+    } else if parts.query().is_some() || parts.fragment().is_some() || parts.path().contains('@') {
+        Some("must percent-encode / ? # @ in user and password, and hold no query or fragment")
+    } else if parts.path().trim_end_matches('/').ends_with("/api") {
+        Some("must be the root of the management API: what stands before /api")
+    } else {
+        None
+    }
 }
 
 /// The rule that the broker's address breaks. A character of a password that is not escaped ends

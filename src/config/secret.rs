@@ -24,7 +24,7 @@ impl SecretUrl {
     }
 
     /// The address in parts, password included.
-    pub(super) fn parts(&self) -> &Url {
+    pub(crate) fn parts(&self) -> &Url {
         &self.0
     }
 }

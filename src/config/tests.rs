@@ -190,6 +190,7 @@ fn oversized_file_is_refused() {
 #[test]
 fn documented_defaults_are_the_defaults() {
     let expected = [
+        ("broker.management_url", "null"),
         ("broker.heartbeat", "\"10s\""),
         ("broker.connect_timeout", "\"10s\""),
         ("broker.start_timeout", "\"1m\""),

@@ -12,6 +12,8 @@ use crate::protocol::{Settlement, Trouble};
 #[derive(Debug, Default)]
 pub struct Tally {
     received: AtomicU64,
+    misplaced_by_ring: AtomicU64,
+    misplaced_by_key: AtomicU64,
     applied: AtomicU64,
     already_applied: AtomicU64,
     superseded: AtomicU64,
@@ -56,6 +58,10 @@ pub struct Snapshot {
     pub released: u64,
     /// Messages found in another queue than their order's own, and sent on to it.
     pub forwarded: u64,
+    /// Deliveries in another shard queue than their order's own, though published with the order key.
+    pub misplaced_by_ring: u64,
+    /// Deliveries there because they were published with another routing key.
+    pub misplaced_by_key: u64,
     /// Messages that were finished, but whose channel was gone: the broker redelivers them.
     pub settlements_lost: u64,
 }
@@ -68,6 +74,16 @@ impl Tally {
     /// A delivery arrived.
     pub fn received(&self) {
         add(&self.received);
+    }
+
+    /// A delivery stood in another shard queue than its order's own, by the ring's doing.
+    pub fn misplaced_by_ring(&self) {
+        add(&self.misplaced_by_ring);
+    }
+
+    /// A delivery stood in another shard queue than its order's own, by its routing key.
+    pub fn misplaced_by_key(&self) {
+        add(&self.misplaced_by_key);
     }
 
     pub(super) fn trouble(&self, trouble: Trouble) {
@@ -133,6 +149,8 @@ impl Tally {
             retries: get(&self.retries),
             released: get(&self.released),
             forwarded: 0,
+            misplaced_by_ring: get(&self.misplaced_by_ring),
+            misplaced_by_key: get(&self.misplaced_by_key),
             settlements_lost: get(&self.settlements_lost),
         }
     }

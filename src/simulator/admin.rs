@@ -1,10 +1,11 @@
-//! The paths under `/sim/`: orders, faults and the ledger, for tests and for the demo.
+//! The paths under `/sim/`: orders, faults, tokens and the ledger, for tests and for the demo.
 //!
 //! Pure like the world, except that waiting for the ledger is left to the server.
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value as Json, json};
 
@@ -56,16 +57,34 @@ impl Call<'_> {
 }
 
 /// Answers a call. The ledger's totals are answered at once, whatever the call wants to wait for.
-pub(super) fn handle(world: &mut World, call: &Call<'_>) -> Answer {
-    route(world, call).unwrap_or_else(|refusal| refusal)
+pub(super) fn handle(world: &mut World, call: &Call<'_>, now: Timestamp) -> Answer {
+    route(world, call, now).unwrap_or_else(|refusal| refusal)
 }
 
-fn route(world: &mut World, call: &Call<'_>) -> Result<Answer, Answer> {
+fn route(world: &mut World, call: &Call<'_>, now: Timestamp) -> Result<Answer, Answer> {
     let segments: Vec<&str> = call.path.split('/').collect();
     match (call.method, segments.as_slice()) {
         ("GET", ["health"]) => Ok((200, to_json(&json!({"status": "ok"})))),
-        ("GET", ["faults"]) => Ok((200, to_json(world.faults()))),
-        ("PUT", ["faults"]) => set_faults(world, call),
+        ("GET", ["faults"]) => Ok((200, world.faults())),
+        ("PUT", ["faults"]) => set_faults(world, call, now),
+        ("DELETE", ["faults"]) => {
+            world.clear_faults();
+            Ok((200, world.faults()))
+        }
+        ("DELETE", ["sessions"]) => {
+            world.expire_sessions();
+            Ok((200, to_json(&json!({}))))
+        }
+        ("GET", ["tokens"]) => Ok((200, to_json(&world.token_counts()))),
+        ("PUT", ["tokens"]) => {
+            let set = world.set_tokens(call.json()?);
+            set.map_err(|error| refused(400, &error.to_string()))?;
+            Ok((200, to_json(&world.token_counts())))
+        }
+        ("DELETE", ["tokens"]) => {
+            world.revoke_tokens();
+            Ok((200, to_json(&world.token_counts())))
+        }
         ("POST", ["orders"]) => create(world, call),
         ("GET", ["ledger"]) => Ok((200, to_json(world.totals()))),
         ("DELETE", ["ledger"]) => {
@@ -88,10 +107,10 @@ fn route(world: &mut World, call: &Call<'_>) -> Result<Answer, Answer> {
     }
 }
 
-fn set_faults(world: &mut World, call: &Call<'_>) -> Result<Answer, Answer> {
+fn set_faults(world: &mut World, call: &Call<'_>, now: Timestamp) -> Result<Answer, Answer> {
     let update: Update = call.json()?;
-    world.set_faults(update).map_err(|error| refused(400, &error.to_string()))?;
-    Ok((200, to_json(world.faults())))
+    world.set_faults(update, now).map_err(|error| refused(400, &error.to_string()))?;
+    Ok((200, world.faults()))
 }
 
 /// Any property beside the two of the key sets its initial value.

@@ -4,127 +4,242 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde_json::{Map, Value as Json};
 
-use super::entity::Schema;
+use super::entity::{Changes, Schema};
 use super::faults::Fault;
 use super::key::Key;
 use super::ledger::Change;
+use super::profile::{Manners, WithoutTag};
 use super::reply::{Body, Refusal, Reply, Spelling, to_json};
-use super::request::{Operation, Request};
+use super::request::{Operation, Prefer, Request};
 use super::world::World;
 
+/// What belongs to one request beside itself.
+#[derive(Debug)]
+pub(super) struct Visit<'a> {
+    pub(super) fault: Option<&'a Fault>,
+    pub(super) rng: &'a mut fastrand::Rng,
+    pub(super) now: Timestamp,
+}
+
+impl Visit<'_> {
+    pub(super) fn is_struck(&self, fault: &Fault) -> bool {
+        self.fault == Some(fault)
+    }
+}
+
 impl World {
+    pub(super) const fn manners(&self) -> &'static Manners {
+        self.settings.profile.manners()
+    }
+
     /// The application's own answer.
-    pub(super) fn answer(
+    pub(super) fn answer(&mut self, request: &Request, visit: &mut Visit<'_>) -> Reply {
+        let answered = self.admitted(request, visit.now).and_then(|()| match &request.operation {
+            Operation::Batch(batch) => match batch {
+                Ok(batch) => self.batch(batch, visit),
+                Err(error) => Err(Refusal::bad_request(*error)),
+            },
+            Operation::Get | Operation::Patch(_) | Operation::Other => self.single(request, visit),
+        });
+        answered.unwrap_or_else(|refusal| self.refuse(refusal))
+    }
+
+    /// A GET or a PATCH of one order.
+    pub(super) fn single(
         &mut self,
         request: &Request,
-        fault: Option<&Fault>,
-        rng: &mut fastrand::Rng,
-        now: Timestamp,
-    ) -> Reply {
-        let answered = self.authorized(request).and_then(|key| match &request.operation {
-            Operation::Get => self.get(key, request, fault, rng),
-            Operation::Patch(body) => {
-                let body = body.as_ref().map_err(|error| Refusal::bad_json(error))?;
-                self.patch(key, body, request, fault, rng, now)
+        visit: &mut Visit<'_>,
+    ) -> Result<Reply, Refusal> {
+        let key = self.visible(request)?;
+        match &request.operation {
+            Operation::Get => self.get(key, request, visit),
+            Operation::Patch(_) => {
+                self.outside_change(key, visit);
+                let changes = self.judged(request, visit.rng)?;
+                self.write(key, changes, request, visit)
             }
-            Operation::Other => Err(Refusal::method_not_allowed()),
-        });
-        answered.unwrap_or_else(|refusal| {
-            match refusal {
-                Refusal::Conflict(_) => self.ledger.totals.conflicts += 1,
-                Refusal::Missing | Refusal::Unauthorized | Refusal::Rejected { .. } => {
-                    self.ledger.totals.rejected += 1;
-                }
-            }
-            refusal.into_reply()
-        })
+            Operation::Batch(_) | Operation::Other => Err(Refusal::method_not_allowed()),
+        }
+    }
+
+    /// Counts a refusal and puts it into words.
+    pub(super) fn refuse(&mut self, refusal: Refusal) -> Reply {
+        if refusal.is_conflict() {
+            self.ledger.totals.conflicts += 1;
+        } else {
+            self.ledger.totals.rejected += 1;
+        }
+        refusal.into_reply(self.manners())
+    }
+
+    /// Whether the caller may ask at all.
+    fn admitted(&self, request: &Request, now: Timestamp) -> Result<(), Refusal> {
+        if !self.lets_in(request, now) {
+            return Err(Refusal::Unauthorized);
+        }
+        let reads = matches!(request.operation, Operation::Get | Operation::Other);
+        let wants_csrf = self.settings.csrf.unwrap_or(self.manners().wants_csrf);
+        if !wants_csrf || reads || self.csrf.is_valid(request.csrf(), request.cookies()) {
+            Ok(())
+        } else {
+            Err(Refusal::Csrf)
+        }
+    }
+
+    /// Anyone if there is neither a token endpoint nor a token that was set.
+    fn lets_in(&self, request: &Request, now: Timestamp) -> bool {
+        let fixed = self.settings.bearer_token.as_deref();
+        if fixed.is_none() && self.tokens.is_none() {
+            return true;
+        }
+        let sent = request.authorization.as_deref().and_then(|text| text.strip_prefix("Bearer "));
+        let is_live = |sent| self.tokens.as_ref().is_some_and(|them| them.is_live(sent, now));
+        sent.is_some_and(|sent| fixed == Some(sent) || is_live(sent))
     }
 
     /// The order that is meant, if the caller may see it.
-    fn authorized<'a>(&self, request: &'a Request) -> Result<&'a Key, Refusal> {
-        let sent = request.authorization.as_deref().and_then(|text| text.strip_prefix("Bearer "));
-        if self.settings.bearer_token.as_deref().is_some_and(|token| sent != Some(token)) {
-            return Err(Refusal::Unauthorized);
-        }
+    fn visible<'a>(&self, request: &'a Request) -> Result<&'a Key, Refusal> {
         let key = request.target.as_ref().map_err(Refusal::bad_key)?;
-        if request.cross_company || key.company == self.settings.default_company {
-            Ok(key)
-        } else {
-            Err(Refusal::Missing)
+        let hides = self.manners().has_companies && !request.cross_company;
+        if hides && key.company != self.settings.default_company {
+            return Err(Refusal::Missing);
         }
+        Ok(key)
     }
 
     fn get(
         &mut self,
         key: &Key,
         request: &Request,
-        fault: Option<&Fault>,
-        rng: &mut fastrand::Rng,
+        visit: &mut Visit<'_>,
     ) -> Result<Reply, Refusal> {
         let record = self.records.get_mut(key).ok_or(Refusal::Missing)?;
         for name in request.select.iter().flatten() {
             self.schema.check_select(name)?;
         }
         let tag = record.version.tag();
-        let annotation = (fault != Some(&Fault::NoEtag {})).then_some(&*tag);
+        let bare = matches!(visit.fault, Some(Fault::NoEtag {} | Fault::NoEtagInBody {}));
+        let annotation = (!bare).then_some(&*tag);
         let json = to_json(&record.entity(&self.schema, annotation, request.select.as_deref()));
-        if fault == Some(&Fault::Conflict {}) {
-            record.outside_change(rng);
-            self.ledger.totals.actor_changes += 1;
-        }
-        let headless = matches!(fault, Some(Fault::NoEtag {} | Fault::NoEtagHeader {}));
-        Ok(Reply { etag: (!headless).then_some(tag), body: Body::Json(json), ..Reply::empty(200) })
+        self.outside_change(key, visit);
+        let headless = matches!(visit.fault, Some(Fault::NoEtag {} | Fault::NoEtagHeader {}));
+        let headers = match request.session.as_deref() {
+            Some(session) if self.settings.csrf.unwrap_or(self.manners().wants_csrf) => {
+                self.csrf.fetched(session.token(), session.cookies(), visit.rng)
+            }
+            Some(_) | None => Vec::new(),
+        };
+        let etag = (!headless).then_some(tag);
+        Ok(Reply { etag, headers, body: Body::Json(json), ..Reply::empty(200) })
     }
 
-    /// The entity tag is judged before the properties, as Finance & Operations rereads the row
-    /// before it sets a field.
-    fn patch(
-        &mut self,
-        key: &Key,
-        body: &Map<String, Json>,
-        request: &Request,
-        fault: Option<&Fault>,
-        rng: &mut fastrand::Rng,
-        now: Timestamp,
-    ) -> Result<Reply, Refusal> {
-        let if_match = request.if_match.as_deref();
-        let Some(record) = self.records.get_mut(key) else {
-            // OData: a missing entity does not match any tag.
-            return Err(match if_match {
-                None | Some("*") => Refusal::Missing,
-                Some(_) => Refusal::Conflict(Spelling::PreconditionFailed),
-            });
-        };
-        if fault == Some(&Fault::Conflict {}) {
-            record.outside_change(rng);
+    /// What somebody else does, if the fault is that.
+    pub(super) fn outside_change(&mut self, key: &Key, visit: &mut Visit<'_>) {
+        if visit.is_struck(&Fault::Conflict {})
+            && let Some(record) = self.records.get_mut(key)
+        {
+            record.outside_change(visit.rng);
             self.ledger.totals.actor_changes += 1;
         }
+    }
+
+    /// The changes that a PATCH would make, or why it must not. Changes nothing but the tallies.
+    pub(super) fn judged(
+        &mut self,
+        request: &Request,
+        rng: &mut fastrand::Rng,
+    ) -> Result<Changes, Refusal> {
+        let manners = self.manners();
+        let key = self.visible(request)?;
+        let Operation::Patch(body) = &request.operation else {
+            return Err(Refusal::method_not_allowed());
+        };
+        let body = body.as_ref().map_err(|error| Refusal::bad_json(error))?;
+        if let (None, WithoutTag::Refused(status)) = (&request.if_match, manners.without_tag) {
+            return Err(Refusal::TagRequired { status });
+        }
+        // Finance & Operations rereads the row before it sets a field; others read the body first.
+        let read = self.schema.read(body);
+        if manners.body_first && read.is_err() {
+            return read;
+        }
+        self.judge_tag(key, request, manners, rng)?;
+        let changes = read?;
+        if let Some(record) = self.records.get(key) {
+            Schema::check_write(&record.values, &changes, key)?;
+        }
+        Ok(changes)
+    }
+
+    fn judge_tag(
+        &mut self,
+        key: &Key,
+        request: &Request,
+        manners: &Manners,
+        rng: &mut fastrand::Rng,
+    ) -> Result<(), Refusal> {
+        let if_match = request.if_match.as_deref();
+        let Some(record) = self.records.get_mut(key) else {
+            return match if_match {
+                None if manners.without_tag == WithoutTag::Upserted => Ok(()),
+                None | Some("*") => Err(Refusal::Missing),
+                // OData: a missing entity does not match any tag.
+                Some(_) => Err(Refusal::Conflict(Spelling::PreconditionFailed)),
+            };
+        };
         if if_match.is_some_and(|tags| !record.version.matches(tags)) {
             record.tally.conflicts += 1;
             return Err(Refusal::Conflict(self.faults.rates.spelling(rng)));
         }
-        let changed = self.schema.read(body)?;
-        Schema::check_write(&record.values, &changed, key)?;
-        if fault == Some(&Fault::Ignore {}) {
-            return Ok(Reply::empty(204));
+        Ok(())
+    }
+
+    /// Writes what was judged.
+    pub(super) fn write(
+        &mut self,
+        key: &Key,
+        changes: Changes,
+        request: &Request,
+        visit: &mut Visit<'_>,
+    ) -> Result<Reply, Refusal> {
+        if !self.records.contains_key(key) {
+            if self.records.len() >= self.settings.orders_max {
+                return Err(Refusal::bad_request("There is no room for another order."));
+            }
+            let values = self.schema.initial();
+            self.insert(key.clone(), values);
         }
-        let before = record.version;
-        let judgement = record.write(&changed, rng);
-        let seq = self.ledger.enter(
-            judgement,
-            Change {
-                time: now,
+        let manners = self.manners();
+        let record = self.records.get_mut(key).ok_or(Refusal::Missing)?;
+        if !visit.is_struck(&Fault::Ignore {}) {
+            let before = record.version;
+            let judgement = record.write(&changes, visit.rng);
+            let change = Change {
+                time: visit.now,
                 order: Arc::clone(&record.name),
                 client: Arc::clone(&request.writer),
                 request_id: request.client_request_id.clone(),
                 before,
                 after: record.version,
-                changed,
-            },
-        );
-        record.remember(seq);
-        Ok(Reply::empty(204))
+                changed: changes,
+            };
+            record.remember(self.ledger.enter(judgement, change));
+        }
+        let preferred = request.prefer.filter(|_| manners.hears_preference);
+        let usual = if manners.shows_written { Prefer::Representation } else { Prefer::Minimal };
+        let shows = preferred.unwrap_or(usual) == Prefer::Representation
+            || visit.is_struck(&Fault::BodyForNoContent {});
+        if !shows && !manners.tags_written {
+            return Ok(Reply::empty(204));
+        }
+        let tag = record.version.tag();
+        let reply = if shows {
+            let json = to_json(&record.entity(&self.schema, Some(&tag), None));
+            Reply { body: Body::Json(json), ..Reply::empty(200) }
+        } else {
+            Reply::empty(204)
+        };
+        Ok(Reply { etag: manners.tags_written.then_some(tag), ..reply })
     }
 }

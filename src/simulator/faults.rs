@@ -1,11 +1,15 @@
-//! What goes wrong, and when: by a rate, or scripted for the next request that matches.
+//! What goes wrong, and when: by a rate, scripted for the next request that matches, or by name.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::reply::Spelling;
+use super::catalogue::{At, Name};
+use super::rates::Rates;
+use super::switch::{self, Setting, Switches};
+use super::throttle::{self, Limits};
 
 /// Longest list of scripted faults, so that a script that loops fails instead of filling the
 /// memory.
@@ -19,22 +23,6 @@ pub enum On {
     Get,
     /// Changing an order.
     Patch,
-}
-
-/// Shares of requests that something goes wrong with, each from 0 to 1.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Rates {
-    /// PATCHes before which an outside actor changes the order, so that the ETag is stale.
-    pub conflict_rate: f64,
-    /// Conflicts that are answered 409 instead of 412.
-    pub conflict_as_409: f64,
-    /// Conflicts that are answered 400 with the update-conflict text instead of 412.
-    pub conflict_as_text: f64,
-    /// Requests that are answered 503 with a page, and not carried out.
-    pub error_rate: f64,
-    /// Requests whose connection is cut. Of the PATCHes, half have been applied by then.
-    pub reset_rate: f64,
 }
 
 /// One thing that goes wrong with one request.
@@ -77,10 +65,40 @@ pub enum Fault {
     NoEtag {},
     /// A GET is answered with the annotation `@odata.etag`, but without the header.
     NoEtagHeader {},
+    /// A GET is answered with the header, but without the annotation.
+    NoEtagInBody {},
     /// A PATCH is answered 204, but changes nothing.
     Ignore {},
     /// The order is deleted just before the request is carried out.
     Delete {},
+    /// Answered 401; every token given out so far is dead.
+    RevokeTokens {},
+    /// Answered 200 with what is no JSON, and not carried out.
+    InvalidJson {},
+    /// Answered 200 with 50 MB of JSON, and not carried out.
+    HugeJson {},
+    /// The answer's body is compressed.
+    Gzip {},
+    /// After the answer the connection is closed without a word.
+    CloseIdle {
+        /// How long after.
+        #[serde(rename = "for", with = "humantime_serde", default)]
+        duration: Duration,
+    },
+    /// The answer's body comes drop by drop.
+    SlowDrip {
+        /// From the first drop to the last.
+        #[serde(rename = "for", with = "humantime_serde")]
+        duration: Duration,
+    },
+    /// A PATCH is answered 200 with the order.
+    BodyForNoContent {},
+    /// The answer to a `$batch` lacks its last part.
+    MissingParts {},
+    /// Every part of the answer to a `$batch` has the Content-ID 1.
+    WrongContentId {},
+    /// Members of a change set that was rolled back are answered as if written.
+    OkInFailedGroup {},
 }
 
 /// Longer than any sensible client waits.
@@ -109,11 +127,15 @@ pub struct Faults {
     pub rates: Rates,
     /// Scripted. Each is used up by the first request that it matches, the oldest first.
     pub next: VecDeque<Next>,
+    /// By name.
+    #[serde(skip)]
+    pub switches: Switches,
 }
 
-/// A change of the faults. What is absent stays as it is; `next`, if given, replaces the list.
+/// A change of the faults. What is absent stays as it is; `next`, `throttle` and the switches of
+/// one name, if given, replace what there was. A name that is none of these is refused.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct Update {
     conflict_rate: Option<f64>,
     conflict_as_409: Option<f64>,
@@ -121,6 +143,10 @@ pub struct Update {
     error_rate: Option<f64>,
     reset_rate: Option<f64>,
     next: Option<VecDeque<Next>>,
+    /// What is too much from now on.
+    pub throttle: Option<Limits>,
+    #[serde(flatten)]
+    switches: BTreeMap<Name, Setting>,
 }
 
 /// Why faults are refused.
@@ -146,6 +172,12 @@ pub enum Error {
         /// The status given.
         status: u16,
     },
+    /// A switch makes no sense.
+    #[error(transparent)]
+    Switch(#[from] switch::Error),
+    /// A limit makes no sense.
+    #[error(transparent)]
+    Throttle(#[from] throttle::Error),
 }
 
 impl Fault {
@@ -153,80 +185,113 @@ impl Fault {
     pub const fn unavailable() -> Self {
         Self::Status { status: 503, retry_after: None, message: None, applied: false }
     }
+
+    /// Whether it can strike a part of a `$batch`, which has no connection of its own.
+    const fn strikes_parts(&self) -> bool {
+        match self {
+            Self::Status { .. }
+            | Self::Conflict {}
+            | Self::NoEtag {}
+            | Self::NoEtagHeader {}
+            | Self::NoEtagInBody {}
+            | Self::Ignore {}
+            | Self::Delete {}
+            | Self::BodyForNoContent {} => true,
+            Self::LostReply {}
+            | Self::Cut {}
+            | Self::CutBody {}
+            | Self::Stall { .. }
+            | Self::Html {}
+            | Self::BadJson {}
+            | Self::RevokeTokens {}
+            | Self::InvalidJson {}
+            | Self::HugeJson {}
+            | Self::Gzip {}
+            | Self::CloseIdle { .. }
+            | Self::SlowDrip { .. }
+            | Self::MissingParts {}
+            | Self::WrongContentId {}
+            | Self::OkInFailedGroup {} => false,
+        }
+    }
 }
 
-impl Rates {
-    /// Refuses what is no share. The two spellings of a conflict share one whole.
-    pub fn check(&self) -> Result<(), Error> {
-        let spelled = self.conflict_as_409 + self.conflict_as_text;
-        for (name, value) in [
-            ("conflict_rate", self.conflict_rate),
-            ("conflict_as_409", self.conflict_as_409),
-            ("conflict_as_text", self.conflict_as_text),
-            ("conflict_as_409 plus conflict_as_text", spelled),
-            ("error_rate", self.error_rate),
-            ("reset_rate", self.reset_rate),
-        ] {
-            if !(0.0..=1.0).contains(&value) {
-                return Err(Error::Share { name, value });
-            }
-        }
-        Ok(())
-    }
+/// Where a fault may strike.
+#[derive(Debug, Clone, Copy)]
+pub struct Spot<'a> {
+    /// On what.
+    pub at: At,
+    /// Whether it is a part of a `$batch`.
+    pub is_part: bool,
+    /// The order's name; empty if it is none.
+    pub order: &'a str,
+    /// When.
+    pub now: Timestamp,
+}
 
-    /// How a conflict is said this time.
-    pub fn spelling(&self, rng: &mut fastrand::Rng) -> Spelling {
-        let drawn = rng.f64();
-        if drawn < self.conflict_as_409 {
-            Spelling::Conflict
-        } else if drawn < self.conflict_as_409 + self.conflict_as_text {
-            Spelling::Text
-        } else {
-            Spelling::PreconditionFailed
-        }
-    }
-
-    /// One draw per rate, whatever the others say, so that raising one rate moves no other.
-    fn draw(&self, on: On, rng: &mut fastrand::Rng) -> Option<Fault> {
-        let (reset, error, conflict) = (rng.f64(), rng.f64(), rng.f64());
-        let applied = rng.bool();
-        match on {
-            On::Patch if reset < self.reset_rate && applied => Some(Fault::LostReply {}),
-            On::Get | On::Patch if reset < self.reset_rate => Some(Fault::Cut {}),
-            On::Get | On::Patch if error < self.error_rate => Some(Fault::unavailable()),
-            On::Patch if conflict < self.conflict_rate => Some(Fault::Conflict {}),
-            On::Get | On::Patch => None,
-        }
+impl Update {
+    /// Lets what ends by itself end so many times as early.
+    pub(super) fn hasten(&mut self, speed: f64) {
+        self.switches.values_mut().for_each(|setting| setting.hasten(speed));
     }
 }
 
 impl Faults {
-    /// Takes over a change, or nothing of it.
-    pub fn update(&mut self, update: Update) -> Result<(), Error> {
-        let now = self.rates;
+    /// Takes over a change, or nothing of it. The limits are the caller's to take over.
+    pub fn update(
+        &mut self,
+        update: Update,
+        has_way_back: bool,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let old = self.rates;
         let rates = Rates {
-            conflict_rate: update.conflict_rate.unwrap_or(now.conflict_rate),
-            conflict_as_409: update.conflict_as_409.unwrap_or(now.conflict_as_409),
-            conflict_as_text: update.conflict_as_text.unwrap_or(now.conflict_as_text),
-            error_rate: update.error_rate.unwrap_or(now.error_rate),
-            reset_rate: update.reset_rate.unwrap_or(now.reset_rate),
+            conflict_rate: update.conflict_rate.unwrap_or(old.conflict_rate),
+            conflict_as_409: update.conflict_as_409.unwrap_or(old.conflict_as_409),
+            conflict_as_text: update.conflict_as_text.unwrap_or(old.conflict_as_text),
+            error_rate: update.error_rate.unwrap_or(old.error_rate),
+            reset_rate: update.reset_rate.unwrap_or(old.reset_rate),
         };
         rates.check()?;
+        if let Some(limits) = &update.throttle {
+            limits.check()?;
+        }
+        if let Some(next) = &update.next {
+            check_next(next)?;
+        }
+        self.switches.set(update.switches, has_way_back, now)?;
         if let Some(next) = update.next {
-            check_next(&next)?;
             self.next = next;
         }
         self.rates = rates;
         Ok(())
     }
 
-    /// What goes wrong with this request, if anything. A scripted fault wins over the dice.
-    pub fn choose(&mut self, on: On, order: &str, rng: &mut fastrand::Rng) -> Option<Fault> {
-        let drawn = self.rates.draw(on, rng);
-        let strikes =
-            |next: &Next| next.on == on && next.order.as_ref().is_none_or(|wanted| wanted == order);
+    /// Ends everything. What has struck stays counted.
+    pub fn clear(&mut self) {
+        self.rates = Rates::default();
+        self.next.clear();
+        self.switches.clear();
+    }
+
+    /// What goes wrong with this request, if anything. A scripted fault wins over a switch, and a
+    /// switch over the dice.
+    pub fn choose(&mut self, spot: Spot<'_>, rng: &mut fastrand::Rng) -> Option<Fault> {
+        let Spot { at, is_part, order, now } = spot;
+        let draw = rng.clone().u64(..);
+        let drawn = self.rates.draw(at, is_part, rng);
+        let strikes = |next: &Next| {
+            let here = matches!((next.on, at), (On::Get, At::Get) | (On::Patch, At::Patch));
+            here && (!is_part || next.fault.strikes_parts())
+                && next.order.as_ref().is_none_or(|wanted| wanted == order)
+        };
         let scripted = self.next.iter().position(strikes).and_then(|at| self.next.remove(at));
-        scripted.map_or(drawn, |next| Some(next.fault))
+        if let Some(next) = scripted {
+            return Some(next.fault);
+        }
+        let strike = self.switches.choose(at, is_part, order, now, draw);
+        let mut dice = fastrand::Rng::with_seed(draw);
+        strike.map_or(drawn, |strike| strike.name.fault(&strike.switch, now, &mut dice))
     }
 }
 
@@ -247,6 +312,12 @@ fn check_next(next: &VecDeque<Next>) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn spot(at: At, order: &str) -> Spot<'_> {
+        Spot { at, is_part: false, order, now: NOW }
+    }
 
     fn parse(json: &str) -> serde_json::Result<Next> {
         serde_json::from_str(json)
@@ -277,19 +348,20 @@ mod tests {
     fn scripted_fault_strikes_once_its_operation_and_its_order() {
         let next = r#"{"next":[{"on":"patch","order":"A/1","do":"cut"},{"on":"get","do":"html"}]}"#;
         let mut faults = Faults::default();
-        faults.update(serde_json::from_str(next).unwrap()).unwrap();
+        faults.update(serde_json::from_str(next).unwrap(), false, NOW).unwrap();
         let mut rng = fastrand::Rng::with_seed(1);
-        let mut choose = |on, order| faults.choose(on, order, &mut rng);
-        assert_eq!(choose(On::Patch, "A/2"), None);
-        assert_eq!(choose(On::Get, "A/2"), Some(Fault::Html {}));
-        assert_eq!(choose(On::Patch, "A/1"), Some(Fault::Cut {}));
-        assert_eq!(choose(On::Patch, "A/1"), None);
+        let mut choose = |at, order| faults.choose(spot(at, order), &mut rng);
+        assert_eq!(choose(At::Patch, "A/2"), None);
+        assert_eq!(choose(At::Get, "A/2"), Some(Fault::Html {}));
+        assert_eq!(choose(At::Patch, "A/1"), Some(Fault::Cut {}));
+        assert_eq!(choose(At::Patch, "A/1"), None);
     }
 
     #[test]
     fn update_keeps_what_it_does_not_name_and_is_all_or_nothing() {
         let mut faults = Faults::default();
-        let mut update = |json: &str| faults.update(serde_json::from_str(json).unwrap());
+        let mut update =
+            |json: &str| faults.update(serde_json::from_str(json).unwrap(), false, NOW);
         update(r#"{"conflict_rate":0.5,"next":[{"on":"get","do":"cut"}]}"#).unwrap();
         update(r#"{"error_rate":0.25}"#).unwrap();
         let bad = update(r#"{"error_rate":0.75,"next":[{"on":"get","do":"status","status":99}]}"#);
@@ -303,10 +375,10 @@ mod tests {
     #[test]
     fn rates_strike_as_often_as_they_say() {
         let rates = Rates { error_rate: 0.1, reset_rate: 0.2, ..Rates::default() };
-        let mut faults = Faults { rates, next: VecDeque::new() };
+        let mut faults = Faults { rates, ..Faults::default() };
         let mut rng = fastrand::Rng::with_seed(9);
         let drawn: Vec<_> =
-            (0..10_000).filter_map(|_| faults.choose(On::Patch, "A/1", &mut rng)).collect();
+            (0..10_000).filter_map(|_| faults.choose(spot(At::Patch, "A/1"), &mut rng)).collect();
         let share =
             |wanted: fn(&Fault) -> bool| drawn.iter().filter(|&fault| wanted(fault)).count();
         assert!((900..1100).contains(&share(|fault| *fault == Fault::Cut {})));

@@ -17,9 +17,9 @@ use super::record::Judgement;
 pub struct Totals {
     /// Requests under `/data/`.
     pub requests: u64,
-    /// Of these, GETs.
+    /// GETs, by themselves or in a `$batch`.
     pub gets: u64,
-    /// Of these, PATCHes.
+    /// PATCHes, by themselves or in a `$batch`.
     pub patches: u64,
     /// PATCHes that wrote an order.
     pub applied: u64,
@@ -44,7 +44,7 @@ pub struct Totals {
     /// Most requests under way at the same time: proves parallelism. Without latency it stays 1,
     /// since a request that takes no time is over before the next one is looked at.
     pub in_flight_max: u64,
-    /// Requests refused for being too many. No profile throttles yet.
+    /// Requests refused for being too many.
     pub throttled: u64,
 }
 
@@ -127,6 +127,11 @@ impl Ledger {
         self.in_flight += 1;
         self.totals.in_flight_max = self.totals.in_flight_max.max(self.in_flight);
         self.totals.requests += 1;
+        self.arrive_part(on);
+    }
+
+    /// A request inside a batch, which is a request too.
+    pub(super) fn arrive_part(&mut self, on: Option<On>) {
         match on {
             Some(On::Get) => self.totals.gets += 1,
             Some(On::Patch) => self.totals.patches += 1,
@@ -152,8 +157,19 @@ impl Ledger {
             | Fault::BadJson {}
             | Fault::NoEtag {}
             | Fault::NoEtagHeader {}
+            | Fault::NoEtagInBody {}
             | Fault::Ignore {}
-            | Fault::Delete {} => faults.other += 1,
+            | Fault::Delete {}
+            | Fault::RevokeTokens {}
+            | Fault::InvalidJson {}
+            | Fault::HugeJson {}
+            | Fault::Gzip {}
+            | Fault::CloseIdle { .. }
+            | Fault::SlowDrip { .. }
+            | Fault::BodyForNoContent {}
+            | Fault::MissingParts {}
+            | Fault::WrongContentId {}
+            | Fault::OkInFailedGroup {} => faults.other += 1,
         }
     }
 

@@ -3,17 +3,24 @@
 
 use std::sync::Arc;
 
-use hyper::header::{AUTHORIZATION, IF_MATCH, USER_AGENT};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, IF_MATCH, USER_AGENT};
 use hyper::{HeaderMap, Method, Uri};
 use serde_json::{Map, Value as Json};
 
+use super::batch::{Batch, Whole};
+use super::catalogue::At;
+use super::csrf;
 use super::faults::On;
 use super::key::{self, Key};
+use super::multipart::boundary;
 
 /// Names the walk of one worker over one message: the identity of a writer.
 const SESSION_ID: &str = "x-ms-client-session-id";
 /// Names one request, in the client's words.
 const REQUEST_ID: &str = "x-ms-client-request-id";
+const PREFER: &str = "prefer";
+/// The path of a batch.
+pub(super) const BATCH: &str = "$batch";
 /// Longest writer or request id that is kept.
 const ID_CHARS_MAX: usize = 200;
 
@@ -24,6 +31,8 @@ pub enum Operation {
     Get,
     /// Change it: the properties, or why the body is no JSON object.
     Patch(Result<Map<String, Json>, String>),
+    /// Several of these in one, or why the body is no batch.
+    Batch(Result<Batch, &'static str>),
     /// Anything else, which is not served.
     Other,
 }
@@ -47,6 +56,44 @@ pub struct Request {
     pub writer: Arc<str>,
     /// The client's own id of the request.
     pub client_request_id: Option<Arc<str>>,
+    /// What the answer to a write should show, if the client says so.
+    pub prefer: Option<Prefer>,
+    /// What SAP's gateway looks at.
+    pub session: Option<Box<Session>>,
+}
+
+/// What the answer to a write should show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prefer {
+    /// Nothing.
+    Minimal,
+    /// The order.
+    Representation,
+}
+
+/// A session with a gateway that wants CSRF tokens.
+#[derive(Debug, Clone)]
+pub struct Session {
+    token: Option<String>,
+    cookies: Option<String>,
+}
+
+impl Session {
+    fn read(headers: &HeaderMap) -> Option<Box<Self>> {
+        let text = |name: &str| headers.get(name)?.to_str().ok().map(str::to_owned);
+        let (token, cookies) = (text(csrf::HEADER), text(COOKIE.as_str()));
+        (token.is_some() || cookies.is_some()).then(|| Box::new(Self { token, cookies }))
+    }
+
+    /// The CSRF token, or the wish for one.
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
+    /// The cookies.
+    pub fn cookies(&self) -> Option<&str> {
+        self.cookies.as_deref()
+    }
 }
 
 impl Request {
@@ -64,10 +111,24 @@ impl Request {
             let kept: String = text(name)?.chars().take(ID_CHARS_MAX).collect();
             (!kept.is_empty()).then(|| Arc::<str>::from(kept))
         };
+        let writer =
+            id(SESSION_ID).or_else(|| id(USER_AGENT.as_str())).unwrap_or_else(|| Arc::clone(peer));
+        let session = Session::read(headers);
+        let prefers = |wanted: &str| text(PREFER).is_some_and(|them| them.contains(wanted));
         let operation = match method.as_str() {
             "GET" => Operation::Get,
             "PATCH" => {
                 Operation::Patch(serde_json::from_slice(body).map_err(|error| error.to_string()))
+            }
+            "POST" if segment == BATCH => {
+                let media = text(CONTENT_TYPE.as_str()).unwrap_or_default();
+                let whole = Whole {
+                    authorization: text(AUTHORIZATION.as_str()),
+                    session: session.as_deref(),
+                    writer: &writer,
+                    goes_on: prefers("continue-on-error"),
+                };
+                Operation::Batch(Batch::read(body, boundary(media), &whole))
             }
             _ => Operation::Other,
         };
@@ -88,19 +149,54 @@ impl Request {
             select,
             if_match: text(IF_MATCH.as_str()).map(str::to_owned),
             authorization: text(AUTHORIZATION.as_str()).map(str::to_owned),
-            writer: id(SESSION_ID)
-                .or_else(|| id(USER_AGENT.as_str()))
-                .unwrap_or_else(|| Arc::clone(peer)),
+            writer,
             client_request_id: id(REQUEST_ID),
+            prefer: if prefers("return=representation") {
+                Some(Prefer::Representation)
+            } else if prefers("return=minimal") {
+                Some(Prefer::Minimal)
+            } else {
+                None
+            },
+            session,
         }
     }
 
-    /// The kind of fault that can strike it.
+    /// Where a fault finds it.
+    pub fn at(&self) -> Option<At> {
+        match self.operation {
+            Operation::Get => Some(At::Get),
+            Operation::Patch(_) => Some(At::Patch),
+            Operation::Batch(_) => Some(At::Batch),
+            Operation::Other => None,
+        }
+    }
+
+    /// What it does to an order.
     pub fn on(&self) -> Option<On> {
         match self.operation {
             Operation::Get => Some(On::Get),
             Operation::Patch(_) => Some(On::Patch),
-            Operation::Other => None,
+            Operation::Batch(_) | Operation::Other => None,
         }
+    }
+
+    /// The requests inside, if it is a `$batch`.
+    pub fn parts(&self) -> impl Iterator<Item = &Self> {
+        let batch = match &self.operation {
+            Operation::Batch(batch) => batch.as_ref().ok(),
+            Operation::Get | Operation::Patch(_) | Operation::Other => None,
+        };
+        batch.into_iter().flat_map(Batch::requests)
+    }
+
+    /// The CSRF token.
+    pub fn csrf(&self) -> Option<&str> {
+        self.session.as_deref().and_then(Session::token)
+    }
+
+    /// The cookies.
+    pub fn cookies(&self) -> Option<&str> {
+        self.session.as_deref().and_then(Session::cookies)
     }
 }

@@ -5,49 +5,58 @@
 //! do not notice either, and a PATCH that arrives after its client has left is what entity tags are
 //! for.
 
-use std::error::Error as _;
-use std::future::poll_fn;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::Method;
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::{JoinError, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::admin::{self, Call};
+use super::connection::{Entrance, Link};
+use super::door::listen;
 use super::reply::Outcome;
 use super::request::Request;
-use super::response::{Cut, Response, admin_response, no_route, respond, too_large};
+use super::response::{
+    Cut, Response, admin_response, no_route, respond, token_response, too_large,
+};
+use super::scenario::Act;
+use super::switch::Door;
+use super::tokens::{self, Ask};
 use super::world::{Arrived, World};
 use super::{Error, Settings};
 
-/// Wait after a failed accept. Out of descriptors, the loop would otherwise spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Longest wait for the ledger, so that a lost test does not keep a connection for ever.
 const WAIT_MAX: Duration = Duration::from_mins(2);
 /// Wait for the ledger if the request does not say how long.
 const WAIT_DEFAULT_MS: u64 = 60_000;
+/// Longest wait for the port to open or close: it is taken if somebody else has it meanwhile.
+const DOOR_MAX: Duration = Duration::from_secs(2);
+/// Most connections to the port of `/sim/` alone.
+const ADMIN_CONNECTIONS_MAX: usize = 64;
 
 /// What all connections share.
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     /// Locked for one step at a time, microseconds, and never over an await.
     world: Mutex<World>,
     /// `applied_distinct` of the ledger, for those who wait for it. Set under the lock.
     applied: watch::Sender<u64>,
+    /// Whether connections are taken. Set under the lock.
+    pub(super) door: watch::Sender<Door>,
+    /// Whether somebody listens, as the door has it.
+    pub(super) listening: watch::Sender<bool>,
     requests: TaskTracker,
-    stop: CancellationToken,
+    pub(super) stop: CancellationToken,
     body_bytes_max: usize,
 }
 
@@ -58,95 +67,106 @@ enum Taken {
 }
 
 /// Serves until `stop`, then ends at once: connections are closed as they are, since a stand-in has
-/// nothing to save. An error is one of the settings, found before anything is accepted.
+/// nothing to save.
+///
+/// `admin`, if given, is a port for `/sim/` alone, which is there whatever happens to the other. An
+/// error is one of the settings, found before anything is accepted.
 pub async fn serve(
     listener: TcpListener,
+    admin: Option<TcpListener>,
     settings: Settings,
     stop: CancellationToken,
 ) -> Result<(), Error> {
     let connections_max = settings.connections_max;
     let body_bytes_max = settings.body_bytes_max;
+    let acts = settings.scenario.acts();
     // A token of its own: if this future is dropped, its requests end too.
     let stop = stop.child_token();
     let _stop_on_drop = stop.clone().drop_guard();
+    let mut world = World::new(settings)?;
+    world.has_way_back = admin.is_some();
     let shared = Arc::new(Shared {
-        world: Mutex::new(World::new(settings)?),
+        world: Mutex::new(world),
         applied: watch::Sender::new(0),
+        door: watch::Sender::new(Door::Open),
+        listening: watch::Sender::new(true),
         requests: TaskTracker::new(),
         stop: stop.clone(),
         body_bytes_max,
     });
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => break,
-            Some(ended) = connections.join_next() => report(ended),
-            accepted = listener.accept(), if connections.len() < connections_max => match accepted {
-                Ok((stream, peer)) => {
-                    connections.spawn(connection(stream, peer.to_string(), Arc::clone(&shared)));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            },
+    let admin = async {
+        match admin {
+            Some(port) => {
+                listen(port, Entrance::Admin, ADMIN_CONNECTIONS_MAX, Arc::clone(&shared)).await
+            }
+            None => Ok(()),
         }
+    };
+    let data = listen(listener, Entrance::Data, connections_max, Arc::clone(&shared));
+    let script = async {
+        tokio::select! {
+            () = play(acts, |act| shared.act(act)) => {}
+            () = shared.stop.cancelled() => {}
+        }
+    };
+    let (data, admin, ()) = tokio::join!(data, admin, script);
+    for error in [data, admin].into_iter().filter_map(Result::err) {
+        tracing::error!(%error, "a port is of no use");
     }
-    connections.shutdown().await;
     shared.requests.close();
     shared.requests.wait().await;
     Ok(())
 }
 
-/// The last net under a connection.
-fn report(ended: Result<(), JoinError>) {
-    if let Err(error) = ended {
-        tracing::error!(%error, "a connection's task panicked");
-    }
-}
-
-/// Serves one connection. A fault that cuts it resets it, so that the client cannot mistake the end
-/// for a polite one.
-async fn connection(stream: TcpStream, peer: String, shared: Arc<Shared>) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
-    }
-    let writer: Arc<str> = peer.as_str().into();
-    let service = service_fn(|request| Box::pin(handle(&shared, &writer, request)));
-    let mut served = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-    let Err(error) = poll_fn(|context| served.poll_without_shutdown(context)).await else { return };
-    if error.source().is_some_and(<dyn std::error::Error>::is::<Cut>) {
-        let stream = served.into_parts().io.into_inner();
-        if let Err(error) = stream.set_zero_linger() {
-            tracing::debug!(%peer, %error, "cannot reset the connection; closing it");
-        }
-    } else {
-        tracing::debug!(%peer, %error, "connection ended");
+/// Carries out what a scenario says, each step at its time.
+async fn play(acts: Vec<(Duration, Act)>, mut perform: impl FnMut(Act)) {
+    let start = Instant::now();
+    for (at, act) in acts {
+        sleep_until(start + at).await;
+        perform(act);
     }
 }
 
 /// Answers one request, or cuts its connection.
-async fn handle(
+pub(super) async fn handle(
     shared: &Arc<Shared>,
-    peer: &Arc<str>,
+    link: &Link,
     request: hyper::Request<Incoming>,
 ) -> Result<Response, Cut> {
     let (head, body) = request.into_parts();
+    let path = head.uri.path();
+    let is_admin = path.starts_with("/sim/");
+    link.is_admin.store(is_admin || link.entrance == Entrance::Admin, Ordering::Relaxed);
     let body = match Limited::new(body, shared.body_bytes_max).collect().await {
         Ok(collected) => collected.to_bytes(),
         Err(error) if error.is::<LengthLimitError>() => return Ok(too_large()),
         Err(_client_left) => return Err(Cut),
     };
-    let path = head.uri.path();
+    if let Some(path) = path.strip_prefix("/sim/") {
+        return Ok(admin(shared, &head, path, &body).await);
+    }
+    if link.entrance == Entrance::Admin {
+        return Ok(no_route());
+    }
     if let Some(segment) = path.strip_prefix("/data/") {
+        let peer = &link.peer;
         let request = Request::read(&head.method, segment, &head.uri, &head.headers, peer, &body);
-        respond(data(shared, request).await)
-    } else if let Some(path) = path.strip_prefix("/sim/") {
-        Ok(admin(shared, &head, path, &body).await)
+        respond(data(shared, request).await, link)
+    } else if let Some(ask) = Ask::read(path, &body).filter(|_| head.method == Method::POST) {
+        Ok(token(shared, &ask).await.map_or_else(no_route, token_response))
     } else {
         Ok(no_route())
     }
+}
+
+/// Answers a request for a token, if there is an endpoint for it.
+async fn token(shared: &Shared, ask: &Ask<'_>) -> Option<tokens::Answer> {
+    let strike = shared.world().token_strike(Timestamp::now());
+    let delay = tokens::delay(strike.as_ref());
+    if !delay.is_zero() {
+        sleep(delay).await;
+    }
+    shared.world().give_token(ask, strike.as_ref(), Timestamp::now())
 }
 
 /// Takes a request of the application through its latency.
@@ -179,10 +199,8 @@ async fn admin(shared: &Shared, head: &Parts, path: &str, body: &Bytes) -> Respo
     {
         return admin_response(refusal);
     }
-    let mut world = shared.world();
-    let answer = admin::handle(&mut world, &call);
-    shared.publish(&world);
-    drop(world);
+    let answer = shared.administer(&call);
+    shared.wait_for_door().await;
     admin_response(answer)
 }
 
@@ -227,6 +245,44 @@ impl Shared {
     fn publish(&self, world: &World) {
         let distinct = world.totals().applied_distinct;
         self.applied.send_if_modified(|known| std::mem::replace(known, distinct) != distinct);
+    }
+
+    /// Carries out a call of `/sim/` and tells those whom it concerns.
+    fn administer(&self, call: &Call<'_>) -> admin::Answer {
+        let now = Timestamp::now();
+        let mut world = self.world();
+        let answer = admin::handle(&mut world, call, now);
+        self.publish(&world);
+        self.swing_door(&world, now);
+        answer
+    }
+
+    fn act(&self, act: Act) {
+        let now = Timestamp::now();
+        let mut world = self.world();
+        world.act(act, now);
+        self.swing_door(&world, now);
+    }
+
+    /// Opens the door, or shuts it, as the faults have it.
+    fn swing_door(&self, world: &World, now: Timestamp) {
+        let wanted = world.door(now);
+        self.door.send_if_modified(|door| std::mem::replace(door, wanted) != wanted);
+    }
+
+    /// Returns when the port is as the door has it, so that whoever has shut it may count on that.
+    async fn wait_for_door(&self) {
+        let is_open = !self.door.borrow().is_shut();
+        let mut listening = self.listening.subscribe();
+        let swung = listening.wait_for(|is_listening| *is_listening == is_open);
+        if timeout(DOOR_MAX, swung).await.is_err() {
+            tracing::warn!("the port is not as the faults have it");
+        }
+    }
+
+    /// To be called when the time of a shut door is over.
+    pub(super) fn look_at_door(&self) {
+        self.swing_door(&self.world(), Timestamp::now());
     }
 
     /// Returns when enough is applied or the wait is over: the totals tell which.

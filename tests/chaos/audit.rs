@@ -40,6 +40,8 @@ pub(crate) struct Judged {
     pub(crate) flaws: Vec<(Timestamp, Flaw)>,
     /// Writes of the update that was written last: harmless.
     pub(crate) repeats: u64,
+    /// Older updates written again of which the publisher itself had sent a copy that may come late.
+    pub(crate) late_copies: u64,
     /// Neither written nor dead-lettered, and nothing newer was written either.
     pub(crate) lost: u64,
     /// Neither written nor dead-lettered, but a newer one was written.
@@ -48,10 +50,16 @@ pub(crate) struct Judged {
     pub(crate) stale_at_the_end: bool,
 }
 
-/// Judges an order whose updates 1 to `newest` were published.
-pub(crate) fn judge(newest: u64, dead: &BTreeSet<u64>, writes: &[Write]) -> Judged {
+/// Judges an order whose updates 1 to `newest` were published, these `copies` of them twice, the
+/// second time perhaps after newer ones: what stands last in the queue is rightly written last.
+pub(crate) fn judge(
+    newest: u64,
+    dead: &BTreeSet<u64>,
+    copies: &BTreeSet<u64>,
+    writes: &[Write],
+) -> Judged {
     let mut judged = Judged::default();
-    let mut walk = Walk::default();
+    let mut walk = Walk::new(copies);
     for write in writes {
         walk.step(write, dead, &mut judged);
     }
@@ -61,12 +69,13 @@ pub(crate) fn judge(newest: u64, dead: &BTreeSet<u64>, writes: &[Write]) -> Judg
         *if is_older { &mut judged.skipped } else { &mut judged.lost } += 1;
     }
     let wanted = (1..=newest).rev().find(|it| !dead.contains(it)).unwrap_or_default();
-    judged.stale_at_the_end = walk.current < wanted;
+    judged.stale_at_the_end = walk.current < wanted && !copies.contains(&walk.current);
     judged
 }
 
-#[derive(Debug, Default)]
-struct Walk {
+#[derive(Debug)]
+struct Walk<'a> {
+    copies: &'a BTreeSet<u64>,
     seen: BTreeSet<u64>,
     /// What the row looks like.
     current: u64,
@@ -76,7 +85,11 @@ struct Walk {
     open: Vec<Timestamp>,
 }
 
-impl Walk {
+impl<'a> Walk<'a> {
+    fn new(copies: &'a BTreeSet<u64>) -> Self {
+        Self { copies, seen: BTreeSet::new(), current: 0, highest: 0, open: Vec::new() }
+    }
+
     fn step(&mut self, write: &Write, dead: &BTreeSet<u64>, judged: &mut Judged) {
         let Write { time, sequence, .. } = *write;
         let is_new = self.seen.insert(sequence);
@@ -89,6 +102,8 @@ impl Walk {
             }
         } else if is_new {
             judged.flaws.push((time, Flaw::Overtaken));
+        } else if self.copies.contains(&sequence) {
+            judged.late_copies += 1;
         } else {
             self.open.push(time);
         }
@@ -110,13 +125,18 @@ mod tests {
     use super::*;
 
     fn judged(newest: u64, dead: &[u64], sequences: &[u64]) -> Judged {
+        judged_with(newest, dead, &[], sequences)
+    }
+
+    fn judged_with(newest: u64, dead: &[u64], copies: &[u64], sequences: &[u64]) -> Judged {
         let write = |sequence: &u64| Write {
             time: Timestamp::UNIX_EPOCH,
             sequence: *sequence,
             worker: None,
         };
         let writes: Vec<_> = sequences.iter().map(write).collect();
-        judge(newest, &dead.iter().copied().collect(), &writes)
+        let set = |numbers: &[u64]| numbers.iter().copied().collect();
+        judge(newest, &set(dead), &set(copies), &writes)
     }
 
     fn flaws(sequences: &[u64]) -> Vec<Flaw> {
@@ -137,6 +157,17 @@ mod tests {
     fn repeats_are_counted_apart() {
         let judged = judged(3, &[], &[1, 2, 2, 3, 3]);
         assert_eq!((judged.repeats, judged.flaws.len()), (2, 0));
+    }
+
+    #[test]
+    fn late_copy_of_the_publishers_own_is_no_flaw() {
+        let judged = judged_with(3, &[], &[2], &[1, 2, 3, 2]);
+        assert_eq!(
+            (judged.late_copies, judged.flaws.len(), judged.stale_at_the_end),
+            (1, 0, false)
+        );
+        let judged = judged_with(3, &[], &[2], &[1, 2, 3, 1]);
+        assert_eq!((judged.late_copies, judged.flaws.len(), judged.stale_at_the_end), (0, 1, true));
     }
 
     #[test]

@@ -16,13 +16,18 @@
 
 mod audit;
 mod fault;
+mod flaws;
 mod fleet;
 mod history;
+mod holders;
 mod link;
+mod measure;
 mod options;
 mod process;
+mod proof;
 mod publisher;
 mod report;
+mod reshard;
 mod ring;
 mod stage;
 mod trouble;
@@ -81,13 +86,24 @@ fn main() -> ExitCode {
 
 /// The phases. However this ends, the pipes that keep the programs alive end with it.
 async fn chaos(options: &Options) -> Result<bool> {
+    options.check()?;
     let seed = options.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
-    println!("chaos: seed {seed}, {} s, {} workers", options.seconds, options.workers);
+    let nodes =
+        if options.cluster > 1 { format!(", {} nodes", options.cluster) } else { String::new() };
+    println!("chaos: seed {seed}, {} s, {} workers{nodes}", options.seconds, options.workers);
     let mut interrupt = Interrupt::new()?;
     let stage = tokio::select! {
         () = interrupt.came() => return Err(INTERRUPTED.to_owned()),
         built = Box::pin(Stage::build(options, seed)) => built?,
     };
+    if options.measure {
+        let measured = tokio::select! {
+            () = interrupt.came() => Err(INTERRUPTED.to_owned()),
+            measured = Box::pin(measure::measure(&stage, options, seed)) => measured,
+        };
+        stage.clear(false).await;
+        return measured.map(|()| true);
+    }
     let time_max = Duration::from_secs(options.seconds) + EXTRA_TIME_MAX;
     let played = tokio::select! {
         () = interrupt.came() => {
@@ -98,7 +114,7 @@ async fn chaos(options: &Options) -> Result<bool> {
     };
     let played = played
         .unwrap_or_else(|_elapsed| Err(format!("not finished after {} s", time_max.as_secs())));
-    let kept = played.map(|outcome| report::print(options, seed, &outcome));
+    let kept = played.and_then(|outcome| report::tell(options, seed, &outcome));
     let logs = stage.clear(options.keep_logs || kept != Ok(true)).await;
     if let Some(folder) = logs {
         println!("the logs of the workers are in {}", folder.display());

@@ -23,10 +23,16 @@ pub(crate) enum Kind {
     Mute,
     /// A queue in the middle of the consistent-hash ring is unbound and bound again.
     Ring,
+    /// Another number of shards; half of the time the command is killed and started again.
+    Reshard,
     /// The broker is restarted in good order.
     Broker,
     /// The broker is killed and started again.
     Crash,
+    /// One node of a cluster is killed, and started again after a while.
+    Node,
+    /// SIGSTOP to one node of a cluster until the others have given it up, then SIGCONT.
+    Freeze,
 }
 
 /// What a fault does to messages on their way.
@@ -38,18 +44,24 @@ pub(crate) enum Grade {
     Hard,
 }
 
-/// Faults of one lane happen one after the other, those of two lanes at the same time.
+/// Faults of one lane happen one after the other, those of different lanes at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lane {
-    /// Over in a moment.
-    Short,
-    /// Last for several heartbeats. One at a time, so that there is progress.
-    Long,
+    /// What strikes a worker and is over in a moment.
+    Worker,
+    /// A worker that is not heard of for several heartbeats. One at a time, so that there is progress.
+    Silence,
+    /// The service out of a worker's reach.
+    Service,
+    /// The broker, or one of its nodes: never two at a time.
+    Broker,
+    /// The number of shards.
+    Shards,
 }
 
 impl Kind {
     /// All kinds, in the order of the report.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Kill,
         Self::Term,
         Self::Scale,
@@ -58,9 +70,16 @@ impl Kind {
         Self::Cut,
         Self::Mute,
         Self::Ring,
+        Self::Reshard,
         Self::Broker,
         Self::Crash,
+        Self::Node,
+        Self::Freeze,
     ];
+
+    /// In so many seconds each kind comes about once at least: the rounds of the longest lane are
+    /// shorter than this.
+    pub(crate) const SECONDS_EACH: u64 = 60;
 
     /// As on the command line.
     pub(crate) const fn name(self) -> &'static str {
@@ -73,8 +92,11 @@ impl Kind {
             Self::Cut => "cut",
             Self::Mute => "mute",
             Self::Ring => "ring",
+            Self::Reshard => "reshard",
             Self::Broker => "broker",
             Self::Crash => "crash",
+            Self::Node => "node",
+            Self::Freeze => "freeze",
         }
     }
 
@@ -89,8 +111,11 @@ impl Kind {
             Self::Cut => "a worker's link to the broker silent, then healed",
             Self::Mute => "a worker's link to the service silent, then healed",
             Self::Ring => "a middle queue of the hash ring unbound and bound again",
-            Self::Broker => "the broker restarted in good order",
+            Self::Reshard => "another number of shards, by a command that may be killed",
+            Self::Broker => "the broker (of a cluster one node) restarted in good order",
             Self::Crash => "the broker killed and started again",
+            Self::Node => "a node of the cluster killed, and later started again",
+            Self::Freeze => "a node of the cluster stopped past the tick time, then continued",
         }
     }
 
@@ -103,17 +128,37 @@ impl Kind {
         !matches!(self, Self::Crash | Self::Mute)
     }
 
+    /// Whether it can be done to a broker of so many nodes. A whole cluster is never killed.
+    pub(crate) const fn fits(self, nodes: u64) -> bool {
+        match self {
+            Self::Node | Self::Freeze => nodes >= 3,
+            Self::Crash => nodes == 1,
+            Self::Kill
+            | Self::Term
+            | Self::Scale
+            | Self::Reset
+            | Self::Stop
+            | Self::Cut
+            | Self::Mute
+            | Self::Ring
+            | Self::Reshard
+            | Self::Broker => true,
+        }
+    }
+
     /// What it may do to messages.
     pub(crate) const fn grade(self) -> Grade {
         match self {
-            Self::Term | Self::Scale | Self::Ring => Grade::Graceful,
+            Self::Term | Self::Scale | Self::Ring | Self::Reshard => Grade::Graceful,
             Self::Kill
             | Self::Reset
             | Self::Stop
             | Self::Cut
             | Self::Mute
             | Self::Broker
-            | Self::Crash => Grade::Hard,
+            | Self::Crash
+            | Self::Node
+            | Self::Freeze => Grade::Hard,
         }
     }
 
@@ -121,18 +166,29 @@ impl Kind {
     pub(crate) const fn lane(self) -> Lane {
         match self {
             // The ring is worst where messages wait: while a worker is stopped or cut off.
-            Self::Kill | Self::Term | Self::Scale | Self::Reset | Self::Ring => Lane::Short,
-            Self::Stop | Self::Cut | Self::Mute | Self::Broker | Self::Crash => Lane::Long,
+            Self::Kill | Self::Term | Self::Scale | Self::Reset | Self::Ring => Lane::Worker,
+            Self::Stop | Self::Cut => Lane::Silence,
+            Self::Mute => Lane::Service,
+            Self::Reshard => Lane::Shards,
+            Self::Broker | Self::Crash | Self::Node | Self::Freeze => Lane::Broker,
         }
     }
 }
 
 impl Lane {
-    /// Pause after a fault. Long enough for some work to be done between two of them.
+    /// All lanes.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Worker, Self::Silence, Self::Service, Self::Broker, Self::Shards];
+
+    /// Pause before a fault, in milliseconds. Long enough for some work to be done between two of
+    /// them, and short enough that every kind of the lane has its turn in [`Kind::SECONDS_EACH`].
     const fn pause(self) -> Range<u64> {
         match self {
-            Self::Short => 1_500..4_500,
-            Self::Long => 1_000..4_000,
+            Self::Worker => 1_500..4_500,
+            Self::Silence => 1_000..3_000,
+            Self::Service => 5_000..15_000,
+            Self::Broker => 14_000..26_000,
+            Self::Shards => 2_000..8_000,
         }
     }
 }
@@ -150,8 +206,8 @@ impl Deck {
     /// The faults of one lane.
     pub(crate) fn new(lane: Lane, kinds: &BTreeSet<Kind>, seed: u64) -> Self {
         let kinds = kinds.iter().copied().filter(|kind| kind.lane() == lane).collect();
-        // Two lanes with one seed would draw in step.
-        let rng = fastrand::Rng::with_seed(seed.wrapping_mul(2).wrapping_add(lane as u64));
+        // Lanes with one seed would draw in step.
+        let rng = fastrand::Rng::with_seed(seed.wrapping_mul(8).wrapping_add(lane as u64));
         Self { lane, kinds, left: Vec::new(), rng }
     }
 
@@ -163,6 +219,42 @@ impl Deck {
         }
         let kind = self.left.pop()?;
         let pause = Duration::from_millis(self.rng.u64(self.lane.pause()));
+        // Several kinds of trouble with the broker share the time of one.
+        let among = u32::try_from(self.kinds.len()).unwrap_or(u32::MAX);
+        let pause = if self.lane == Lane::Broker { pause / among } else { pause };
         Some((pause, kind, self.rng.fork()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_of_one_lane_and_has_its_turn_before_any_comes_again() {
+        let all: BTreeSet<Kind> = Kind::ALL.into_iter().collect();
+        let mut drawn = Vec::new();
+        for lane in Lane::ALL {
+            let count = all.iter().filter(|kind| kind.lane() == lane).count();
+            let mut deck = Deck::new(lane, &all, 7);
+            let rounds: Vec<BTreeSet<Kind>> = (0..5)
+                .map(|_| (0..count).filter_map(|_| deck.draw()).map(|(_, kind, _)| kind).collect())
+                .collect();
+            assert!(rounds.iter().all(|round| round.len() == count), "{lane:?}: {rounds:?}");
+            drawn.extend(rounds.into_iter().flatten());
+        }
+        assert!(all.iter().all(|kind| drawn.iter().filter(|it| *it == kind).count() == 5));
+    }
+
+    #[test]
+    fn same_seed_draws_the_same_faults_at_the_same_times() {
+        let all = Kind::ALL.into_iter().collect();
+        let draw = |seed| {
+            let mut deck = Deck::new(Lane::Worker, &all, seed);
+            let drawn = (0..20).filter_map(|_| deck.draw()).map(|(pause, kind, _)| (pause, kind));
+            drawn.collect::<Vec<_>>()
+        };
+        assert_eq!(draw(1), draw(1));
+        assert_ne!(draw(1), draw(2));
     }
 }

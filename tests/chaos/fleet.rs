@@ -54,10 +54,12 @@ pub(crate) struct Ground {
     pub(crate) program: PathBuf,
     /// Where logs go.
     pub(crate) folder: PathBuf,
-    /// The broker's port.
+    /// The port that leads to any node of the broker.
     pub(crate) broker: SocketAddr,
     /// The broker's URL with this port.
     pub(crate) url: String,
+    /// The ports of its nodes.
+    pub(crate) nodes: Vec<SocketAddr>,
     /// The simulator's port.
     pub(crate) simulator: SocketAddr,
     /// First part of all names on the broker.
@@ -132,8 +134,8 @@ struct Roll {
 /// Starts workers, lends them to faults, and buries them.
 #[derive(Debug)]
 pub(crate) struct Fleet<'a> {
-    ground: &'a Ground,
-    options: &'a Options,
+    pub(crate) ground: &'a Ground,
+    pub(crate) options: &'a Options,
     roll: Mutex<Roll>,
 }
 
@@ -155,7 +157,11 @@ impl<'a> Fleet<'a> {
             roll.born
         };
         let name = format!("worker-{number}");
-        let link = Link::open(self.ground.broker).await?;
+        let mut nodes = self.ground.nodes.clone();
+        // Each begins with another one.
+        let first = usize::try_from(number).unwrap_or_default() % nodes.len().max(1);
+        nodes.rotate_left(first);
+        let link = Link::open_to_any(nodes).await?;
         let service = Link::open(self.ground.simulator).await?;
         let (broker, target) = (link.address(), service.address());
         let settings = self.ground.settings(self.options, &name, broker, target);
@@ -177,6 +183,13 @@ impl<'a> Fleet<'a> {
         // Sorted, so that the same dice mean the same worker.
         roll.idle.sort_unstable_by_key(|worker| worker.number);
         (count > 0).then(|| roll.idle.remove(dice.usize(0..count)))
+    }
+
+    /// The worker that has lived longest, if any is at nobody's hands.
+    pub(crate) fn oldest(&self) -> Option<Worker> {
+        let mut roll = self.roll();
+        let oldest = roll.idle.iter().enumerate().min_by_key(|(_, worker)| worker.number)?.0;
+        Some(roll.idle.remove(oldest))
     }
 
     /// Takes a worker back that lives on.

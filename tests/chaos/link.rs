@@ -21,7 +21,7 @@ struct State {
     resets: u64,
 }
 
-/// A port that leads to another one. Dropping it cuts all connections.
+/// A port that leads to another one, or to any of several. Dropping it cuts all connections.
 #[derive(Debug)]
 pub(crate) struct Link {
     address: SocketAddr,
@@ -32,12 +32,18 @@ pub(crate) struct Link {
 impl Link {
     /// Opens a port that leads to `upstream`.
     pub(crate) async fn open(upstream: SocketAddr) -> Result<Self> {
+        Self::open_to_any(vec![upstream]).await
+    }
+
+    /// Opens a port that leads each connection to the next of these that accepts it, as a service of
+    /// Kubernetes does: one that is frozen accepts as well, and says nothing.
+    pub(crate) async fn open_to_any(upstreams: Vec<SocketAddr>) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await;
         let listener = listener.map_err(|error| format!("no port for a link: {error}"))?;
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         let state = watch::Sender::new(State::default());
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, upstream, state.clone()));
+        tasks.spawn(accept(listener, upstreams, state.clone()));
         Ok(Self { address, state, _tasks: tasks })
     }
 
@@ -63,24 +69,33 @@ impl Link {
     }
 }
 
-async fn accept(listener: TcpListener, upstream: SocketAddr, state: watch::Sender<State>) {
+async fn accept(
+    listener: TcpListener,
+    mut upstreams: Vec<SocketAddr>,
+    state: watch::Sender<State>,
+) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             Some(_ended) = connections.join_next() => {}
             accepted = listener.accept() => if let Ok((client, _)) = accepted {
-                connections.spawn(connection(client, upstream, state.subscribe()));
+                connections.spawn(connection(client, upstreams.clone(), state.subscribe()));
+                upstreams.rotate_left(1);
             },
         }
     }
 }
 
 /// Carries one connection until it ends or is reset.
-async fn connection(client: TcpStream, upstream: SocketAddr, mut state: watch::Receiver<State>) {
+async fn connection(
+    mut client: TcpStream,
+    upstreams: Vec<SocketAddr>,
+    mut state: watch::Receiver<State>,
+) {
     let resets = state.borrow().resets;
     uncut(&mut state).await;
-    let (mut client, server) = (client, TcpStream::connect(upstream).await);
-    let Ok(mut server) = server else {
+    // Tries one after the other.
+    let Ok(mut server) = TcpStream::connect(upstreams.as_slice()).await else {
         return drop(client.set_zero_linger());
     };
     for stream in [&client, &server] {

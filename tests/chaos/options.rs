@@ -1,21 +1,26 @@
 //! What a run is asked for.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use crate::fault::{Grade, Kind};
 
 /// The simulator's property that tells the updates of an order apart.
 pub(crate) const SEQUENCE_PROPERTY: &str = "UpdateSequence";
 
+/// The queue that publishers use with `--inbox`.
+pub(crate) const INBOX: &str = "orderwright-inbox";
+
 /// Publishes updates to a cluster of daemons while things go wrong, and checks what came of it.
 #[derive(Debug, clap::Parser)]
 #[command(name = "chaos")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct Options {
     /// How long faults are injected. Starting, healing and checking come on top.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(5..=7_200))]
     pub(crate) seconds: u64,
     /// Daemons at the start; scaling moves between 2 and two more than this.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(2..=16))]
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=16))]
     pub(crate) workers: u64,
     /// Repeats the same faults at the same times. Drawn and printed if omitted.
     #[arg(long)]
@@ -24,23 +29,48 @@ pub(crate) struct Options {
     #[arg(long, value_enum, value_delimiter = ',')]
     faults: Vec<Kind>,
     /// Shard queues.
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=256))]
+    #[arg(long, default_value_t = 16, default_value_if("measure", "true", "64"), value_parser = clap::value_parser!(u64).range(1..=256))]
     pub(crate) shards: u64,
     /// Orders that are updated.
-    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(20..=100_000))]
+    #[arg(long, default_value_t = 300, default_value_if("measure", "true", "1000"), value_parser = clap::value_parser!(u64).range(20..=100_000))]
     pub(crate) orders: u64,
     /// Updates published per second.
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    #[arg(long, default_value_t = 200, default_value_if("measure", "true", "400"), value_parser = clap::value_parser!(u64).range(1..=1_000))]
     pub(crate) rate: u64,
     /// More settings of the daemons, such as `DRAIN__GRACE=2s`. They win over those of the run.
     #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',', value_parser = pair)]
     set: Vec<(String, String)>,
     /// The daemons refuse updates that are older than the order: nothing may be out of order then.
     #[arg(long)]
-    fenced: bool,
+    pub(crate) fenced: bool,
     /// Every update carries its sequence, and the daemons write it: fenced.
     #[arg(long)]
     pub(crate) sequenced: bool,
+    /// Publishers use one queue with a single active consumer, and the daemons forward from it: no
+    /// ring decides anything.
+    #[arg(long, conflicts_with = "sequenced")]
+    pub(crate) inbox: bool,
+    /// Nodes of the broker. With more than one, nodes are lost one at a time instead of the broker.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=7))]
+    pub(crate) cluster: u64,
+    /// How long the simulator takes for a GET: median and 99th percentile.
+    #[arg(long, default_value = "2ms..10ms")]
+    pub(crate) get_latency: String,
+    /// How long the simulator takes for a PATCH. It goes on though its client is gone.
+    #[arg(long, default_value = "5ms..30ms")]
+    pub(crate) patch_latency: String,
+    /// Share of PATCHes just before which somebody else changes the order.
+    #[arg(long, default_value_t = 0.1)]
+    pub(crate) conflict_rate: f64,
+    /// Run this program as the daemon, instead of the one that was built with this.
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) daemon: Option<PathBuf>,
+    /// Append a row of figures to this file, such as `docs/PROOF.md`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) proof: Option<PathBuf>,
+    /// Measure how long shards are without a pod, and how even they lie, instead of making trouble.
+    #[arg(long)]
+    pub(crate) measure: bool,
     /// Keep the logs though everything went well.
     #[arg(long)]
     pub(crate) keep_logs: bool,
@@ -50,14 +80,34 @@ impl Options {
     /// The kinds of faults, each once.
     pub(crate) fn kinds(&self) -> BTreeSet<Kind> {
         if self.faults.is_empty() {
-            return Kind::ALL.into_iter().filter(|kind| kind.is_usual()).collect();
+            let usual = Kind::ALL.into_iter().filter(|kind| kind.is_usual());
+            return usual.filter(|kind| kind.fits(self.cluster)).collect();
         }
         self.faults.iter().copied().collect()
     }
 
     /// Whether the daemons refuse updates that are older than the order.
-    pub(crate) fn is_fenced(&self) -> bool {
+    pub(crate) const fn is_fenced(&self) -> bool {
         self.fenced || self.sequenced
+    }
+
+    /// Why these options make no sense together.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        match self.kinds().into_iter().find(|kind| !kind.fits(self.cluster)) {
+            Some(kind) => Err(format!("{} does not go with {} nodes", kind.name(), self.cluster)),
+            None => Ok(()),
+        }
+    }
+
+    /// How often each kind of fault comes about at least, if the machine is not far too slow.
+    pub(crate) const fn due(&self) -> u64 {
+        self.seconds / Kind::SECONDS_EACH
+    }
+
+    /// Whether a copy of an update can arrive long after it was published again: what was sent to a
+    /// node that froze is read when it goes on.
+    pub(crate) fn may_arrive_late(&self) -> bool {
+        self.kinds().contains(&Kind::Freeze)
     }
 
     /// Whether an older update may be written again, together with all that came after it.
@@ -69,7 +119,16 @@ impl Options {
     /// hand or because brokers such as 3.10 and 4.0 forget it at a restart.
     fn may_split(&self) -> bool {
         let changes = |kind| matches!(kind, Kind::Ring | Kind::Broker | Kind::Crash);
-        self.kinds().into_iter().any(changes)
+        !self.inbox && self.kinds().into_iter().any(changes)
+    }
+
+    /// What is done for the order of updates, in a word.
+    pub(crate) const fn mode(&self) -> &'static str {
+        match (self.sequenced, self.inbox) {
+            (true, _) => "sequenced",
+            (false, true) => "inbox",
+            (false, false) => "plain",
+        }
     }
 
     /// Whether an older update may be written after a newer one.
@@ -87,7 +146,8 @@ impl Options {
     pub(crate) fn settings(&self) -> impl Iterator<Item = (&str, &str)> {
         let fence = self.sequenced.then_some(("GUARD__SEQUENCE_PROPERTY", SEQUENCE_PROPERTY));
         let by_hand = self.set.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        fence.into_iter().chain(by_hand)
+        let inbox = self.inbox.then_some(("TOPOLOGY__INTAKE", INBOX));
+        fence.into_iter().chain(inbox).chain(by_hand)
     }
 }
 

@@ -4,7 +4,7 @@
 //! is published again before any later one of its order. So a queue may hold an update twice, next
 //! to each other, and never out of order.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::options::{Options, SEQUENCE_PROPERTY};
+use crate::options::{INBOX, Options, SEQUENCE_PROPERTY};
 
 /// Confirms awaited at once. Enough for the rate, little enough that few are unknown after a loss.
 const OUTSTANDING_MAX: usize = 64;
@@ -43,6 +43,8 @@ pub(crate) struct Published {
     pub(crate) newest: BTreeMap<u64, u64>,
     /// Updates published again because their confirm was unknown.
     pub(crate) again: u64,
+    /// Which: the first copy of each may be anywhere.
+    pub(crate) copied: BTreeMap<u64, BTreeSet<u64>>,
     /// Connections that were lost.
     pub(crate) lost: u64,
     /// Updates without a confirm at the end, though the broker was well.
@@ -67,6 +69,7 @@ struct Answer {
 pub(crate) struct Publisher {
     url: String,
     exchange: String,
+    inbox: bool,
     orders: u64,
     sequenced: bool,
     tick: Duration,
@@ -83,7 +86,8 @@ impl Publisher {
     pub(crate) fn new(url: &str, exchange: String, options: &Options, seed: u64) -> Self {
         Self {
             url: url.to_owned(),
-            exchange,
+            exchange: if options.inbox { String::new() } else { exchange },
+            inbox: options.inbox,
             orders: options.orders,
             sequenced: options.sequenced,
             tick: Duration::from_secs(1) / u32::try_from(options.rate).unwrap_or(1),
@@ -151,6 +155,7 @@ impl Publisher {
     fn next(&mut self) -> Option<Update> {
         if let Some(again) = self.again.pop_front() {
             self.published.again += 1;
+            self.published.copied.entry(again.0).or_default().insert(again.1);
             return Some(again);
         }
         let hot = self.rng.u8(0..3) == 0;
@@ -175,7 +180,8 @@ impl Publisher {
         let properties = BasicProperties::default()
             .with_delivery_mode(PERSISTENT)
             .with_content_type("application/json".into());
-        let (exchange, key) = (self.exchange.as_str().into(), key.as_str().into());
+        let key = if self.inbox { INBOX } else { &key };
+        let (exchange, key) = (self.exchange.as_str().into(), key.into());
         let sending = channel.basic_publish(exchange, key, options, body.as_bytes(), properties);
         let sent = timeout(CONFIRM_MAX, sending).await.map_err(drop)?.map_err(drop)?;
         Ok(Box::pin(async move {

@@ -3,39 +3,31 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
 
 use crate::audit::{Flaw, Judged, judge};
-use crate::fault::Kind;
 use crate::options::Options;
 use crate::ring::by_reason;
 use crate::stage::Outcome;
-use crate::trouble::Injected;
+use crate::{Result, flaws, proof};
 
-/// How long a fault that has ended is named beside the flaws that are found.
-const AFTERMATH_SECONDS: i64 = 5;
-/// Flaws of each kind around which the writes are shown.
-const EXAMPLES_MAX: usize = 5;
 /// How far back the balance between workers is looked at.
 const BALANCE_SECONDS: i64 = 10;
-/// Writes shown before and after it.
-const AROUND: usize = 4;
 
 /// A figure that was found, and what it may be.
-struct Figure {
-    name: &'static str,
-    found: u64,
-    is_promised_zero: bool,
+pub(crate) struct Figure {
+    pub(crate) name: &'static str,
+    pub(crate) found: u64,
+    pub(crate) is_promised_zero: bool,
     meaning: &'static str,
 }
 
 /// All orders, judged.
-struct Sums {
-    orders: BTreeMap<u64, Judged>,
+pub(crate) struct Sums {
+    pub(crate) orders: BTreeMap<u64, Judged>,
 }
 
 impl Sums {
-    fn of(outcome: &Outcome) -> Self {
+    fn of(options: &Options, outcome: &Outcome) -> Self {
         let mut dead: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
         for (order, sequence) in outcome.letters.iter().filter_map(|(_, update)| *update) {
             dead.entry(order).or_default().insert(sequence);
@@ -43,7 +35,9 @@ impl Sums {
         let orders = outcome.published.newest.iter().map(|(order, newest)| {
             let (none, no_writes) = (BTreeSet::new(), Vec::new());
             let writes = outcome.history.orders.get(order).unwrap_or(&no_writes);
-            (*order, judge(*newest, dead.get(order).unwrap_or(&none), writes))
+            let copies = outcome.published.copied.get(order).filter(|_| options.may_arrive_late());
+            let dead = dead.get(order).unwrap_or(&none);
+            (*order, judge(*newest, dead, copies.unwrap_or(&none), writes))
         });
         Self { orders: orders.collect() }
     }
@@ -57,10 +51,11 @@ impl Sums {
     }
 }
 
-/// Prints everything. True if every promise was kept.
-pub(crate) fn print(options: &Options, seed: u64, outcome: &Outcome) -> bool {
-    let sums = Sums::of(outcome);
-    print_faults(outcome);
+/// Prints everything, and writes the row of figures that was asked for. True if every promise was
+/// kept.
+pub(crate) fn tell(options: &Options, seed: u64, outcome: &Outcome) -> Result<bool> {
+    let sums = Sums::of(options, outcome);
+    print_faults(options, outcome);
     print_workers(outcome);
     let figures = figures(options, outcome, &sums);
     println!("\nfound");
@@ -79,7 +74,7 @@ pub(crate) fn print(options: &Options, seed: u64, outcome: &Outcome) -> bool {
     for (reason, count) in by_reason(&outcome.letters) {
         println!("  dead letter {reason:<24}{count:>6}");
     }
-    print_flaws(outcome, &sums);
+    flaws::print(outcome, &sums);
     println!(
         "\n{}: seed {seed}, {} s, {} workers, faults {}",
         if broken == 0 { "kept" } else { "BROKEN" },
@@ -87,7 +82,10 @@ pub(crate) fn print(options: &Options, seed: u64, outcome: &Outcome) -> bool {
         options.workers,
         options.kinds().iter().map(|kind| kind.name()).collect::<Vec<_>>().join(","),
     );
-    broken == 0
+    if let Some(file) = &options.proof {
+        proof::append(file, &proof::row(options, seed, outcome, &figures))?;
+    }
+    Ok(broken == 0)
 }
 
 /// Which zeros are promised: this table, and nothing else, decides the verdict.
@@ -137,6 +135,7 @@ fn figures(options: &Options, outcome: &Outcome, sums: &Sums) -> Vec<Figure> {
             sums.count(Flaw::Replay),
             "again, with all that came after it: acks were lost",
         ),
+        seen("late copies", sums.sum(|order| order.late_copies), "of the publisher's own"),
         either(
             options.sequenced,
             "repeated",
@@ -151,14 +150,16 @@ fn figures(options: &Options, outcome: &Outcome, sums: &Sums) -> Vec<Figure> {
     ]
 }
 
-fn print_faults(outcome: &Outcome) {
+fn print_faults(options: &Options, outcome: &Outcome) {
     println!("\nfaults");
-    for kind in Kind::ALL {
-        let count = outcome.book.iter().filter(|fault| fault.kind == kind).count();
-        if count == 0 {
-            continue;
-        }
-        println!("  {:<8}{count:>4}  {}", kind.name(), kind.meaning());
+    for kind in options.kinds() {
+        let count = outcome.count(kind);
+        let few = if count < options.due() {
+            format!("; FEW: {} s allow {}", options.seconds, options.due())
+        } else {
+            String::new()
+        };
+        println!("  {:<8}{count:>4}  {}{few}", kind.name(), kind.meaning());
         let takeovers = outcome.history.takeovers(kind, &outcome.book);
         let count = takeovers.len();
         let first = spread(takeovers.iter().filter_map(|it| it.first));
@@ -217,77 +218,4 @@ fn print_workers(outcome: &Outcome) {
          {:.2}",
         most / mean.max(1.0)
     );
-}
-
-/// Where flaws come from: after which faults, and what was written around some of them.
-fn print_flaws(outcome: &Outcome, sums: &Sums) {
-    let mut after: BTreeMap<(String, String), u64> = BTreeMap::new();
-    let mut count = |flaw: &str, time| {
-        *after.entry((flaw.to_owned(), causes(&outcome.book, time))).or_default() += 1;
-    };
-    let mut bad: BTreeMap<Flaw, Vec<(u64, Timestamp)>> = BTreeMap::new();
-    for (order, judged) in &sums.orders {
-        for (time, flaw) in &judged.flaws {
-            count(&format!("{flaw:?}").to_lowercase(), *time);
-            bad.entry(*flaw).or_default().push((*order, *time));
-        }
-    }
-    for (_, time, _, _) in overlaps(outcome) {
-        count("overlap (the last of an order)", time);
-    }
-    if after.is_empty() {
-        return;
-    }
-    println!("\nby the faults at that time");
-    for ((flaw, fault), count) in after {
-        println!("  {flaw:<32}{fault:<24}{count:>6}");
-    }
-    for (flaw, mut all) in bad {
-        // The earliest are told first: what comes later may come of them.
-        all.sort_unstable_by_key(|(_, time)| *time);
-        for (order, time) in all.into_iter().take(EXAMPLES_MAX) {
-            println!("  {flaw:?} at {time:.3}, SO-{order:06}: {}", around(outcome, order, time));
-        }
-    }
-    for (order, time, writer, other) in overlaps(outcome).into_iter().take(EXAMPLES_MAX) {
-        println!("  Overlap at {time:.3}, {order}: {writer} met {other}");
-    }
-}
-
-/// Order, time, and the two writers.
-fn overlaps(outcome: &Outcome) -> Vec<(String, Timestamp, String, String)> {
-    let orders = outcome.bad_orders.get("orders").and_then(Value::as_array);
-    let who = |walk: &str| {
-        let worker = outcome.history.walks.get(walk);
-        worker.map_or_else(|| format!("walk {walk}"), |worker| format!("worker-{worker} {walk}"))
-    };
-    let read = |order: &Value| {
-        let overlap = order.get("last_overlap")?;
-        let text = |name: &str| overlap.get(name)?.as_str();
-        let (writer, other) = (who(text("writer")?), who(text("other")?));
-        Some((order.get("order")?.as_str()?.to_owned(), text("time")?.parse().ok()?, writer, other))
-    };
-    orders.into_iter().flatten().filter_map(read).collect()
-}
-
-/// All kinds of faults that went on, or had ended shortly before.
-fn causes(book: &[Injected], time: Timestamp) -> String {
-    let is_recent = |fault: &&Injected| {
-        fault.begun <= time && time.duration_since(fault.ended).as_secs() < AFTERMATH_SECONDS
-    };
-    let kinds: BTreeSet<Kind> = book.iter().filter(is_recent).map(|fault| fault.kind).collect();
-    let names: Vec<&str> = kinds.into_iter().map(Kind::name).collect();
-    if names.is_empty() { "(none)".to_owned() } else { names.join(" ") }
-}
-
-fn around(outcome: &Outcome, order: u64, time: Timestamp) -> String {
-    let Some(writes) = outcome.history.orders.get(&order) else { return String::new() };
-    let at = writes.partition_point(|write| write.time < time);
-    let shown = writes.iter().skip(at.saturating_sub(AROUND)).take(2 * AROUND + 1);
-    let shown = shown.map(|write| {
-        let worker = write.worker.map_or("?".to_owned(), |worker| worker.to_string());
-        let apart = write.time.duration_since(time).as_secs_f64();
-        format!("{}({apart:+.3}s by {worker})", write.sequence)
-    });
-    shown.collect::<Vec<_>>().join(" ")
 }

@@ -1,15 +1,18 @@
 //! What the run does to the broker's objects over AMQP, and what it reads of them.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use lapin::options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions};
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, ConnectionProperties};
 use tokio::time::{sleep, timeout};
 
 use crate::Result;
+use crate::options::{INBOX, Options};
 use crate::publisher::{Update, read};
+use crate::reshard::Generation;
 
 /// All that is asked here is answered within a moment by a broker that is well.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
@@ -23,15 +26,21 @@ const TRIES: u32 = 5;
 pub(crate) struct Ring {
     url: String,
     prefix: String,
+    /// At the start.
     shards: u64,
+    /// Of now.
+    generation: Mutex<Generation>,
+    has_inbox: bool,
 }
 
 /// The dead letters: reason and update.
 pub(crate) type Letters = Vec<(String, Option<Update>)>;
 
 impl Ring {
-    pub(crate) fn new(url: &str, prefix: &str, shards: u64) -> Self {
-        Self { url: url.to_owned(), prefix: prefix.to_owned(), shards }
+    pub(crate) fn new(url: &str, prefix: &str, options: &Options) -> Self {
+        let (shards, has_inbox) = (options.shards, options.inbox);
+        let generation = Mutex::new((1, shards));
+        Self { url: url.to_owned(), prefix: prefix.to_owned(), shards, generation, has_inbox }
     }
 
     /// Where the broker is, without any link in between.
@@ -44,26 +53,60 @@ impl Ring {
         format!("{}.updates", self.prefix)
     }
 
-    fn shard(&self, shard: u64) -> String {
-        format!("{}.shard.g1.{shard:03}", self.prefix)
+    fn generation(&self) -> Generation {
+        *self.generation.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Unbinds a queue in the middle of the ring and binds it again: most keys move.
-    pub(crate) async fn scramble(&self, dice: &mut fastrand::Rng) -> Result<u64> {
-        if self.shards < 2 {
+    /// There is another generation now.
+    pub(crate) fn turned(&self, generation: Generation) {
+        *self.generation.lock().unwrap_or_else(PoisonError::into_inner) = generation;
+    }
+
+    /// Four times as many shards as at the start, or as many again.
+    pub(crate) fn other_number(&self) -> u64 {
+        if self.generation().1 == self.shards { self.shards * 4 } else { self.shards }
+    }
+
+    fn shard(&self, (generation, _): Generation, shard: u64) -> String {
+        format!("{}.shard.g{generation}.{shard:03}", self.prefix)
+    }
+
+    /// Unbinds a queue in the middle of the ring and binds it again: most keys move. `None` if a
+    /// reshard has just done away with that ring.
+    pub(crate) async fn scramble(&self, dice: &mut fastrand::Rng) -> Result<Option<u64>> {
+        let now = self.generation();
+        if now.1 < 2 {
             return Err("a single shard has no ring to scramble".to_owned());
         }
-        let shard = dice.u64(0..self.shards - 1);
-        let (queue, exchange) = (self.shard(shard), format!("{}.shards.g1", self.prefix));
-        self.ask(async |channel| {
+        let shard = dice.u64(0..now.1 - 1);
+        let (queue, exchange) =
+            (self.shard(now, shard), format!("{}.shards.g{}", self.prefix, now.0));
+        let asked = self.ask(async |channel| {
             let (queue, exchange) = (queue.as_str(), exchange.as_str());
             let none = FieldTable::default();
             channel.queue_unbind(queue.into(), exchange.into(), "1".into(), none.clone()).await?;
             let options = QueueBindOptions::default();
             channel.queue_bind(queue.into(), exchange.into(), "1".into(), options, none).await
+        });
+        match asked.await {
+            Ok(()) => Ok(Some(shard)),
+            Err(error) if error.contains("NOT_FOUND") || error.contains("NOT-FOUND") => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the queue that publishers use instead of the entry.
+    pub(crate) async fn make_inbox(&self) -> Result<()> {
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+        arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(i32::MAX));
+        self.ask(async |channel| {
+            let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+            channel.queue_declare(INBOX.into(), options, arguments.clone()).await
         })
-        .await?;
-        Ok(shard)
+        .await
+        .map(drop)
     }
 
     /// Messages that wait in the shard queues, and in the one for what no queue took. Exact only
@@ -71,8 +114,12 @@ impl Ring {
     pub(crate) async fn waiting(&self) -> Result<(u32, u32)> {
         self.ask(async |channel| {
             let mut waiting = 0;
-            for shard in 0..self.shards {
-                waiting += depth(channel, &self.shard(shard)).await?;
+            if self.has_inbox {
+                waiting += depth(channel, INBOX).await?;
+            }
+            let now = self.generation();
+            for shard in 0..now.1 {
+                waiting += depth(channel, &self.shard(now, shard)).await?;
             }
             Ok((waiting, depth(channel, &format!("{}.unroutable", self.prefix)).await?))
         })

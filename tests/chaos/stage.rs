@@ -18,6 +18,7 @@ use crate::fault::{Deck, Kind, Lane};
 use crate::fleet::{Fleet, Ground, Obituary};
 use crate::history::History;
 use crate::ledger::{Ledger, Reader};
+use crate::link::Link;
 use crate::options::Options;
 use crate::program::Program;
 use crate::publisher::{Published, Publisher};
@@ -40,9 +41,12 @@ const PUBLISHER_SEED: u64 = 0x7075_626C;
 /// What the run is played on, in the order in which it is dropped.
 #[derive(Debug)]
 pub(crate) struct Stage {
-    ground: Ground,
+    pub(crate) ground: Ground,
+    /// To any node of the broker, for what no fault is to touch: publisher and questions.
+    _front: Link,
     simulator: Program,
     broker: Broker,
+    version: String,
     folder: TempDir,
 }
 
@@ -64,6 +68,15 @@ pub(crate) struct Outcome {
     pub(crate) settled_after: Duration,
     /// When the last update was confirmed.
     pub(crate) load_ended: Timestamp,
+    /// Of the broker.
+    pub(crate) version: String,
+}
+
+impl Outcome {
+    /// How many faults of a kind there were.
+    pub(crate) fn count(&self, kind: Kind) -> u64 {
+        self.book.iter().filter(|fault| fault.kind == kind).count() as u64
+    }
 }
 
 impl Stage {
@@ -71,21 +84,25 @@ impl Stage {
     pub(crate) async fn build(options: &Options, seed: u64) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("orderwright-chaos.").tempdir();
         let folder = folder.map_err(|error| format!("no temporary folder: {error}"))?;
-        let program = copy("orderwright", folder.path())?;
-        let broker = Broker::try_start().await?;
-        if broker.how() == "given" {
-            return Err("this needs a broker of its own: unset AMQP_URL".to_owned());
-        }
+        let program = copy(options.daemon.as_deref(), folder.path())?;
+        let broker = Broker::try_start_nodes(options.cluster).await?;
+        let version = version(&broker).await?;
+        println!("RabbitMQ {version}");
         let (simulator, simulator_url) = simulator(options, seed, folder.path()).await?;
+        let nodes: Vec<_> = broker.nodes().iter().map(|url| address(url)).collect::<Result<_>>()?;
+        let front = Link::open_to_any(nodes.clone()).await?;
+        let url = broker.url();
+        let url = url.replace(&address(url)?.to_string(), &front.address().to_string());
         let ground = Ground {
             program,
             folder: folder.path().to_owned(),
-            broker: address(broker.url())?,
-            url: broker.url().to_owned(),
+            broker: front.address(),
+            url,
+            nodes,
             simulator: address(&simulator_url)?,
             prefix: "orderwright".to_owned(),
         };
-        let stage = Self { ground, simulator, broker, folder };
+        let stage = Self { ground, _front: front, simulator, broker, version, folder };
         stage.declare(options).await?;
         Ok(stage)
     }
@@ -102,6 +119,9 @@ impl Stage {
             let said = String::from_utf8_lossy(&output.stderr);
             return Err(format!("topology declare: {}", said.trim_end()));
         }
+        if options.inbox {
+            Ring::new(&ground.url, &ground.prefix, options).make_inbox().await?;
+        }
         // RabbitMQ 4.0.5 forgets a quorum queue that was declared less than some seconds before the
         // node is killed. A restart in good order writes the queues down.
         if options.kinds().contains(&Kind::Crash) {
@@ -113,7 +133,7 @@ impl Stage {
     /// Publishes and makes trouble until the time is up, then lets the workers finish.
     pub(crate) async fn play(&self, options: &Options, seed: u64) -> Result<Outcome> {
         let fleet = Fleet::new(&self.ground, options);
-        let ring = Ring::new(&self.ground.url, &self.ground.prefix, options.shards);
+        let ring = Ring::new(&self.ground.url, &self.ground.prefix, options);
         let starts = (0..options.workers).map(|_| fleet.start());
         futures_util::future::try_join_all(starts).await?;
         let trouble = Trouble {
@@ -144,14 +164,21 @@ impl Stage {
             complaints,
             ledger: reader.read(0).await?,
             bad_orders: reader.bad_orders().await?,
-            history: History::read(&reader, self.folder.path(), born).await?,
+            history: self.history(born).await?,
             letters: ring.letters().await?,
             waiting,
             unroutable,
             is_settled,
             settled_after,
             load_ended,
+            version: self.version.clone(),
         })
+    }
+
+    /// What was written, and by which of the workers 1 to `born`.
+    pub(crate) async fn history(&self, born: u64) -> Result<History> {
+        let reader = Reader::new(&format!("http://{}", self.ground.simulator))?;
+        History::read(&reader, self.folder.path(), born).await
     }
 
     /// Stops what is left, and keeps the logs where there is something to find in them.
@@ -164,7 +191,7 @@ impl Stage {
     }
 }
 
-/// The three things that happen at the same time.
+/// The things that happen at the same time.
 async fn publish_under(trouble: &Trouble<'_>, options: &Options, seed: u64) -> Result<Published> {
     let stop = CancellationToken::new();
     let (url, entry) = (trouble.ring.url(), trouble.ring.entry());
@@ -172,19 +199,18 @@ async fn publish_under(trouble: &Trouble<'_>, options: &Options, seed: u64) -> R
     let publisher = Publisher::new(url, entry, options, dice);
     let until = trouble.begun + Duration::from_secs(options.seconds);
     let kinds = options.kinds();
-    let lane = |lane| trouble.lane(Deck::new(lane, &kinds, seed), until);
-    let both = async {
-        let all = async { tokio::try_join!(lane(Lane::Short), lane(Lane::Long)) };
-        let done = all.await;
+    let lanes = Lane::ALL.map(|lane| trouble.lane(Deck::new(lane, &kinds, seed), until));
+    let all = async {
+        let lanes = futures_util::future::try_join_all(lanes).await;
         // Lanes end early; the load does not.
-        if done.is_ok() {
+        if lanes.is_ok() {
             tokio::time::sleep_until(until).await;
         }
         stop.cancel();
-        done
+        lanes
     };
-    let (done, all) = tokio::join!(both, publisher.run(stop.clone()));
-    done.map(|_lanes| all)
+    let (lanes, load) = tokio::join!(all, publisher.run(stop.clone()));
+    lanes.map(|_all| load)
 }
 
 /// Returns when everything published is written or dead, and nobody works any more; for how long
@@ -219,12 +245,13 @@ async fn settle(
 
 async fn simulator(options: &Options, seed: u64, folder: &Path) -> Result<(Program, String)> {
     let (orders, seed) = (options.orders.to_string(), seed.to_string());
+    let conflicts = options.conflict_rate.to_string();
     #[rustfmt::skip]
     let args = [
         "--listen", "127.0.0.1:0", "--exit-with-stdin",
         "--orders", &orders, "--seed", &seed,
-        "--get-latency", "2ms..10ms", "--patch-latency", "5ms..30ms",
-        "--conflict-rate", "0.1", "--error-rate", "0.03", "--reset-rate", "0.02",
+        "--get-latency", &options.get_latency, "--patch-latency", &options.patch_latency,
+        "--conflict-rate", &conflicts, "--error-rate", "0.03", "--reset-rate", "0.02",
     ];
     let log = folder.join("simulator.log");
     let mut program = Program::start("orderwright-sim", &args, &[], &log)?;
@@ -234,12 +261,28 @@ async fn simulator(options: &Options, seed: u64, folder: &Path) -> Result<(Progr
 }
 
 /// A copy, since workers start all the time and somebody may build a new one meanwhile.
-fn copy(name: &str, folder: &Path) -> Result<PathBuf> {
+fn copy(daemon: Option<&Path>, folder: &Path) -> Result<PathBuf> {
     let own = std::env::current_exe().map_err(|error| error.to_string())?;
     let target = own.parent().and_then(Path::parent).ok_or("this program has no target folder")?;
-    let (from, to) = (target.join(name), folder.join(name));
+    let from = daemon.map_or_else(|| target.join("orderwright"), Path::to_owned);
+    let to = folder.join("orderwright");
     std::fs::copy(&from, &to).map_err(|error| format!("{}: {error}", from.display()))?;
     Ok(to)
+}
+
+/// The broker's version, as its management API says it.
+async fn version(broker: &Broker) -> Result<String> {
+    let url = format!("{}/api/overview", broker.management().ok_or("no management API")?);
+    // A proxy could not reach this machine's loopback.
+    let client = reqwest::Client::builder().no_proxy().timeout(DECLARE_MAX).build();
+    let asked = async {
+        let request = client?.get(url).basic_auth("guest", Some("guest"));
+        request.send().await?.error_for_status()?.text().await
+    };
+    let text = asked.await.map_err(|error| format!("the management API: {error}"))?;
+    let overview: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    let version = overview.get("rabbitmq_version").and_then(Value::as_str);
+    version.map(str::to_owned).ok_or_else(|| "the management API tells no version".to_owned())
 }
 
 /// Host and port of a URL on this machine.

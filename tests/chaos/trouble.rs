@@ -10,6 +10,7 @@ use crate::Result;
 use crate::broker::Broker;
 use crate::fault::{Deck, Kind};
 use crate::fleet::{Fleet, HEARTBEAT, Worker};
+use crate::reshard::reshard;
 use crate::ring::Ring;
 
 /// A restart takes some 5 to 10 s; the broker's script has bounds of its own.
@@ -25,6 +26,11 @@ pub(crate) struct Injected {
     pub(crate) ended: Timestamp,
     /// The worker that it struck.
     pub(crate) worker: Option<u64>,
+}
+
+/// A fault was done.
+struct Struck {
+    worker: Option<u64>,
 }
 
 /// What faults are done to, and the book that is kept of them.
@@ -49,22 +55,32 @@ impl Trouble<'_> {
             }
             sleep(pause).await;
             let begun = Timestamp::now();
-            let worker = Box::pin(self.inject(kind, dice)).await?;
+            let Some(Struck { worker }) = Box::pin(self.inject(kind, dice)).await? else {
+                continue;
+            };
             let injected = Injected { kind, begun, ended: Timestamp::now(), worker };
             self.book.lock().unwrap_or_else(PoisonError::into_inner).push(injected);
         }
         Ok(())
     }
 
-    async fn inject(&self, kind: Kind, mut dice: fastrand::Rng) -> Result<Option<u64>> {
+    /// `None` if there was nobody to do it to.
+    async fn inject(&self, kind: Kind, mut dice: fastrand::Rng) -> Result<Option<Struck>> {
+        let nobody = Some(Struck { worker: None });
         match kind {
             Kind::Ring => {
                 let _at_rest = self.broker_at_rest.lock().await;
-                let shard = self.ring.scramble(&mut dice).await?;
+                let Some(shard) = self.ring.scramble(&mut dice).await? else { return Ok(None) };
                 self.tell(kind, &format!("shard {shard} unbound and bound again"));
-                return Ok(None);
+                return Ok(nobody);
             }
-            Kind::Broker | Kind::Crash => return self.broker(kind).await.map(|()| None),
+            Kind::Reshard => {
+                self.reshard(&mut dice).await?;
+                return Ok(nobody);
+            }
+            Kind::Broker | Kind::Crash | Kind::Node | Kind::Freeze => {
+                return self.broker(kind, &mut dice).await.map(|()| nobody);
+            }
             Kind::Kill
             | Kind::Term
             | Kind::Scale
@@ -76,7 +92,7 @@ impl Trouble<'_> {
         if kind == Kind::Scale && self.grows(&mut dice) {
             let new = self.fleet.start().await?;
             self.tell(kind, &format!("worker-{new} joins, {} alive", self.fleet.alive()));
-            return Ok(None);
+            return Ok(nobody);
         }
         let Some(worker) = self.fleet.lend(&mut dice) else { return Ok(None) };
         let number = worker.number;
@@ -95,9 +111,10 @@ impl Trouble<'_> {
             Kind::Stop => self.stop(worker, &mut dice).await?,
             Kind::Cut => self.cut(worker, &mut dice).await,
             Kind::Mute => self.mute(worker, &mut dice).await,
-            Kind::Ring | Kind::Broker | Kind::Crash => {}
+            Kind::Ring | Kind::Reshard | Kind::Broker | Kind::Crash | Kind::Node | Kind::Freeze => {
+            }
         }
-        Ok(Some(number))
+        Ok(Some(Struck { worker: Some(number) }))
     }
 
     fn grows(&self, dice: &mut fastrand::Rng) -> bool {
@@ -110,6 +127,28 @@ impl Trouble<'_> {
         self.fleet.end(worker, signal).await?;
         let new = self.fleet.start().await?;
         self.tell(kind, &format!("worker-{number}, and worker-{new} in its place"));
+        Ok(())
+    }
+
+    /// There and back. A command that is killed leaves a cluster between two generations, for a while.
+    async fn reshard(&self, dice: &mut fastrand::Rng) -> Result<()> {
+        let shards = self.ring.other_number();
+        let killed = dice.bool().then(|| Duration::from_millis(dice.u64(100..5_000)));
+        self.tell(Kind::Reshard, &format!("to {shards} shards"));
+        let Fleet { ground, options, .. } = self.fleet;
+        let mut done = reshard(ground, options, shards, killed).await?;
+        if done.is_none() {
+            self.tell(Kind::Reshard, "killed");
+            sleep(Duration::from_millis(dice.u64(0..4_000))).await;
+            done = reshard(ground, options, shards, None).await?;
+        }
+        if let Some(generation) = done {
+            self.ring.turned(generation);
+            self.tell(
+                Kind::Reshard,
+                &format!("generation {} has {} shards", generation.0, generation.1),
+            );
+        }
         Ok(())
     }
 
@@ -145,21 +184,51 @@ impl Trouble<'_> {
         self.fleet.give_back(worker);
     }
 
-    async fn broker(&self, kind: Kind) -> Result<()> {
+    async fn broker(&self, kind: Kind, dice: &mut fastrand::Rng) -> Result<()> {
         let _at_rest = self.broker_at_rest.lock().await;
-        self.tell(kind, "down");
+        let nodes = self.broker.nodes().len() as u64;
+        let node = dice.u64(1..=nodes);
+        let name = if nodes > 1 { format!("node {node} ") } else { String::new() };
+        self.tell(kind, &format!("{name}down"));
         let back = async {
-            if kind == Kind::Crash {
-                self.broker.kill().await;
-                self.broker.start_again().await;
-            } else {
-                self.broker.restart().await;
+            match kind {
+                Kind::Crash => {
+                    self.broker.kill().await;
+                    self.broker.start_again().await;
+                    Ok(())
+                }
+                Kind::Node => self.down(node, ["kill", "start"], dice.u64(1_000..8_000)).await,
+                Kind::Freeze => {
+                    // Nodes miss each other after a tick of 8 s and a quarter: `deploy/local/broker.sh`.
+                    self.down(node, ["freeze", "thaw"], dice.u64(12_000..15_000)).await
+                }
+                Kind::Broker if nodes > 1 => self.broker.node("restart", node).await,
+                Kind::Broker
+                | Kind::Kill
+                | Kind::Term
+                | Kind::Scale
+                | Kind::Reset
+                | Kind::Stop
+                | Kind::Cut
+                | Kind::Mute
+                | Kind::Ring
+                | Kind::Reshard => {
+                    self.broker.restart().await;
+                    Ok(())
+                }
             }
         };
         let back = timeout(BROKER_MAX, back).await;
-        back.map_err(|_elapsed| "the broker does not come back".to_owned())?;
-        self.tell(kind, "up again");
+        back.map_err(|_elapsed| "the broker does not come back".to_owned())??;
+        self.tell(kind, &format!("{name}up again"));
         Ok(())
+    }
+
+    /// Takes a node down and brings it back after so many milliseconds.
+    async fn down(&self, node: u64, [down, up]: [&str; 2], pause: u64) -> Result<()> {
+        self.broker.node(down, node).await?;
+        sleep(Duration::from_millis(pause)).await;
+        self.broker.node(up, node).await
     }
 
     fn tell(&self, kind: Kind, what: &str) {

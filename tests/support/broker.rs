@@ -29,6 +29,9 @@ struct Ready {
     amqp: String,
     management: Option<String>,
     how: String,
+    /// All nodes; empty unless it is a cluster.
+    #[serde(default)]
+    nodes: Vec<String>,
 }
 
 /// One line of the script's stdout.
@@ -57,7 +60,7 @@ pub(crate) async fn shared() -> &'static Broker {
 impl Broker {
     /// Starts a broker of the caller's own, which it may stop and kill: never one that was given.
     pub(crate) async fn own() -> Self {
-        match Self::spawn(true).await {
+        match Self::spawn(true, 1).await {
             Ok(broker) => broker,
             #[expect(clippy::panic, reason = "a test without its broker must fail")]
             Err(reason) => panic!("no RabbitMQ of its own for this test: {reason}"),
@@ -78,11 +81,16 @@ impl Broker {
 
     /// Starts a broker of the caller's own, or says why none can be had.
     pub(crate) async fn try_start() -> Result<Self, String> {
-        Self::spawn(false).await
+        Self::spawn(false, 1).await
     }
 
-    async fn spawn(own: bool) -> Result<Self, String> {
-        let mut script = Script::spawn(own).map_err(|error| format!("{SCRIPT}: {error}"))?;
+    /// Starts a broker of the caller's own, a cluster where `nodes` is more than one.
+    pub(crate) async fn try_start_nodes(nodes: u64) -> Result<Self, String> {
+        Self::spawn(true, nodes).await
+    }
+
+    async fn spawn(own: bool, nodes: u64) -> Result<Self, String> {
+        let mut script = Script::spawn(own, nodes).map_err(|error| format!("{SCRIPT}: {error}"))?;
         let (script, answer) = blocking(move || {
             let answer = script.answer();
             (script, answer)
@@ -97,6 +105,15 @@ impl Broker {
     /// The AMQP URL, credentials and virtual host included. It survives restarts.
     pub(crate) fn url(&self) -> &str {
         &self.ready.amqp
+    }
+
+    /// The AMQP URLs of all nodes, the one of [`Broker::url`] first.
+    pub(crate) fn nodes(&self) -> &[String] {
+        if self.ready.nodes.is_empty() {
+            std::slice::from_ref(&self.ready.amqp)
+        } else {
+            &self.ready.nodes
+        }
     }
 
     /// Root of the management API (user and password are `guest`), if this broker has one.
@@ -143,12 +160,22 @@ impl Broker {
         drop(ended);
     }
 
+    /// Does something to one node of a cluster, by its number from 1: `kill`, `start`, `restart`,
+    /// `stop`, `freeze` or `thaw`. Those that bring it back wait until all nodes see each other.
+    pub(crate) async fn node(&self, command: &str, number: u64) -> Result<(), String> {
+        self.ask(format!("{command} {number}")).await
+    }
+
+    async fn ask(&self, command: String) -> Result<(), String> {
+        let script = Arc::clone(&self.script);
+        blocking(move || lock(&script).ask(&command)).await?
+    }
+
     /// Gives the script a command and waits for its answer.
     async fn command(&self, command: &str) {
-        let (script, line) = (Arc::clone(&self.script), command.to_owned());
-        let answer = blocking(move || lock(&script).ask(&line)).await;
+        let answer = self.ask(command.to_owned()).await;
         #[expect(clippy::panic, reason = "a test cannot go on without the broker it controls")]
-        if let Err(reason) = answer.and_then(|answer| answer) {
+        if let Err(reason) = answer {
             panic!("broker.sh could not {command}: {reason}");
         }
     }
@@ -166,13 +193,14 @@ struct Script {
 impl Script {
     /// In a process group of its own, so that the terminal's Ctrl-C does not reach it: the tidying
     /// starts when this process is gone, and not while it still speaks with the broker.
-    fn spawn(own: bool) -> std::io::Result<Self> {
+    fn spawn(own: bool, nodes: u64) -> std::io::Result<Self> {
         let mut command = Command::new("bash");
         if own {
             command.env_remove("AMQP_URL");
         }
         let mut child = command
             .args([SCRIPT, "run"])
+            .env("ORDERWRIGHT_BROKER_NODES", nodes.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .process_group(0)

@@ -192,6 +192,13 @@ fn dead_letter_headers_are_documented() {
 }
 
 #[test]
+fn states_of_the_topology_check_are_documented() {
+    let states = orderwright::broker::doctor::STATES;
+    let wanted = states.map(|(name, meaning)| (name.to_owned(), meaning.to_owned())).into();
+    agree("docs/OPERATIONS.md", "### What the check can say", "src/broker/doctor.rs", &wanted);
+}
+
+#[test]
 fn log_fields_are_documented() {
     const SOURCE: &str = "src/telemetry.rs";
     let text = read(SOURCE);
@@ -237,4 +244,43 @@ fn counts_of_the_summary_are_documented() {
     let written: BTreeSet<String> =
         pairs("docs/OPERATIONS.md", "## The summary at the end").into_keys().collect();
     assert_eq!(written, wanted, "docs/OPERATIONS.md, left, must list the counts, right");
+}
+
+/// The fields that serde expects, as it says when it meets one that it does not.
+fn fields<T: serde::de::DeserializeOwned>() -> BTreeSet<String> {
+    let error = serde_json::from_str::<T>(r#"{"?":0}"#).err().unwrap().to_string();
+    let expected = error.split("expected one of ").nth(1).unwrap();
+    expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn faults_profiles_switches_and_calls_of_the_simulator_are_documented() {
+    use orderwright::simulator::{catalogue::CATALOGUE, profile::PROFILES};
+    use orderwright::simulator::{switch::Switch, throttle::Limits};
+    const DOCUMENT: &str = "docs/SIMULATOR.md";
+    // As the cells of a table are read.
+    let cell = |text: &str| text.trim_matches('`').to_owned();
+    let faults = CATALOGUE.iter().map(|(_, name, meaning)| (cell(name), cell(meaning)));
+    agree(DOCUMENT, "## Faults", "src/simulator/catalogue.rs", &faults.collect());
+
+    let written = |heading| pairs(DOCUMENT, heading).into_keys().collect::<BTreeSet<_>>();
+    let profiles: BTreeSet<_> = PROFILES.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(written("## Profiles"), profiles, "{DOCUMENT}, left, must list the profiles");
+    assert_eq!(written("### Switches"), fields::<Switch>(), "{DOCUMENT}, left, must list these");
+    assert_eq!(written("### Throttling"), fields::<Limits>(), "{DOCUMENT}, left, must list these");
+
+    let source = read("src/simulator/admin.rs");
+    let route = |line: &str| {
+        let (method, rest) = line.trim().strip_prefix("(\"")?.split_once("\", [")?;
+        let path: Vec<_> = rest.split(']').next()?.split(", ").collect();
+        let segment = |it: &str| match it.strip_prefix('"') {
+            Some(word) => word.trim_end_matches('"').to_owned(),
+            None => format!("{{{it}}}"),
+        };
+        let path: Vec<_> = path.into_iter().map(segment).collect();
+        Some(format!("{method} /sim/{}", path.join("/")))
+    };
+    let calls: BTreeSet<String> = source.lines().filter_map(route).collect();
+    assert!(calls.len() > 10, "src/simulator/admin.rs: the calls are written in another way");
+    assert_eq!(written("## Over HTTP"), calls, "{DOCUMENT}, left, must list the calls");
 }

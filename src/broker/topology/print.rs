@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::{Destination, Kind, Topology};
 
 impl Kind {
-    const fn name(self) -> &'static str {
+    pub(in crate::broker) const fn name(self) -> &'static str {
         match self {
             Self::Fanout => "fanout",
             Self::Direct => "direct",
@@ -16,7 +16,7 @@ impl Kind {
 }
 
 impl Destination {
-    const fn name(self) -> &'static str {
+    pub(in crate::broker) const fn name(self) -> &'static str {
         match self {
             Self::Queue => "queue",
             Self::Exchange => "exchange",
@@ -81,9 +81,9 @@ impl Topology {
     }
 }
 
-fn arguments(table: &FieldTable) -> Value {
-    let entries = table.inner().iter().map(|(name, value)| (name.to_string(), value_of(value)));
-    Value::Object(entries.collect::<Map<_, _>>())
+/// Arguments as JSON, as the management API has them.
+pub(in crate::broker) fn arguments(table: &FieldTable) -> Map<String, Value> {
+    table.inner().iter().map(|(name, value)| (name.to_string(), value_of(value))).collect()
 }
 
 /// An argument as JSON.
@@ -115,7 +115,7 @@ fn shell(table: &FieldTable) -> String {
     if table.inner().is_empty() {
         return String::new();
     }
-    format!(" arguments={}", quoted(&arguments(table).to_string()))
+    format!(" arguments={}", quoted(&Value::Object(arguments(table)).to_string()))
 }
 
 /// One word for a POSIX shell, in quotes only where it needs them.

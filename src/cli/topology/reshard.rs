@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::super::{Output, fail, instance, print};
 use crate::app::exit;
 use crate::broker::{
-    self, Error, Generations, Link, Patience, Progress, Publisher, Step, Topology,
+    self, Error, Generation, Generations, Link, Patience, Progress, Publisher, Step, Topology,
 };
 use crate::config::Settings;
 
@@ -62,9 +62,10 @@ pub(super) async fn run(
         settings.broker.publish_timeout,
     );
     let begun = Instant::now();
+    let mut goal = None;
     loop {
         let left = arguments.timeout.saturating_sub(begun.elapsed());
-        let one = once(arguments, settings, topology, link, &publisher);
+        let one = once(arguments, settings, topology, link, &publisher, &mut goal);
         match timeout(left, one).await {
             Ok(Ok(())) => return exit::OK,
             Ok(Err(error)) if !error.may_heal() => return fail(exit::CONFIG, &error),
@@ -90,9 +91,10 @@ async fn once(
     topology: &Topology,
     link: &Link,
     publisher: &Publisher,
+    goal: &mut Option<Generation>,
 ) -> Result<(), Error> {
     let connection = broker::connect(link).await?;
-    let done = attempt(arguments, settings, topology, &connection, publisher).await;
+    let done = attempt(arguments, settings, topology, &connection, publisher, goal).await;
     broker::close(&connection, settings.broker.connect_timeout).await;
     done
 }
@@ -103,6 +105,7 @@ async fn attempt(
     topology: &Topology,
     connection: &lapin::Connection,
     publisher: &Publisher,
+    goal: &mut Option<Generation>,
 ) -> Result<(), Error> {
     let output = arguments.output;
     let answer_max = settings.broker.start_timeout;
@@ -116,18 +119,13 @@ async fn attempt(
         }
         return Ok(());
     }
-    let preparing = broker::declare(connection, publisher, topology);
-    let (report, _) = timeout(answer_max, preparing).await.map_err(late)??;
-    if let Some((what, name, finding)) = report.faults().next() {
-        let (what, name, found) = (*what, name.clone(), format!("{finding:?}"));
-        return Err(Error::InTheWay { what, name, found });
-    }
     let patience = Patience { answer_max, linger: arguments.linger };
     let tell = |progress: Progress| {
         print(&told(&progress, output));
     };
     let live =
-        broker::reshard(connection, publisher, topology, arguments.shards, patience, &tell).await?;
+        broker::reshard(connection, publisher, topology, arguments.shards, goal, patience, &tell)
+            .await?;
     let text = match output {
         Output::Text => format!("done: generation {} has {} shards\n", live.number, live.shards),
         Output::Json => format!("{}\n", json!({"step": "done", "generation": live})),

@@ -67,7 +67,11 @@ fn oversized_secret_file_is_refused() {
 
 #[test]
 fn valid_secrets_do_not_show() {
-    let variables = [("BROKER__URL", "amqp://ann:hush@rabbit/v"), ("TARGET__BEARER_TOKEN", "hush")];
+    let variables = [
+        ("BROKER__URL", "amqp://ann:hush@rabbit/v"),
+        ("BROKER__MANAGEMENT_URL", "http://ann:hush@rabbit:15672"),
+        ("TARGET__BEARER_TOKEN", "hush"),
+    ];
     let loaded = load("", &variables);
     assert!(loaded.is_ok());
     assert!(!seen(&loaded).contains("hush"), "{}", seen(&loaded));
@@ -90,6 +94,10 @@ fn wrong_secrets_do_not_show_in_the_mistake() {
         ("", [("BROKER__URL", "amqp://ann:1/hush@rabbit/v")]),
         ("", [("BROKER__URL", "amqp://ann:1?hush@rabbit/v")]),
         ("", [("BROKER__URL", "amqp://ann:hush@rabbit/")]),
+        ("", [("BROKER__MANAGEMENT_URL", "amqp://ann:hush@rabbit:15672")]),
+        ("", [("BROKER__MANAGEMENT_URL", "http://ann:1/hush@rabbit:15672")]),
+        ("", [("BROKER__MANAGEMENT_URL", "http://ann:1#hush@rabbit:15672")]),
+        ("", [("BROKER__MANAGEMENT_URL", "http://ann:hush@rabbit:15672/api/")]),
         ("", [("TARGET__URL", "https://ann:hush@contoso.com/data")]),
         ("", [("TARGET__URL", "https://ann:hush@cont oso.com/data")]),
         ("", [("TARGET__BEARER_TOKEN", "two hush words")]),

@@ -6,9 +6,19 @@ use std::net::SocketAddr;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value as Json, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio_util::sync::DropGuard;
 
 use super::*;
+use crate::simulator::Profile;
+
+mod batches;
+mod faults;
+mod outages;
+mod profiles;
+mod scenarios;
+mod tokens;
 
 const ORDER: &str =
     "/data/SalesOrderHeadersV2(dataAreaId='USMF',SalesOrderNumber='SO-000001')?cross-company=true";
@@ -16,6 +26,7 @@ const ORDER: &str =
 /// A server that ends with the test.
 struct Sim {
     address: SocketAddr,
+    admin: Option<SocketAddr>,
     client: Client,
     serving: JoinSet<Result<(), Error>>,
     stop: CancellationToken,
@@ -23,14 +34,26 @@ struct Sim {
 }
 
 async fn sim(settings: Settings) -> Sim {
+    sim_with(settings, None).await
+}
+
+/// One with a second port for `/sim/`.
+async fn sim_with_admin(settings: Settings) -> Sim {
+    let admin = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    sim_with(settings, Some(admin)).await
+}
+
+async fn sim_with(settings: Settings, admin: Option<TcpListener>) -> Sim {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
+    let admin_address = admin.as_ref().map(|admin| admin.local_addr().unwrap());
     let stop = CancellationToken::new();
     let mut serving = JoinSet::new();
-    serving.spawn(serve(listener, Settings { orders: 1, ..settings }, stop.clone()));
+    let orders = settings.orders.max(1);
+    serving.spawn(serve(listener, admin, Settings { orders, ..settings }, stop.clone()));
     let stop_on_drop = stop.clone().drop_guard();
     let client = Client::builder().no_proxy().build().unwrap();
-    Sim { address, client, serving, stop, _stop_on_drop: stop_on_drop }
+    Sim { address, admin: admin_address, client, serving, stop, _stop_on_drop: stop_on_drop }
 }
 
 impl Sim {
@@ -44,6 +67,14 @@ impl Sim {
 
     async fn get_json(&self, path: &str) -> Json {
         read(self.get(path).await).await
+    }
+
+    /// Changes the faults by the port that is there in any case.
+    async fn set(&self, faults: Json) {
+        let address = self.admin.unwrap_or(self.address);
+        let request = self.client.put(format!("http://{address}/sim/faults"));
+        let reply = request.body(faults.to_string()).send().await.unwrap();
+        assert_eq!(reply.status(), 200, "{}", reply.text().await.unwrap());
     }
 
     async fn script(&self, next: Json) {
@@ -64,6 +95,11 @@ impl Sim {
         stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await.unwrap();
         stream
     }
+}
+
+/// A header; empty if there is none.
+fn header<'a>(reply: &'a reqwest::Response, name: &str) -> &'a str {
+    reply.headers().get(name).map_or("", |value| value.to_str().unwrap())
 }
 
 async fn read(reply: reqwest::Response) -> Json {

@@ -64,7 +64,7 @@ fn at() -> Timestamp {
 impl Bench {
     fn script(&mut self, next: &Json) {
         let update = serde_json::from_value(json!({ "next": next })).unwrap();
-        self.world.set_faults(update).unwrap();
+        self.world.set_faults(update, at()).unwrap();
     }
 
     fn send(&mut self, request: Request) -> Outcome {

@@ -1,7 +1,7 @@
 //! What goes wrong on purpose, and what the ledger makes of it.
 
 use super::*;
-use crate::simulator::faults::Rates;
+use crate::simulator::rates::Rates;
 
 #[test]
 fn conflict_rate_makes_every_patch_stale_half_of_the_times_invisibly() {

@@ -1,0 +1,122 @@
+//! One TCP connection, and the ways in which it ends before its time.
+
+use std::error::Error as _;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+use super::door::shut;
+use super::response::Cut;
+use super::server::{Shared, handle};
+
+/// Which port a connection came in by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entrance {
+    /// That of the service. `/sim/` is served there too.
+    Data,
+    /// One for `/sim/` alone, that no fault touches.
+    Admin,
+}
+
+/// What the requests of one connection share.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) entrance: Entrance,
+    /// The client's address, the writer of last resort.
+    pub(super) peer: Arc<str>,
+    /// Whether the last request was for `/sim/`: such a connection outlives a closed port, or the
+    /// answer to the request that closes it would be lost.
+    pub(super) is_admin: AtomicBool,
+    pub(super) closing: Arc<Closing>,
+}
+
+/// An end of the connection that a fault has ordered.
+#[derive(Debug, Default)]
+pub(super) struct Closing {
+    /// How long after the answer.
+    pub(super) after: OnceLock<Duration>,
+    answered: Notify,
+}
+
+/// Dropped with the body of the last answer, which thereby has been handed to the socket.
+#[derive(Debug)]
+pub(super) struct LastAnswer(pub(super) Arc<Closing>);
+
+impl Drop for LastAnswer {
+    fn drop(&mut self) {
+        self.0.answered.notify_one();
+    }
+}
+
+impl Closing {
+    /// Returns when a fault wants the connection to end.
+    async fn due(&self) {
+        self.answered.notified().await;
+        sleep(self.after.get().copied().unwrap_or_default()).await;
+    }
+}
+
+/// Serves one connection. A fault that cuts it resets it, so that the client cannot mistake the end
+/// for a polite one.
+pub(super) async fn connection(
+    stream: TcpStream,
+    peer: String,
+    entrance: Entrance,
+    shared: Arc<Shared>,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
+    }
+    let link = Link {
+        entrance,
+        peer: peer.as_str().into(),
+        is_admin: AtomicBool::new(entrance == Entrance::Admin),
+        closing: Arc::default(),
+    };
+    let service = service_fn(|request| Box::pin(handle(&shared, &link, request)));
+    let mut served = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let ended = tokio::select! {
+        biased;
+        ended = poll_fn(|context| served.poll_without_shutdown(context)) => ended,
+        // A polite end that is not announced: the client may just be sending its next request.
+        () = link.closing.due() => return,
+        () = cut_off(&shared, &link) => {
+            reset(&served.into_parts().io.into_inner(), &peer);
+            return;
+        }
+    };
+    let Err(error) = ended else { return };
+    if error.source().is_some_and(<dyn std::error::Error>::is::<Cut>) {
+        reset(&served.into_parts().io.into_inner(), &peer);
+    } else {
+        tracing::debug!(%peer, %error, "connection ended");
+    }
+}
+
+/// Returns when the port is closed, unless the connection is for `/sim/`.
+async fn cut_off(shared: &Shared, link: &Link) {
+    let mut door = shared.door.subscribe();
+    loop {
+        shut(&mut door).await;
+        if !link.is_admin.load(Ordering::Relaxed) {
+            return;
+        }
+        if door.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn reset(stream: &TcpStream, peer: &str) {
+    if let Err(error) = stream.set_zero_linger() {
+        tracing::debug!(%peer, %error, "cannot reset the connection; closing it");
+    }
+}

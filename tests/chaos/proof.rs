@@ -1,0 +1,51 @@
+//! One run as a row of a table in Markdown, for `docs/PROOF.md`.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use crate::Result;
+use crate::options::Options;
+use crate::report::Figure;
+use crate::stage::Outcome;
+
+/// Date, broker, options, faults of each kind, updates, what was found that may not be, verdict.
+pub(crate) fn row(options: &Options, seed: u64, outcome: &Outcome, figures: &[Figure]) -> String {
+    let found = |name: &str| figures.iter().find(|it| it.name == name).map_or(0, |it| it.found);
+    let kinds = options.kinds().into_iter();
+    let faults: Vec<_> =
+        kinds.map(|kind| format!("{} {}", kind.name(), outcome.count(kind))).collect();
+    let promised: Vec<_> = figures.iter().filter(|it| it.is_promised_zero).collect();
+    let broken = promised.iter().filter(|it| it.found > 0);
+    let broken: Vec<_> = broken.map(|it| format!("{} {}", it.name, it.found)).collect();
+    let verdict = if broken.is_empty() {
+        "kept".to_owned()
+    } else {
+        format!("BROKEN: {}", broken.join(", "))
+    };
+    let nodes =
+        if options.cluster > 1 { format!(" × {}", options.cluster) } else { String::new() };
+    let cells = [
+        Timestamp::now().strftime("%Y-%m-%d").to_string(),
+        format!("{}{nodes}", outcome.version),
+        seed.to_string(),
+        options.seconds.to_string(),
+        format!("{}, {}", options.workers, options.mode()),
+        faults.join(", "),
+        found("published").to_string(),
+        found("applied").to_string(),
+        format!("{} / {}", found("replayed"), found("repeated")),
+        format!("{} of {}", promised.len() - broken.len(), promised.len()),
+        verdict,
+    ];
+    format!("| {} |", cells.join(" | "))
+}
+
+/// Appends a row to a file that ends with such a table.
+pub(crate) fn append(file: &Path, row: &str) -> Result<()> {
+    let appended = OpenOptions::new().append(true).create(true).open(file);
+    let appended = appended.and_then(|mut file| writeln!(file, "{row}"));
+    appended.map_err(|error| format!("{}: {error}", file.display()))
+}

@@ -1,0 +1,252 @@
+//! What the management API of a real broker shows: found by `topology check`, and by each start.
+
+use std::net::TcpListener;
+
+use lapin::options::{BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use crate::broker;
+use crate::daemon::{Daemon, PATIENCE, orderwright};
+use crate::stage::{Raw, Stage};
+
+/// A stage whose settings name the management API. Policies and users are named after its prefix.
+struct Clinic {
+    stage: Stage,
+    raw: Raw,
+    management: String,
+    client: reqwest::Client,
+}
+
+type Settings = Vec<(String, String)>;
+
+impl Clinic {
+    #[expect(clippy::print_stderr, reason = "a test that proves nothing here must say so")]
+    /// `None`, with a word, where the broker was given to us without a management API.
+    async fn open(name: &str) -> Option<Self> {
+        let Some(management) = broker::shared().await.management().map(str::to_owned) else {
+            eprintln!("skipped: this broker has no management API");
+            return None;
+        };
+        let stage = Stage::new(name, &["--orders", "1"]).await;
+        let raw = stage.channel().await;
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        Some(Self { stage, raw, management, client })
+    }
+
+    async fn settings(&self, more: &[(&str, &str)]) -> Settings {
+        let api = ("BROKER__MANAGEMENT_URL", self.management.as_str());
+        self.stage.settings(&[&[api][..], more].concat()).await
+    }
+
+    async fn ask(&self, method: reqwest::Method, path: &str, body: &Value) {
+        let request = self.client.request(method, format!("{}/api/{path}", self.management));
+        let request = request.basic_auth("guest", Some("guest"));
+        let request = request.header("content-type", "application/json").body(body.to_string());
+        let answer = request.send().await.unwrap();
+        assert!(answer.status().is_success(), "{path}: {}", answer.text().await.unwrap());
+    }
+
+    async fn put(&self, path: &str, body: Value) {
+        self.ask(reqwest::Method::PUT, path, &body).await;
+    }
+
+    async fn delete(&self, path: &str) {
+        self.ask(reqwest::Method::DELETE, path, &json!({})).await;
+    }
+
+    /// A policy over our queues whose names go on like this.
+    async fn policy(&self, kind: &str, rest: &str, definition: Value) {
+        let prefix = self.stage.prefix();
+        let pattern = format!("^{prefix}\\.{rest}");
+        let body = json!({"pattern": pattern, "definition": definition, "apply-to": "queues"});
+        self.put(&format!("{kind}/%2f/{prefix}"), body).await;
+    }
+
+    async fn bind(&self, queue: &str, exchange: &str) {
+        let (queue, exchange) = self.names(queue, exchange);
+        let (options, none) = (QueueBindOptions::default(), FieldTable::default());
+        let (queue, exchange) = (queue.as_str().into(), exchange.as_str().into());
+        self.raw.channel.queue_bind(queue, exchange, "".into(), options, none).await.unwrap();
+    }
+
+    async fn unbind(&self, queue: &str, exchange: &str) {
+        let (queue, exchange) = self.names(queue, exchange);
+        let none = FieldTable::default();
+        let (queue, exchange) = (queue.as_str().into(), exchange.as_str().into());
+        self.raw.channel.queue_unbind(queue, exchange, "".into(), none).await.unwrap();
+    }
+
+    fn names(&self, queue: &str, exchange: &str) -> (String, String) {
+        let prefix = self.stage.prefix();
+        (format!("{prefix}.{queue}"), format!("{prefix}.{exchange}"))
+    }
+}
+
+/// What `topology check` says, and its exit code.
+async fn check(settings: &Settings) -> (Option<i32>, Vec<Value>) {
+    let arguments = ["topology", "check", "--output", "json"];
+    let output = orderwright(settings).args(arguments).output().await.unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let found = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    (output.status.code(), found)
+}
+
+/// Checks until the broker shows it: its lists lag behind by some seconds.
+async fn check_until(
+    settings: &Settings,
+    wanted: impl Fn(&[Value]) -> bool,
+) -> (Option<i32>, Vec<Value>) {
+    let reached = async {
+        loop {
+            let checked = check(settings).await;
+            if wanted(&checked.1) {
+                return checked;
+            }
+        }
+    };
+    match timeout(PATIENCE, reached).await {
+        Ok(checked) => checked,
+        Err(_elapsed) => panic!("not found: {:?}", check(settings).await),
+    }
+}
+
+fn of<'a>(found: &'a [Value], state: &str) -> Option<&'a Value> {
+    found.iter().find(|it| it["state"] == state)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policies_that_lose_messages_refuse_the_start_with_all_reasons_at_once() {
+    let Some(clinic) = Clinic::open("policies").await else { return };
+    let settings = clinic.settings(&[]).await;
+    clinic.stage.daemon(&[]).await.stop().await;
+    let (code, _) = check_until(&settings, |found| of(found, "policies_unseen").is_none()).await;
+    assert_eq!(code, Some(0));
+
+    let definition = json!({"message-ttl": 60_000, "delivery-limit": 5});
+    clinic.policy("policies", "shard", definition).await;
+    clinic.policy("operator-policies", "dead-letters", json!({"max-length": 10})).await;
+    let seen = |state: &'static str, object: &'static str| {
+        move |it: &Value| it["state"] == state && it["name"].as_str().unwrap().ends_with(object)
+    };
+    let (code, found) = check_until(&settings, |found| {
+        found.iter().any(seen("loses_messages", ".shard.g1.003"))
+            && found.iter().any(seen("delivery_limit", ".shard.g1.003"))
+            && found.iter().any(seen("loses_messages", ".dead-letters"))
+    })
+    .await;
+    assert_eq!(code, Some(78));
+    let limit = of(&found, "delivery_limit").unwrap();
+    assert!(limit["what"].as_str().unwrap().contains("in force is 5"), "{limit}");
+    assert!(limit["fix"].as_str().unwrap().contains(clinic.stage.prefix()), "{limit}");
+
+    let refused = Daemon::spawn(&settings).ended().await;
+    assert_eq!(refused.status.code(), Some(78), "{refused:?}");
+    for reason in ["message-ttl is 60000 ms", "delivery limit in force is 5", "max-length is 10"] {
+        assert!(refused.log.contains(reason), "{reason}: {}", refused.log);
+    }
+
+    clinic.delete(&format!("policies/%2f/{}", clinic.stage.prefix())).await;
+    clinic.delete(&format!("operator-policies/%2f/{}", clinic.stage.prefix())).await;
+    let cured = |found: &[Value]| found.iter().all(|it| it["severity"] != "refuse");
+    let (code, _) = check_until(&settings, cured).await;
+    assert_eq!(code, Some(0));
+    Daemon::start(&settings).await.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queue_without_single_active_consumer_is_found_where_amqp_may_not_compare() {
+    let Some(clinic) = Clinic::open("shape").await else { return };
+    let prefix = clinic.stage.prefix();
+    // Not of ours: a quorum queue, but not one consumer at a time.
+    let (queue, _) = clinic.names("shard.g1.001", "");
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    clinic.raw.channel.queue_declare(queue.as_str().into(), options, arguments).await.unwrap();
+    let settings = clinic.settings(&[]).await;
+    let declared = orderwright(&settings).args(["topology", "declare"]).output().await.unwrap();
+    assert_eq!(declared.status.code(), Some(78), "{declared:?}");
+
+    // A user who may not configure has nothing compared over AMQP, and could start.
+    clinic.put(&format!("users/{prefix}"), json!({"password": "secret-7", "tags": ""})).await;
+    let read = format!("^{prefix}\\.(shard\\.g1\\.00[012]|peers)$");
+    let granted = json!({"configure": "", "write": ".*", "read": read});
+    clinic.put(&format!("permissions/%2f/{prefix}"), granted).await;
+    let url = clinic.stage.url().await;
+    let url = url.replace("guest:guest", &format!("{prefix}:secret-7"));
+    let api = clinic.management.replace("://", "://guest:guest@");
+    let limited = [("BROKER__URL", url.as_str()), ("TOPOLOGY__DECLARE", "false")];
+    let seeing = [&limited[..], &[("BROKER__MANAGEMENT_URL", api.as_str())]].concat();
+
+    let (code, found) = check(&clinic.settings(&seeing).await).await;
+    assert_eq!(code, Some(78), "{found:?}");
+    let not_single = of(&found, "not_single_active").unwrap();
+    assert_eq!(not_single["name"], queue.as_str());
+    assert!(of(&found, "binding_missing").is_some(), "{found:?}");
+    let denied = of(&found, "permission").unwrap();
+    let what = format!("may not read {prefix}.shard.g1.003: ");
+    assert!(denied["what"].as_str().unwrap().starts_with(&what), "{denied}");
+    let refused = Daemon::spawn(&clinic.settings(&seeing).await).ended().await;
+    assert_eq!(refused.status.code(), Some(78), "{refused:?}");
+    assert!(refused.log.contains("two pods would work on one order"), "{}", refused.log);
+    assert!(!refused.log.contains("secret-7"), "{}", refused.log);
+
+    // Without the management API, or with a user whom it does not let in: said, and not refused.
+    let (code, found) = check(&clinic.stage.settings(&limited).await).await;
+    assert_eq!(code, Some(0), "{found:?}");
+    assert!(of(&found, "not_configured").is_some() && of(&found, "unverified").is_some());
+    let (code, found) = check(&clinic.settings(&limited).await).await;
+    assert_eq!(code, Some(0), "{found:?}");
+    let unseen = of(&found, "not_looked_at").unwrap();
+    assert!(unseen["what"].as_str().unwrap().contains("status 401"), "{unseen}");
+    clinic.delete(&format!("users/{prefix}")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn second_way_into_the_shards_and_foreign_consumers_are_found() {
+    let Some(clinic) = Clinic::open("doubled").await else { return };
+    let settings = clinic.settings(&[]).await;
+    let daemon = Daemon::start(&settings).await;
+    // As it is left where one shard became several.
+    clinic.bind("shard.g1.000", "updates").await;
+    let (code, found) = check(&settings).await;
+    assert_eq!(code, Some(78), "{found:?}");
+    let doubled = of(&found, "doubles").unwrap();
+    let (queue, exchange) = clinic.names("shard.g1.000", "updates");
+    assert_eq!(doubled["name"], format!("{exchange} -> {queue}"));
+    let refused = Daemon::spawn(&settings).ended().await;
+    assert_eq!(refused.status.code(), Some(78), "{refused:?}");
+    assert!(refused.log.contains("each is applied twice"), "{}", refused.log);
+    clinic.unbind("shard.g1.000", "updates").await;
+
+    let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
+    let consuming =
+        clinic.raw.channel.basic_consume(queue.as_str().into(), "theirs".into(), options, none);
+    let _theirs = consuming.await.unwrap();
+    let foreign = |found: &[Value]| of(found, "foreign_consumer").is_some();
+    let (code, found) = check_until(&settings, foreign).await;
+    assert_eq!(code, Some(0), "{found:?}");
+    let foreign: Vec<_> = found.iter().filter(|it| it["state"] == "foreign_consumer").collect();
+    assert_eq!(foreign.len(), 1, "the daemon's own are not among them: {foreign:?}");
+    assert_eq!(foreign[0]["name"], queue.as_str());
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn management_api_that_does_not_answer_is_told_and_stops_no_start() {
+    let stage = Stage::new("silent", &["--orders", "1"]).await;
+    // Connections wait in its backlog, and nobody ever answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("http://{}", silent.local_addr().unwrap());
+    for (address, words) in [("http://127.0.0.1:1", "refused"), (&silent, "timed out")] {
+        let more = [("BROKER__MANAGEMENT_URL", address), ("BROKER__CONNECT_TIMEOUT", "2s")];
+        let daemon = Daemon::start(&stage.settings(&more).await).await;
+        let ended = daemon.stop().await;
+        let line = ended.log.lines().find(|line| line.contains("policies, bindings, consumers"));
+        let line = line.unwrap_or_else(|| panic!("not told: {}", ended.log));
+        assert!(line.contains("WARN") && line.contains("unreachable"), "{line}");
+        assert!(line.contains(words), "{line}");
+    }
+}
