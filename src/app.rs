@@ -24,10 +24,13 @@ use crate::protocol::backoff;
 use effects::Edges;
 use intake::Front;
 pub(crate) use intake::contract as intake_contract;
-use limits::{guard, limits};
+use limits::{guard, limits, texts};
 
 /// How long closing channels and connections may take once everything is settled.
 const CLOSE_MAX: Duration = Duration::from_secs(3);
+
+/// How often it is looked whether the connection still lives during the start.
+const LOSS_LOOK: Duration = Duration::from_millis(200);
 
 /// Exit codes of all commands: a subset of BSD's `sysexits.h`.
 pub mod exit {
@@ -149,7 +152,18 @@ async fn prepared(
     let begun = Instant::now();
     loop {
         let connection = connect(settings, link).await?;
-        match inspection::prepare(&connection, publisher, topology, settings).await {
+        // The library never completes an answer that the loss of the connection overtook.
+        let lost = async {
+            while connection.status().connected() {
+                tokio::time::sleep(LOSS_LOOK).await;
+            }
+        };
+        let preparing = inspection::prepare(&connection, publisher, topology, settings);
+        let prepared = tokio::select! { biased;
+            prepared = preparing => prepared,
+            () = lost => Err(broker::Error::Withdrawn.into()),
+        };
+        match prepared {
             Ok(generations) => return Ok((connection, generations)),
             Err(Error::Broker(error))
                 if error.may_heal() && begun.elapsed() < settings.broker.start_timeout =>
@@ -178,8 +192,8 @@ impl App {
         let (stop, force) = (CancellationToken::new(), CancellationToken::new());
         let edges = Edges::new(client, publisher.clone(), &topology, &settings, instance, &stop);
         let tally = Arc::new(Tally::default());
-        let (limits, guard) = (limits(&settings), guard(&settings));
-        let dispatch = Dispatch::new(edges, limits, guard, tally.clone(), stop.clone());
+        let (limits, judging) = (limits(&settings), (guard(&settings), texts(&settings)));
+        let dispatch = Dispatch::new(edges, limits, judging, tally.clone(), stop.clone());
         let dispatch = Arc::new(dispatch);
         let forwarder = Arc::new(Forwarder::new(&publisher, &topology, settings.broker.prefetch));
         let stops = Stops { stop: stop.clone(), force: force.clone() };
@@ -191,7 +205,7 @@ impl App {
             generations,
             &settings,
             instance,
-            stops,
+            (stops, dispatch.paused()),
         );
         let consumer = Arc::new(consumer);
         Ok(Self {

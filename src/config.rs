@@ -19,8 +19,10 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod answers;
 mod auth;
 mod bounded;
+mod breaker;
 mod broker;
 pub(crate) mod catalogue;
 mod check;
@@ -38,8 +40,11 @@ mod suggestion;
 mod target;
 #[cfg(test)]
 mod tests;
+mod throttle;
 
+pub use answers::Answers;
 pub use auth::{Auth, AuthEndpoint, AuthKind};
+pub use breaker::Breaker;
 pub use broker::{Broker, Topology};
 pub(crate) use guard::Transition;
 pub use guard::{Guard, Superseded};
@@ -51,6 +56,7 @@ pub use profile::Profile;
 pub use retry::{Retries, Retry};
 pub use secret::SecretUrl;
 pub use target::Target;
+pub use throttle::Throttle;
 
 /// All settings of the daemon. The defaults are valid as they are: a broker and a simulator on
 /// this machine.
@@ -71,6 +77,12 @@ pub struct Settings {
     pub guard: Guard,
     /// How often, and after which wait, an update is tried again before it is dead-lettered.
     pub retry: Retry,
+    /// What is waited for when the service answers 429, or 503 with `Retry-After`.
+    pub throttle: Throttle,
+    /// When the service is taken for down.
+    pub breaker: Breaker,
+    /// Parts of the service's error texts that decide what an answer means.
+    pub answers: Answers,
     /// How much is done at once.
     pub dispatch: Dispatch,
     /// How shards find their way to pods.
@@ -94,18 +106,20 @@ impl Settings {
 
     /// The longest time that the requests and waits of one delivery can take.
     ///
-    /// Every attempt the budgets allow runs into both deadlines, every wait is as long as jitter
-    /// can make it, and the server's own wait is used up. Beyond half of
+    /// Every attempt the budgets allow runs into both deadlines, and every wait is as long as jitter
+    /// can make it. Waits for a target that throttles or is down are not among them: where they grow too
+    /// long, the shard is given back. Beyond half of
     /// `broker.consumer_timeout` this is refused: past the whole of it, the broker closes the
     /// channel under a delivery that is still being worked on.
     pub fn hold_max(&self) -> Duration {
-        let Retry { conflicts, failures, jitter, retry_after_max } = &self.retry;
+        let Retry { conflicts, failures, jitter } = &self.retry;
         let requests = self.target.get_timeout.saturating_add(self.target.patch_timeout);
-        // And the last look after a PATCH of unknown outcome.
-        let requests = requests.saturating_mul(self.attempts_max()) + self.target.get_timeout;
+        // And the look at the target, and the last one at the order after a PATCH of unknown outcome.
+        let looks = self.target.get_timeout.saturating_mul(2);
+        let requests = requests.saturating_mul(self.attempts_max()).saturating_add(looks);
         let waits = conflicts.waits_total(*jitter).saturating_add(failures.waits_total(*jitter));
         let settle = self.dispatch.settle_window;
-        requests.saturating_add(waits).saturating_add(*retry_after_max).saturating_add(settle)
+        requests.saturating_add(waits).saturating_add(settle)
     }
 
     /// The most bytes of message bodies that the broker can have handed to this process: `prefetch`

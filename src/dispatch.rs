@@ -2,19 +2,23 @@
 //!
 //! ```text
 //! update ──▶ router ──▶ mailbox of its order ──▶ runner ──▶ attempt ──▶ settle ──▶ next in mailbox
-//!            (the map)  (a queue, at most one runner)  └── waits for a place among concurrency_max
+//!            (the map)  (a queue, at most one runner)  └── waits until the admission lets it begin
 //! ```
 //!
 //! A mailbox belongs to the process. It outlives the channel its messages came by: when a shard is
 //! lost and comes back while a runner is still at work, the redelivered copies queue behind it.
 //! Nothing here opens a socket: what a step does to the world is an [`Effects`] of the caller's.
 
+mod admission;
 mod attempt;
+mod keeper;
 mod letter;
 mod mailbox;
+mod record;
 mod router;
 mod runner;
 mod tally;
+mod walk;
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -23,16 +27,18 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use admission::{Breaking, Status, Throttling};
 pub use attempt::Attempt;
 pub use letter::Letter;
 pub use tally::{Snapshot, Tally};
 
 use crate::order::{ETag, OrderKey, OrderUpdate};
-use crate::protocol::{Guard, Reply, Rules};
+use crate::protocol::{Guard, Reply, Rules, Texts};
+use admission::Admission;
 use router::{Routed, Router};
 use runner::Runner;
 
@@ -99,6 +105,9 @@ pub trait Effects: Send + Sync + 'static {
         trail: Trail,
     ) -> impl Future<Output = Reply> + Send;
 
+    /// One GET that names no order: whether the service answers at all.
+    fn probe(&self, trail: Trail) -> impl Future<Output = Reply> + Send;
+
     /// Acks. False if the settlement was lost with its channel: the broker redelivers.
     fn ack(&self, held: Self::Held) -> impl Future<Output = bool> + Send;
 
@@ -128,10 +137,14 @@ pub struct Job<H> {
 }
 
 /// Limits of the dispatch.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Limits {
     /// Attempts under way at once, over all orders. A waiting order holds none.
     pub concurrency_max: usize,
+    /// How a target that refuses is treated.
+    pub throttling: Throttling,
+    /// When a target is taken for down.
+    pub breaking: Breaking,
     /// Retries and waits.
     pub rules: Rules,
     /// How long a PATCH of unknown outcome may still be at work in the service.
@@ -151,11 +164,12 @@ struct Shared<E: Effects> {
     effects: E,
     limits: Limits,
     guard: Guard,
+    texts: Texts,
     /// Suspects are worked on one at a time: held for an attempt, and never while waiting.
     alone: Semaphore,
     router: Router<Job<E::Held>>,
     /// Fair: whoever waits longest is next, so a hot order cannot shut out the others.
-    places: Semaphore,
+    admission: Admission,
     runners: TaskTracker,
     /// Begin nothing new.
     stop: CancellationToken,
@@ -173,17 +187,19 @@ impl<E: Effects> Dispatch<E> {
     pub fn new(
         effects: E,
         limits: Limits,
-        guard: Guard,
+        (guard, texts): (Guard, Texts),
         tally: Arc<Tally>,
         stop: CancellationToken,
     ) -> Self {
+        let Limits { concurrency_max, throttling, breaking, .. } = limits;
         let shared = Shared {
             effects,
             limits,
             guard,
+            texts,
             alone: Semaphore::new(1),
             router: Router::default(),
-            places: Semaphore::new(limits.concurrency_max),
+            admission: Admission::new(concurrency_max, throttling, breaking),
             runners: TaskTracker::new(),
             stop,
             tally,
@@ -223,6 +239,16 @@ impl<E: Effects> Dispatch<E> {
     pub async fn drained(&self) {
         self.shared.runners.close();
         self.shared.runners.wait().await;
+    }
+
+    /// Whether the target is in trouble, so that nothing new should be taken.
+    pub fn paused(&self) -> watch::Receiver<bool> {
+        self.shared.admission.paused()
+    }
+
+    /// What is held back at the moment, and why.
+    pub fn status(&self) -> Status {
+        self.shared.admission.status()
     }
 
     /// Runners at work.

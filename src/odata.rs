@@ -6,6 +6,7 @@ mod csrf;
 mod grant;
 mod kept;
 mod probe;
+mod retry_after;
 #[cfg(test)]
 mod tests;
 mod token;

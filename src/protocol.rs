@@ -11,7 +11,10 @@
 //! Get   ── guard says no ────▶ Settle(DeadLetter)
 //! any   ── conflict ─────────▶ Wait ── elapsed ──▶ Get   spends one conflict
 //! any   ── failure ──────────▶ Wait ── elapsed ──▶ Get   spends one failure; outcome unknown
-//! any   ── refused, or nothing left to spend ────▶ Settle(DeadLetter)
+//! any   ── throttled, outage ▶ Get                       spends nothing; the caller lets it wait
+//! any   ── refused, or no conflict left to spend ▶ Settle(DeadLetter)
+//! any   ── no failure left ──▶ Ask ── target works ────▶ Settle(DeadLetter)
+//!                               └──── it does not ─────▶ Get, with everything to spend again
 //!          (after a PATCH of unknown outcome: one last Get, which may find it applied)
 //! ```
 //!
@@ -20,18 +23,24 @@
 
 pub mod backoff;
 pub mod compare;
+pub mod complaint;
 pub mod guard;
 pub mod plan;
 pub mod verdict;
 
 use std::time::Duration;
 
+pub use complaint::{Complaint, Texts};
 pub use guard::Guard;
 pub use plan::{Fetched, Judgement};
-pub use verdict::{Answer, Code, Complaint, Fault, Reply, Request, SignIn, Trouble, Verdict};
+pub use verdict::{Answer, Code, Fault, Reply, Request, SignIn, Trouble, Verdict};
 
 use crate::order::{ETag, OrderUpdate};
 use backoff::Retry;
+
+/// Retries after a broken business rule that came as an error of the server. It may be one that passes,
+/// such as a lock; most do not.
+const BUSINESS_RULE_RETRIES_MAX: u32 = 2;
 
 /// How often and how long an update may try, and what comes of one that is superseded. Conflicts and
 /// failures are counted apart: somebody else being quicker says nothing of the service's health.
@@ -44,9 +53,6 @@ pub struct Rules {
     /// Each wait is multiplied by `1 ± jitter`, so that orders that failed together do not come
     /// back together.
     pub jitter: f64,
-    /// Longest that is waited on the server's word (`Retry-After`) inside one handling of a message,
-    /// all its waits together.
-    pub retry_after_max: Duration,
     /// How an update ends whose order holds a higher sequence.
     pub superseded: Superseded,
 }
@@ -66,8 +72,6 @@ pub enum Superseded {
 struct Budget {
     conflicts: u32,
     failures: u32,
-    /// Waited for because the server asked for it, over all attempts.
-    told: Duration,
     /// A PATCH was sent of which nobody knows what became.
     unsure: bool,
 }
@@ -83,6 +87,8 @@ pub enum Step {
     Patch(Patching),
     /// Let the time pass, then continue.
     Wait(Waiting),
+    /// Find out whether the target works at all: its failures have used up what this update may spend.
+    Ask(Asking),
     /// Tell the broker.
     Settle(Settlement),
 }
@@ -121,7 +127,13 @@ pub struct Patching {
 pub struct Waiting {
     budget: Budget,
     wait: Duration,
-    at_least: Duration,
+}
+
+/// Waits for the answer to whether the target works.
+#[derive(Debug, PartialEq)]
+pub struct Asking {
+    budget: Budget,
+    code: Code,
 }
 
 /// The first step of an update.
@@ -140,9 +152,9 @@ pub enum Fetch {
 
 /// Reads the reply to a GET.
 #[must_use]
-pub fn fetch(reply: &Reply, update: &OrderUpdate, guard: &Guard) -> Fetch {
-    let unreadable = Trouble::Failure { code: Code::UnknownOutcome, retry_after: None };
-    match (verdict::verdict(Request::Get, reply), reply) {
+pub fn fetch(reply: &Reply, update: &OrderUpdate, guard: &Guard, texts: &Texts) -> Fetch {
+    let unreadable = Trouble::Failure(Code::UnknownOutcome);
+    match (verdict::verdict(Request::Get, reply, texts), reply) {
         (Verdict::Not(trouble), _) => Fetch::Missed(trouble),
         (Verdict::Done, Err(_)) => Fetch::Missed(unreadable),
         (Verdict::Done, Ok(answer)) => match Fetched::read(&answer.body) {
@@ -156,6 +168,17 @@ pub fn fetch(reply: &Reply, update: &OrderUpdate, guard: &Guard) -> Fetch {
     }
 }
 
+/// Reads the reply to a GET that named no order: whether the target answers as it should.
+#[must_use]
+pub fn look(reply: &Reply, texts: &Texts) -> Verdict {
+    let is_object = |answer: &Answer| Fetched::read(&answer.body).is_some();
+    match verdict::verdict(Request::Get, reply, texts) {
+        Verdict::Done if reply.as_ref().is_ok_and(is_object) => Verdict::Done,
+        Verdict::Done => Verdict::Not(Trouble::Failure(Code::UnknownOutcome)),
+        other @ Verdict::Not(_) => other,
+    }
+}
+
 /// In words, why a GET's reply ended an update unwritten. Empty where nothing stood in its way.
 #[must_use]
 pub fn objection(reply: &Reply, update: &OrderUpdate, guard: &Guard) -> String {
@@ -163,7 +186,25 @@ pub fn objection(reply: &Reply, update: &OrderUpdate, guard: &Guard) -> String {
     order.map(|order| order.objection(update, guard)).unwrap_or_default()
 }
 
+impl Fetch {
+    /// What the reply says of the target.
+    #[must_use]
+    pub const fn verdict(&self) -> Verdict {
+        match self {
+            Self::Found(..) => Verdict::Done,
+            Self::Missed(trouble) => Verdict::Not(*trouble),
+        }
+    }
+}
+
 impl Fetching {
+    /// The same, with everything to spend again: the target was down meanwhile, so what was spent says
+    /// nothing of the order.
+    #[must_use]
+    pub fn afresh(self) -> Self {
+        Self { budget: self.budget.afresh(), last: None }
+    }
+
     /// Consumes what the GET came to.
     pub fn on_fetch(self, fetch: Fetch, rules: &Rules) -> Step {
         match fetch {
@@ -173,6 +214,8 @@ impl Fetching {
                 Superseded::Settle => Step::Settle(Settlement::Superseded),
                 Superseded::DeadLetter => dead_letter(Code::Superseded),
             },
+            // Nothing was seen, and nothing is spent: look again when the target may be asked again.
+            Fetch::Missed(Trouble::Throttled { .. } | Trouble::Outage(_)) => Step::Get(self),
             Fetch::Found(..) | Fetch::Missed(_) if self.last.is_some() => {
                 dead_letter(self.last.unwrap_or(Code::UnknownOutcome))
             }
@@ -191,13 +234,17 @@ impl Patching {
         &self.etag
     }
 
+    /// It was not sent: the target may not be asked at the moment. A later GET brings a fresh ETag.
+    pub fn not_sent(self) -> Step {
+        Step::Get(Fetching { budget: self.budget, last: None })
+    }
+
     /// Consumes the verdict on the PATCH's reply.
     pub fn on_verdict(self, verdict: Verdict, rules: &Rules) -> Step {
         match verdict {
             Verdict::Done => Step::Settle(Settlement::Applied),
             Verdict::Not(trouble) => {
-                let lost = matches!(trouble, Trouble::Failure { .. });
-                let unsure = self.budget.unsure || lost;
+                let unsure = self.budget.unsure || trouble.leaves_doubt();
                 Budget { unsure, ..self.budget }.spend(trouble, rules)
             }
         }
@@ -205,9 +252,9 @@ impl Patching {
 }
 
 impl Waiting {
-    /// How long to wait. `dice` is a uniform draw from `0.0..1.0`. Never less than the server asked.
+    /// How long to wait. `dice` is a uniform draw from `0.0..1.0`.
     pub fn duration(&self, dice: f64, rules: &Rules) -> Duration {
-        backoff::jittered(self.wait, rules.jitter, dice).max(self.at_least)
+        backoff::jittered(self.wait, rules.jitter, dice)
     }
 
     /// The time has passed: look at the order again.
@@ -216,11 +263,34 @@ impl Waiting {
     }
 }
 
+impl Asking {
+    /// The code of the last failure.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// Consumes the answer. Of a target that does not work nothing can be learnt about this update.
+    pub fn on_answer(self, target_works: bool) -> Step {
+        if target_works {
+            return self.budget.exhausted(self.code);
+        }
+        Step::Get(Fetching { budget: self.budget.afresh(), last: None })
+    }
+}
+
 impl Budget {
+    fn afresh(self) -> Self {
+        Self { unsure: self.unsure, ..Self::default() }
+    }
+
     fn spend(self, trouble: Trouble, rules: &Rules) -> Step {
         match trouble {
             Trouble::Conflict(_) => self.spend_conflict(rules),
-            Trouble::Failure { code, retry_after } => self.spend_failure(code, retry_after, rules),
+            // One that others do not confirm is about this order after all, and must come to an end.
+            Trouble::Failure(code) | Trouble::Systemic(code) => self.spend_failure(code, rules),
+            Trouble::Throttled { .. } | Trouble::Outage(_) => {
+                Step::Get(Fetching { budget: self, last: None })
+            }
             Trouble::Refused(code) => dead_letter(code),
         }
     }
@@ -230,18 +300,18 @@ impl Budget {
             return self.exhausted(Code::ConflictExhausted);
         };
         let budget = Self { conflicts: self.conflicts + 1, ..self };
-        Step::Wait(Waiting { budget, wait, at_least: Duration::ZERO })
+        Step::Wait(Waiting { budget, wait })
     }
 
-    fn spend_failure(self, code: Code, told: Option<Duration>, rules: &Rules) -> Step {
-        let Some(wait) = rules.failures.wait(self.failures) else {
-            return self.exhausted(code);
-        };
-        let left = rules.retry_after_max.saturating_sub(self.told);
-        let at_least = told.unwrap_or_default().min(left);
-        let failures = self.failures + 1;
-        let budget = Self { failures, told: self.told + at_least, ..self };
-        Step::Wait(Waiting { budget, wait, at_least })
+    fn spend_failure(self, code: Code, rules: &Rules) -> Step {
+        let few = code == Code::BusinessRule && self.failures >= BUSINESS_RULE_RETRIES_MAX;
+        match rules.failures.wait(self.failures).filter(|_| !few) {
+            Some(wait) => {
+                let budget = Self { failures: self.failures + 1, ..self };
+                Step::Wait(Waiting { budget, wait })
+            }
+            None => Step::Ask(Asking { budget: self, code }),
+        }
     }
 
     /// A dead letter for an update that was applied would be replayed over newer ones: so look first.

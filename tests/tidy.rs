@@ -36,6 +36,10 @@ const PURE: &[(&str, &[&str])] = &[
     // Headers are values.
     ("src/odata/csrf.rs", &["reqwest::header"]),
     ("src/odata/grant.rs", &[]),
+    ("src/dispatch/admission/breaker.rs", &[]),
+    ("src/dispatch/admission/pace.rs", &[]),
+    ("src/dispatch/admission/throttle.rs", &[]),
+    ("src/odata/retry_after.rs", &[]),
     ("src/odata/url.rs", &[]),
     ("src/shard.rs", &[]),
     ("src/broker/balance.rs", &[]),

@@ -140,6 +140,10 @@ impl Effects for Edges {
         self.client.patch(key, etag, body, trail).await
     }
 
+    async fn probe(&self, trail: Trail) -> Reply {
+        self.client.probe(trail).await
+    }
+
     async fn ack(&self, held: Message) -> bool {
         held.delivery.receipt.ack().await.is_ok()
     }

@@ -1,10 +1,10 @@
 //! The settings, in the words of the dispatch and of the protocol.
 
 use crate::config::{self, Settings};
-use crate::dispatch::Limits;
+use crate::dispatch::{Breaking, Limits, Throttling};
 use crate::protocol::backoff::Retry;
 use crate::protocol::guard::Transition;
-use crate::protocol::{Guard, Rules, Superseded};
+use crate::protocol::{Guard, Rules, Superseded, Texts};
 
 /// Losses of its holder from which on a message is worked on alone. Every message that was prefetched
 /// counts when its pod goes, so a few deployments in a row must not be enough.
@@ -19,8 +19,19 @@ pub(super) fn limits(settings: &Settings) -> Limits {
         wait_min: retries.wait_min,
         wait_max: retries.wait_max,
     };
+    let (throttle, breaker) = (&settings.throttle, &settings.breaker);
     Limits {
         concurrency_max: settings.dispatch.concurrency_max,
+        throttling: Throttling {
+            told: [throttle.told_wait_min, throttle.told_wait_max],
+            untold: [throttle.untold_wait_min, throttle.untold_wait_max],
+            quota: throttle.quota_share().map(|share| (share, throttle.quota_window)),
+        },
+        breaking: Breaking {
+            orders_min: breaker.orders_min,
+            silence_min: breaker.silence_min,
+            probe_interval: breaker.probe_interval,
+        },
         settle_window: settings.dispatch.settle_window,
         losses_suspect: LOSSES_SUSPECT,
         losses_max,
@@ -28,13 +39,23 @@ pub(super) fn limits(settings: &Settings) -> Limits {
             conflicts: retry(&settings.retry.conflicts),
             failures: retry(&settings.retry.failures),
             jitter: settings.retry.jitter,
-            retry_after_max: settings.retry.retry_after_max,
             superseded: match settings.guard.superseded {
                 config::Superseded::Settle => Superseded::Settle,
                 config::Superseded::DeadLetter => Superseded::DeadLetter,
             },
         },
     }
+}
+
+/// What the service's error texts mean.
+pub(super) fn texts(settings: &Settings) -> Texts {
+    let answers = &settings.answers;
+    Texts::new(
+        &answers.update_conflict,
+        &answers.deadlock,
+        &answers.business_rule,
+        &answers.wrong_address,
+    )
 }
 
 /// What an update must not be written over.

@@ -57,6 +57,8 @@ pub struct Consumer {
     restorer: Restorer,
     instance: String,
     stops: Stops,
+    /// Whether nothing that is worked on here should be taken anew.
+    paused: watch::Receiver<bool>,
     peers: Peers,
     /// Every queue of a session was subscribed to.
     ready: CancellationToken,
@@ -72,7 +74,7 @@ impl Consumer {
         generations: watch::Sender<Generations>,
         settings: &config::Settings,
         instance: &str,
-        stops: Stops,
+        (stops, paused): (Stops, watch::Receiver<bool>),
     ) -> Self {
         let pod = uuid::Builder::from_random_bytes(fastrand::u128(..).to_le_bytes()).into_uuid();
         let peers = Peers::new(pod, topology.peers(), settings.balance.interval);
@@ -89,6 +91,7 @@ impl Consumer {
             restorer: Restorer::new(topology, settings),
             instance: instance.to_owned(),
             stops,
+            paused,
             ready: CancellationToken::new(),
             channels: AtomicU64::new(0),
         }

@@ -36,7 +36,9 @@ impl Settings {
         findings.extend(guards(self));
         findings.extend(addresses(self));
         findings.extend(auth::findings(self));
+        findings.extend(answers(self));
         findings.extend(waits(self));
+        findings.extend(quota(self));
         findings.extend(memory(self));
         findings.extend(hold(self));
         findings
@@ -226,7 +228,16 @@ fn broker_rule(url: &SecretUrl) -> Option<&'static str> {
 
 fn waits(settings: &Settings) -> Vec<Finding> {
     let (broker, retry) = (&settings.broker, &settings.retry);
+    let throttle = &settings.throttle;
     let pairs = [
+        (
+            ["throttle.told_wait_min", "throttle.told_wait_max"],
+            (throttle.told_wait_min, throttle.told_wait_max),
+        ),
+        (
+            ["throttle.untold_wait_min", "throttle.untold_wait_max"],
+            (throttle.untold_wait_min, throttle.untold_wait_max),
+        ),
         (
             ["broker.reconnect_wait_min", "broker.reconnect_wait_max"],
             (broker.reconnect_wait_min, broker.reconnect_wait_max),
@@ -245,6 +256,22 @@ fn waits(settings: &Settings) -> Vec<Finding> {
     wrong.map(|(keys, _)| Finding { keys: keys.to_vec(), rule: rule() }).collect()
 }
 
+/// A part that is in every text would make all trouble one.
+fn answers(settings: &Settings) -> Vec<Finding> {
+    let short = |part: &String| part.chars().count() < 4;
+    let lists = settings.answers.lists().into_iter();
+    let wrong = lists.filter(|(_, parts)| parts.iter().any(short));
+    wrong.map(|(key, _)| finding(key, "must be texts of at least 4 characters each")).collect()
+}
+
+fn quota(settings: &Settings) -> Option<Finding> {
+    let share = settings.throttle.quota_share()?;
+    (share < 10.0).then(|| Finding {
+        keys: vec!["throttle.quota_requests", "throttle.quota_pods"],
+        rule: "the first must be 0, or at least ten times the second".to_owned(),
+    })
+}
+
 fn memory(settings: &Settings) -> Option<Finding> {
     let bytes = settings.memory_max();
     (bytes > MEMORY_BYTES_MAX).then(|| Finding {
@@ -260,8 +287,8 @@ fn hold(settings: &Settings) -> Option<Finding> {
     let (held, half) = (settings.hold_max(), settings.broker.consumer_timeout / 2);
     let attempts = settings.attempts_max();
     let requests = settings.target.get_timeout.saturating_add(settings.target.patch_timeout);
-    let look = settings.target.get_timeout;
-    let requests = requests.saturating_mul(attempts).saturating_add(look);
+    let looks = settings.target.get_timeout.saturating_mul(2);
+    let requests = requests.saturating_mul(attempts).saturating_add(looks);
     (held >= half).then(|| Finding {
         keys: vec![
             "retry.conflicts.retries_max",
@@ -273,7 +300,6 @@ fn hold(settings: &Settings) -> Option<Finding> {
             "retry.failures.wait_min",
             "retry.failures.wait_max",
             "retry.jitter",
-            "retry.retry_after_max",
             "broker.consumer_timeout",
         ],
         rule: format!(

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 /// How often, and after which wait, an update is tried again before it is dead-lettered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[expect(clippy::struct_field_names, reason = "the key is named after HTTP's Retry-After")]
 pub struct Retry {
     /// How much each wait varies: it is multiplied by a number between 1 - jitter and 1 + jitter.
     ///
@@ -16,13 +15,6 @@ pub struct Retry {
     /// beyond 0.5 the doubling of the waits would be lost in the noise.
     #[schemars(range(min = 0.0, max = 0.5))]
     pub jitter: f64,
-    /// Longest time that waits told by the server (`Retry-After`) may take, summed over the
-    /// handling of one delivery. Told more, the delivery does not wait it out.
-    ///
-    /// Part of the longest hold of a delivery, like the waits below.
-    #[serde(with = "humantime_serde")]
-    #[schemars(with = "String", extend("x-minimum" = "0s", "x-maximum" = "10m"))]
-    pub retry_after_max: Duration,
     /// After a conflict: the order changed between our GET and our PATCH.
     pub conflicts: Retries,
     /// After a failure: a server error, a timeout or a broken connection.
@@ -31,12 +23,7 @@ pub struct Retry {
 
 impl Default for Retry {
     fn default() -> Self {
-        Self {
-            jitter: 0.2,
-            retry_after_max: Duration::from_secs(30),
-            conflicts: Retries::default(),
-            failures: Retries::default(),
-        }
+        Self { jitter: 0.2, conflicts: Retries::default(), failures: Retries::default() }
     }
 }
 

@@ -53,7 +53,7 @@ pub struct Target {
     ///
     /// Long, because an update runs the order's business rules while we wait, and giving up early
     /// only adds load. Not longer, because with the default budgets of 7 attempts, each a GET and a
-    /// PATCH, one delivery is held for about 11 minutes at most, and must stay below half of
+    /// PATCH, one delivery is held for about 12 minutes at most, and must stay below half of
     /// `broker.consumer_timeout`, which is 15 minutes.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String", extend("x-minimum" = "10ms", "x-maximum" = "10m"))]

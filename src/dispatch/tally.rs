@@ -20,6 +20,8 @@ pub struct Tally {
     conflicts: AtomicU64,
     conflicts_overcome: AtomicU64,
     failures: AtomicU64,
+    throttled: AtomicU64,
+    outages: AtomicU64,
     retries: AtomicU64,
     released: AtomicU64,
     settlements_lost: AtomicU64,
@@ -46,6 +48,10 @@ pub struct Snapshot {
     pub conflicts_overcome: u64,
     /// Attempts that ended with trouble that may pass.
     pub failures: u64,
+    /// Answers that asked for less.
+    pub throttled: u64,
+    /// Times that the target was taken for down.
+    pub outages: u64,
     /// Attempts after the first.
     pub retries: u64,
     /// Messages given back to the broker after work on them had begun.
@@ -83,9 +89,14 @@ impl Tally {
     pub(super) fn trouble(&self, trouble: Trouble) {
         match trouble {
             Trouble::Conflict(_) => add(&self.conflicts),
-            Trouble::Failure { .. } => add(&self.failures),
+            Trouble::Failure(_) | Trouble::Systemic(_) | Trouble::Outage(_) => add(&self.failures),
+            Trouble::Throttled { .. } => add(&self.throttled),
             Trouble::Refused(_) => {}
         }
+    }
+
+    pub(super) fn outage(&self) {
+        add(&self.outages);
     }
 
     pub(super) fn retry(&self) {
@@ -133,6 +144,8 @@ impl Tally {
             conflicts: get(&self.conflicts),
             conflicts_overcome: get(&self.conflicts_overcome),
             failures: get(&self.failures),
+            throttled: get(&self.throttled),
+            outages: get(&self.outages),
             retries: get(&self.retries),
             released: get(&self.released),
             forwarded: 0,

@@ -1,3 +1,5 @@
+mod outages;
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -67,6 +69,8 @@ impl Held for Message {
 enum Behaviour {
     Fine,
     Down,
+    /// Answers the GET with 500.
+    Unreadable,
     Panics,
     /// Holds the sequence 9.
     Ahead,
@@ -80,6 +84,7 @@ struct World {
     /// What happened, with the virtual millisecond.
     story: Mutex<Vec<(u64, String)>>,
     letters: Mutex<Vec<Letter>>,
+    outage: Mutex<Option<Reply>>,
     in_flight: AtomicU64,
     in_flight_max: AtomicU64,
     identifiers: AtomicU64,
@@ -97,6 +102,11 @@ impl Fake {
         self.world.story.lock().unwrap().push((at, what));
     }
 
+    /// What every request is answered, while the target is in trouble.
+    fn outage(&self) -> Option<Reply> {
+        self.world.outage.lock().unwrap().clone()
+    }
+
     fn behaviour(&self, key: &OrderKey) -> Behaviour {
         let key = key.to_string();
         self.world.behaviour.lock().unwrap().get(&key).copied().unwrap_or(Behaviour::Fine)
@@ -107,7 +117,15 @@ fn answer(status: u16, body: &'static str) -> Answer {
     let etag = ETag::new("W/\"1\"");
     let is_json = !body.is_empty();
     let body = Bytes::from_static(body.as_bytes());
-    Answer { status, etag, retry_after: None, is_json, service_request_id: None, body }
+    Answer {
+        status,
+        etag,
+        retry_after: None,
+        repeat_rejected: false,
+        is_json,
+        service_request_id: None,
+        body,
+    }
 }
 
 impl Effects for Fake {
@@ -119,6 +137,14 @@ impl Effects for Fake {
         let time = if self.behaviour(key) == Behaviour::Slow { 5_000 } else { 10 };
         sleep(Duration::from_millis(time)).await;
         assert!(self.behaviour(key) != Behaviour::Panics, "as the test asked");
+        if let Some(reply) = self.outage() {
+            self.world.in_flight.fetch_sub(1, Ordering::SeqCst);
+            return reply;
+        }
+        if self.behaviour(key) == Behaviour::Unreadable {
+            self.world.in_flight.fetch_sub(1, Ordering::SeqCst);
+            return Ok(answer(500, ""));
+        }
         let is_ahead = self.behaviour(key) == Behaviour::Ahead;
         Ok(answer(200, if is_ahead { r#"{"A":0,"Seq":9}"# } else { r#"{"A":0}"# }))
     }
@@ -126,12 +152,23 @@ impl Effects for Fake {
     async fn patch(&self, key: &OrderKey, _: &ETag, _: &str, _: Trail) -> Reply {
         sleep(Duration::from_millis(10)).await;
         self.world.in_flight.fetch_sub(1, Ordering::SeqCst);
+        if let Some(reply) = self.outage() {
+            return reply;
+        }
         match self.behaviour(key) {
             Behaviour::Down => Err(Fault::Broken),
-            Behaviour::Fine | Behaviour::Panics | Behaviour::Ahead | Behaviour::Slow => {
-                Ok(answer(204, ""))
-            }
+            Behaviour::Fine
+            | Behaviour::Panics
+            | Behaviour::Ahead
+            | Behaviour::Slow
+            | Behaviour::Unreadable => Ok(answer(204, "")),
         }
+    }
+
+    async fn probe(&self, _: Trail) -> Reply {
+        self.tell("look".to_owned());
+        sleep(Duration::from_millis(10)).await;
+        self.outage().unwrap_or_else(|| Ok(answer(200, r#"{"value":[]}"#)))
     }
 
     async fn ack(&self, held: Message) -> bool {
@@ -173,20 +210,33 @@ struct Bench {
 fn bench(concurrency_max: usize) -> Bench {
     let wait_max = Duration::from_secs(4);
     let retry = Retry { retries_max: 3, wait_min: Duration::from_secs(1), wait_max };
-    let rules = Rules {
-        conflicts: retry,
-        failures: retry,
-        jitter: 0.2,
-        retry_after_max: wait_max,
-        superseded: Superseded::Settle,
-    };
+    let rules =
+        Rules { conflicts: retry, failures: retry, jitter: 0.2, superseded: Superseded::Settle };
     let fake = Fake { world: Arc::default(), begun: Instant::now() };
     let (stop, tally) = (CancellationToken::new(), Arc::new(Tally::default()));
     let guard = Guard { sequence_property: Some("Seq".into()), ..Guard::default() };
     let settle_window = Duration::from_secs(5);
-    let limits =
-        Limits { concurrency_max, rules, settle_window, losses_suspect: 5, losses_max: 50 };
-    let dispatch = Dispatch::new(fake.clone(), limits, guard, tally.clone(), stop.clone());
+    let throttling = Throttling {
+        told: [Duration::from_secs(1), Duration::from_mins(10)],
+        untold: [Duration::from_secs(10), Duration::from_mins(3)],
+        quota: None,
+    };
+    let breaking = Breaking {
+        orders_min: 3,
+        silence_min: Duration::from_secs(1),
+        probe_interval: Duration::from_secs(5),
+    };
+    let limits = Limits {
+        concurrency_max,
+        throttling,
+        breaking,
+        rules,
+        settle_window,
+        losses_suspect: 5,
+        losses_max: 50,
+    };
+    let judging = (guard, Texts::default());
+    let dispatch = Dispatch::new(fake.clone(), limits, judging, tally.clone(), stop.clone());
     let (channel, ending) = (CancellationToken::new(), CancellationToken::new());
     let (settle, losses) = (Duration::ZERO, 0);
     Bench { dispatch, fake, stop, channel, ending, settle, losses, tally }

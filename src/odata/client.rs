@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use jiff::Timestamp;
 use reqwest::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH,
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH,
     RETRY_AFTER,
 };
 use reqwest::{ClientBuilder, Method, Request, Response};
@@ -13,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::csrf::{self, Session};
 use super::kept::Kept;
+use super::retry_after;
 use super::token::{Token, Tokens};
 use super::url::Orders;
 use crate::config::{Settings, Target};
@@ -26,6 +28,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-request-id")
 const SESSION_ID: HeaderName = HeaderName::from_static("x-ms-client-session-id");
 /// How Finance & Operations names a request in its own logs.
 const SERVICE_REQUEST_ID: &str = "ms-dyn-aid";
+/// Whether the service has taken a request that it may have seen before (OASIS Repeatable Requests 1.0).
+const REPEATABILITY_RESULT: &str = "repeatability-result";
 const ODATA_VERSION: HeaderName = HeaderName::from_static("odata-version");
 const ODATA_MAX_VERSION: HeaderName = HeaderName::from_static("odata-maxversion");
 const PREFER: HeaderName = HeaderName::from_static("prefer");
@@ -103,6 +107,11 @@ impl Client {
     pub(super) async fn fetch(&self, url: &str, trail: Trail) -> Reply {
         let request = traced(self.http.get(url), trail)?;
         self.perform(&request, Instant::now() + self.get_timeout).await
+    }
+
+    /// GETs one order, whichever: whether the service answers at all.
+    pub async fn probe(&self, trail: Trail) -> Reply {
+        self.fetch(&self.orders.first(), trail).await
     }
 
     /// PATCHes one order under `If-Match`.
@@ -251,10 +260,10 @@ pub(super) async fn body(mut response: Response, bytes_max: usize) -> Result<Byt
     Ok(body.freeze())
 }
 
-/// `Retry-After`, where it is given in seconds.
+/// `Retry-After`, as seconds or as a date.
 pub(super) fn retry_after(response: &Response) -> Option<Duration> {
-    let value = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
-    value.trim().parse().ok().map(Duration::from_secs)
+    let text = |name| response.headers().get(name)?.to_str().ok();
+    retry_after::retry_after(text(RETRY_AFTER)?, text(DATE), Timestamp::now())
 }
 
 /// Why no answer came, without the address: the innermost cause says most.
@@ -279,6 +288,8 @@ fn head(response: &Response) -> Answer {
         status: response.status().as_u16(),
         etag: text(ETAG.as_str()).and_then(ETag::new),
         retry_after: retry_after(response),
+        repeat_rejected: text(REPEATABILITY_RESULT)
+            .is_some_and(|result| result.trim().eq_ignore_ascii_case("rejected")),
         is_json,
         service_request_id: text(SERVICE_REQUEST_ID).map(|id| id.chars().take(128).collect()),
         body: Bytes::new(),
@@ -288,10 +299,17 @@ fn head(response: &Response) -> Answer {
 /// A timeout while connecting is no timeout of the request: nothing was sent.
 fn fault(error: &reqwest::Error) -> Fault {
     if error.is_connect() {
-        Fault::Unreachable
+        if is_about_trust(error) { Fault::Untrusted } else { Fault::Unreachable }
     } else if error.is_timeout() {
         Fault::Timeout
     } else {
         Fault::Broken
     }
+}
+
+/// The TLS library is not ours to name, but it says it in these words.
+fn is_about_trust(error: &reqwest::Error) -> bool {
+    let first = std::error::Error::source(error);
+    std::iter::successors(first, |error| error.source())
+        .any(|error| error.to_string().contains("invalid peer certificate"))
 }

@@ -13,7 +13,7 @@ use crate::config::{AuthKind, Settings};
 use crate::dispatch::Trail;
 use crate::order::{KeyValue, Literal, OrderKey};
 use crate::protocol::verdict::verdict;
-use crate::protocol::{Answer, Complaint, Fault, Fetched, Reply, Request, SignIn, Verdict};
+use crate::protocol::{Answer, Complaint, Fault, Fetched, Reply, Request, SignIn, Texts, Verdict};
 
 /// GETs whose median is the latency.
 const GETS: usize = 5;
@@ -184,7 +184,7 @@ impl<'a> Probe<'a> {
     /// The answer, if it is one that says something about orders: success or 404.
     fn answered<'r>(&mut self, reply: &'r Reply, took: Duration) -> Option<&'r Answer> {
         let fo = self.settings.target.cross_company;
-        let (state, detail, hint) = match (reply, verdict(Request::Get, reply)) {
+        let (state, detail, hint) = match (reply, verdict(Request::Get, reply, &Texts::default())) {
             (Ok(answer), Verdict::Done) => {
                 if !self.steps.iter().any(|step| step.name == "permission") {
                     self.note("permission", State::Fine, "we may read".to_owned(), "", took);
@@ -242,7 +242,7 @@ impl<'a> Probe<'a> {
             let begun = Instant::now();
             let reply = self.client.get(key, trail).await;
             took.push(begun.elapsed());
-            if verdict(Request::Get, &reply) != Verdict::Done {
+            if verdict(Request::Get, &reply, &Texts::default()) != Verdict::Done {
                 let detail = format!("GET {} of {GETS} failed", took.len());
                 let hint = "the service answers now and then only";
                 self.note("latency", State::Unavailable, detail, hint, Duration::ZERO);
@@ -261,6 +261,7 @@ impl<'a> Probe<'a> {
 const fn silence(fault: Fault) -> (&'static str, &'static str) {
     match fault {
         Fault::Unreachable => ("no connection", "check target.url"),
+        Fault::Untrusted => ("its certificate is not trusted", "is target.url the service itself?"),
         Fault::Timeout => ("no answer in target.get_timeout", "is it that slow?"),
         Fault::Broken => ("the connection broke", "is it HTTP that answers at target.url?"),
         Fault::TooLarge => ("the answer is too large", "raise target.body_bytes_max"),

@@ -149,6 +149,9 @@ mod tests {
         let key = OrderKey::new(vec![value], |_| false);
         let orders = Orders::new(&service, "Orders", false);
         assert_eq!(orders.url(&key), "http://localhost:1/odata/Orders(Id=-7)");
+        assert_eq!(orders.first(), "http://localhost:1/odata/Orders?$top=1");
+        let orders = Orders::new(&service, "Orders", true);
+        assert_eq!(orders.first(), "http://localhost:1/odata/Orders?cross-company=true&$top=1");
     }
 
     #[test]

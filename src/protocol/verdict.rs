@@ -1,4 +1,4 @@
-//! What an answer means: success or one of three kinds of trouble, with a code that says why.
+//! What an answer means: success or one of five kinds of trouble, with a code that says why.
 //!
 //! The table is in `docs/PROTOCOL.md`, and a test reads it from there. Sources: OData 4.01 Protocol,
 //! sections 8.2.4 and 9; RFC 9110, section 15; answers of Dynamics 365 seen by others.
@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::Deserialize;
+
+use super::complaint::{Meaning, Texts};
 
 /// What was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,8 +25,11 @@ pub struct Answer {
     pub status: u16,
     /// The `ETag` header.
     pub etag: Option<crate::order::ETag>,
-    /// `Retry-After`, where it is given in seconds.
+    /// `Retry-After`, as the time that is left.
     pub retry_after: Option<Duration>,
+    /// Whether it says `Repeatability-Result: rejected`: the service does not want this request a
+    /// second time.
+    pub repeat_rejected: bool,
     /// Whether the content type is JSON.
     pub is_json: bool,
     /// The service's own name for the request (`ms-dyn-aid`), to be quoted to its support.
@@ -39,6 +43,8 @@ pub struct Answer {
 pub enum Fault {
     /// No connection: the request was never sent.
     Unreachable,
+    /// The service's certificate is not to be trusted: the request was never sent.
+    Untrusted,
     /// The deadline passed.
     Timeout,
     /// The connection broke, or the answer was no HTTP.
@@ -78,14 +84,22 @@ pub enum Trouble {
     /// Somebody else was quicker. Nothing was written: fetch and judge again.
     Conflict(Code),
     /// Trouble that may pass. The outcome may be unknown: wait, then look before writing.
-    Failure {
-        /// What kind of trouble.
+    Failure(Code),
+    /// Too much is asked of the target. Says nothing of the order: it spends no attempt, and
+    /// everything for the target waits.
+    Throttled {
+        /// What kind of throttling.
         code: Code,
         /// How long the service asked to be left alone.
         retry_after: Option<Duration>,
     },
+    /// By its nature about everything that is sent there, and not about this order.
+    Systemic(Code),
     /// The same request would be refused again.
     Refused(Code),
+    /// A failure while the target is taken for down. No reply means this by itself: it takes several
+    /// of them to know. Says nothing of the order, and spends no attempt.
+    Outage(Code),
 }
 
 macro_rules! codes {
@@ -115,6 +129,8 @@ codes! {
     Conflict = "conflict";
     /// An error text that tells of an update conflict, whatever the status.
     UpdateConflict = "update_conflict";
+    /// 412 because the service has seen the request before, or too late.
+    RepeatWindow = "repeat_window";
     /// More conflicts in a row than are allowed.
     ConflictExhausted = "conflict_exhausted";
     /// The order does not exist, or not for us.
@@ -167,6 +183,10 @@ codes! {
     Deadlock = "deadlock";
     /// No connection could be made.
     Unreachable = "unreachable";
+    /// The service's certificate is not to be trusted.
+    Certificate = "certificate";
+    /// 404 that tells of the address that all requests have, not of one order.
+    WrongAddress = "wrong_address";
     /// The reply was lost or makes no sense: the write may have happened.
     UnknownOutcome = "unknown_outcome";
     /// Its holders were lost again and again: it may be what kills them.
@@ -177,44 +197,50 @@ codes! {
 
 /// Classifies a reply.
 #[must_use]
-pub fn verdict(request: Request, reply: &Reply) -> Verdict {
+pub fn verdict(request: Request, reply: &Reply, texts: &Texts) -> Verdict {
     match reply {
         Err(Fault::Unreachable) => failure(Code::Unreachable),
+        Err(Fault::Untrusted) => systemic(Code::Certificate),
         Err(Fault::Timeout) => failure(Code::Timeout),
         Err(Fault::Broken | Fault::TooLarge) => failure(Code::UnknownOutcome),
         Err(Fault::SignIn(why)) => signed_out(*why),
         Err(Fault::Csrf) => failure(Code::Csrf),
-        Ok(answer) => by_status(request, answer),
+        Ok(answer) => by_status(request, answer, texts),
     }
 }
 
 /// Concerns every message alike, and none in particular.
 const fn signed_out(why: SignIn) -> Verdict {
-    failure(match why {
+    systemic(match why {
         SignIn::Config => Code::AuthConfig,
         SignIn::Unavailable => Code::AuthUnavailable,
     })
 }
 
-fn by_status(request: Request, answer: &Answer) -> Verdict {
+fn by_status(request: Request, answer: &Answer, texts: &Texts) -> Verdict {
     match answer.status {
         200 | 204 => success(request, answer),
-        300..=399 | 407 => failure(Code::Redirected),
-        400 | 500 => by_text(answer),
-        401 => failure(Code::Auth),
+        300..=399 | 407 => systemic(Code::Redirected),
+        400 | 500 => by_text(answer, texts),
+        401 => systemic(Code::Auth),
+        // Of the user's rights, or of this one order: only other orders can tell.
         403 => failure(Code::Forbidden),
+        // A page of a gateway that does not find the service behind it.
+        404 if is_page(&answer.body) => failure(Code::NotOData),
+        404 if texts.is_wrong_address(&answer.body) => systemic(Code::WrongAddress),
         // After a PATCH only a GET can tell whether the order is gone (it may be the company).
         404 if request == Request::Patch => conflict(Code::NotFound),
         404 => refused(Code::NotFound),
         408 | 425 => failure(Code::Timeout),
         409 => conflict(Code::Conflict),
+        412 if answer.repeat_rejected => conflict(Code::RepeatWindow),
         412 => conflict(Code::EtagConflict),
         413 | 414 | 431 => refused(Code::TooLarge),
         428 => refused(Code::EtagRequired),
-        429 => failure_told(Code::Throttled, answer),
+        429 => throttled(Code::Throttled, answer),
         402 | 405..=499 => refused(Code::Rejected),
         501 | 505 => refused(Code::NotSupported),
-        503 if answer.retry_after.is_some() => failure_told(Code::Unavailable, answer),
+        503 if answer.retry_after.is_some() => throttled(Code::Unavailable, answer),
         502..=504 => failure(Code::Gateway),
         506..=599 => failure(Code::ServerError),
         0..=199 | 201..=299 | 600.. => failure(Code::UnknownOutcome),
@@ -227,36 +253,38 @@ fn success(request: Request, answer: &Answer) -> Verdict {
         Request::Get if answer.is_json => Verdict::Done,
         Request::Patch if answer.is_json || answer.body.is_empty() => Verdict::Done,
         Request::Get if answer.body.is_empty() => failure(Code::UnknownOutcome),
-        Request::Get | Request::Patch => failure(Code::NotOData),
+        Request::Get | Request::Patch => systemic(Code::NotOData),
     }
 }
 
 /// 400 and 500: Finance & Operations reports a conflict, a deadlock and a broken business rule with
 /// either, and only the text tells them apart.
-fn by_text(answer: &Answer) -> Verdict {
-    let complaint = Complaint::read(&answer.body);
-    let text = complaint.message.to_ascii_lowercase();
-    if text.contains("update conflict occurred") || text.contains("updateconflict") {
-        return conflict(Code::UpdateConflict);
+fn by_text(answer: &Answer, texts: &Texts) -> Verdict {
+    match (texts.meaning(&answer.body), answer.status) {
+        (Meaning::UpdateConflict, _) => conflict(Code::UpdateConflict),
+        (Meaning::Deadlock, _) => failure(Code::Deadlock),
+        (Meaning::BusinessRule, 400) => refused(Code::BusinessRule),
+        (Meaning::Other, 400) => refused(Code::Rejected),
+        (Meaning::BusinessRule, _) => failure(Code::BusinessRule),
+        (Meaning::Other, _) => failure(Code::ServerError),
     }
-    if text.contains("deadlock") {
-        return failure(Code::Deadlock);
-    }
-    let business_rule = complaint.kind.ends_with("AxODataWriteException");
-    match (answer.status, business_rule) {
-        (400, true) => refused(Code::BusinessRule),
-        (400, false) => refused(Code::Rejected),
-        (_, true) => failure(Code::BusinessRule),
-        (_, false) => failure(Code::ServerError),
-    }
+}
+
+/// Whether a body is HTML, whatever its content type says.
+fn is_page(body: &[u8]) -> bool {
+    body.trim_ascii_start().starts_with(b"<")
 }
 
 const fn failure(code: Code) -> Verdict {
-    Verdict::Not(Trouble::Failure { code, retry_after: None })
+    Verdict::Not(Trouble::Failure(code))
 }
 
-const fn failure_told(code: Code, answer: &Answer) -> Verdict {
-    Verdict::Not(Trouble::Failure { code, retry_after: answer.retry_after })
+const fn throttled(code: Code, answer: &Answer) -> Verdict {
+    Verdict::Not(Trouble::Throttled { code, retry_after: answer.retry_after })
+}
+
+const fn systemic(code: Code) -> Verdict {
+    Verdict::Not(Trouble::Systemic(code))
 }
 
 const fn conflict(code: Code) -> Verdict {
@@ -272,48 +300,34 @@ impl Trouble {
     #[must_use]
     pub const fn code(self) -> Code {
         match self {
-            Self::Conflict(code) | Self::Failure { code, .. } | Self::Refused(code) => code,
+            Self::Conflict(code)
+            | Self::Failure(code)
+            | Self::Throttled { code, .. }
+            | Self::Systemic(code)
+            | Self::Refused(code)
+            | Self::Outage(code) => code,
         }
     }
-}
 
-/// What an OData error body says (OData JSON Format 4.01, section 21.1).
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Complaint {
-    /// The innermost message: the outer one of Finance & Operations is always the same.
-    pub message: String,
-    /// `innererror.type`.
-    pub kind: String,
-}
-
-impl Complaint {
-    /// Longest message that is kept, in characters. Stack traces are not kept at all.
-    const CHARACTERS_MAX: usize = 2048;
-
-    /// Reads a body; one that is no OData error gives empty texts, as it may hold anything.
+    /// Whether a PATCH that ended so may have been carried out, or may still be at work.
     #[must_use]
-    pub fn read(body: &[u8]) -> Self {
-        #[derive(Deserialize, Default)]
-        #[serde(default)]
-        struct Body {
-            error: Outer,
+    pub const fn leaves_doubt(self) -> bool {
+        match self {
+            Self::Conflict(_) | Self::Refused(_) => false,
+            // A 4xx means that nothing was changed (OData 4.01 Protocol, section 9.2), and what was
+            // never sent changes nothing.
+            Self::Failure(code)
+            | Self::Throttled { code, .. }
+            | Self::Systemic(code)
+            | Self::Outage(code) => !matches!(
+                code,
+                Code::Auth
+                    | Code::Forbidden
+                    | Code::Throttled
+                    | Code::Unreachable
+                    | Code::Certificate
+                    | Code::WrongAddress
+            ),
         }
-        #[derive(Deserialize, Default)]
-        #[serde(default)]
-        struct Outer {
-            message: String,
-            innererror: Inner,
-        }
-        #[derive(Deserialize, Default)]
-        #[serde(default)]
-        struct Inner {
-            message: String,
-            r#type: String,
-        }
-        let Outer { message, innererror } =
-            serde_json::from_slice::<Body>(body).unwrap_or_default().error;
-        let message = if innererror.message.is_empty() { message } else { innererror.message };
-        let cut = |text: String| text.chars().take(Self::CHARACTERS_MAX).collect();
-        Self { message: cut(message), kind: cut(innererror.r#type) }
     }
 }

@@ -13,7 +13,6 @@ async fn shard_is_given_back_before_a_message_has_waited_longer_than_the_broker_
         ("TARGET__PATCH_TIMEOUT", "3s"),
         ("RETRY__CONFLICTS__RETRIES_MAX", "1"),
         ("RETRY__FAILURES__RETRIES_MAX", "1"),
-        ("RETRY__RETRY_AFTER_MAX", "0s"),
     ];
     let daemon = stage.daemon(&limit).await;
     stage.publish(&updates(1, 11)).await;

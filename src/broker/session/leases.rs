@@ -35,6 +35,10 @@ impl Consumer {
                 || self.is_retired(slot.source)
         };
         while !over() {
+            self.rest(slot.source, &session, &turned).await;
+            if over() {
+                break;
+            }
             let lease = self.lease(&slot, &session);
             if let Some(shard) = self.subscribe(&connection, &slot, lease.clone()).await {
                 if std::mem::take(&mut first) && unready.fetch_sub(1, Ordering::Relaxed) == 1 {
@@ -81,6 +85,23 @@ impl Consumer {
                 }
                 failures = failures.saturating_add(1);
             }
+        }
+    }
+
+    /// Takes no shard while nothing of it could be worked on: all that would be handed out would wait
+    /// here, be given back, and count as one more delivery. What is only forwarded goes on.
+    async fn rest(&self, source: Source, session: &Session, turned: &CancellationToken) {
+        match source {
+            Source::Shard { .. } => {}
+            Source::Intake | Source::Left { .. } => return,
+        }
+        let mut paused = self.paused.clone();
+        tokio::select! { biased;
+            // Whoever could end the pause is gone: so is the process, in a moment.
+            _ended = paused.wait_for(|paused| !paused) => {}
+            () = self.stops.stop.cancelled() => {}
+            () = session.lost.cancelled() => {}
+            () = turned.cancelled() => {}
         }
     }
 

@@ -156,15 +156,15 @@ fn folded_property_must_be_part_of_the_key() {
 #[test]
 fn longest_hold_must_stay_below_half_of_the_consumer_timeout() {
     let hold = Settings::default().hold_max();
-    // 7 attempts of 30 s and 60 s, waits of 1, 2 and 4 s twice times 1.2, 30 s of the server's,
-    // 5 s for the requests of a former owner, and 30 s for the last look.
-    let waits = 2 * 7_000 * 12 / 10 + 30_000 + 5_000;
-    assert_eq!(hold, Duration::from_millis(7 * 90_000 + waits + 30_000));
+    // 7 attempts of 30 s and 60 s, waits of 1, 2 and 4 s twice times 1.2, 5 s for the requests of a
+    // former owner, and 30 s each for the look at the target and the last one at the order.
+    let waits = 2 * 7_000 * 12 / 10 + 5_000;
+    assert_eq!(hold, Duration::from_millis(7 * 90_000 + waits + 2 * 30_000));
     let toml = "[target]\npatch_timeout = \"100s\"";
     assert_eq!(
         mistakes(toml, &[]),
         ["target.patch_timeout = \"100s\" (file FILE): one delivery could be held for 16m 32s: \
-          7 attempts, each a GET and a PATCH, may take 15m 40s, and the waits 52s; it must stay \
+          7 attempts, each a GET and a PATCH, may take 16m 10s, and the waits 22s; it must stay \
           below 15m, half of broker.consumer_timeout: lower retries_max, target.patch_timeout, \
           target.get_timeout or the waits"]
     );
@@ -182,6 +182,28 @@ fn memory_for_bodies_must_not_exceed_four_gibibytes() {
           ORDERWRIGHT__ORDER__BODY_BYTES_MAX): multiplied, they allow 67108864000 bytes of bodies \
           in memory, and 4294967296 is the most: lower one"]
     );
+}
+
+#[test]
+fn part_of_an_error_text_must_not_be_in_every_text() {
+    let found = mistakes("", &[("ANSWERS__DEADLOCK", "Verklemmung, x")]);
+    assert!(found.len() == 1 && found[0].contains("at least 4 characters"), "{found:?}");
+    let loaded =
+        load("", &[("ANSWERS__DEADLOCK", "Verklemmung, Zeit\u{fc}berschreitung")]).unwrap();
+    assert_eq!(loaded.settings.answers.deadlock, ["Verklemmung", "Zeit\u{fc}berschreitung"]);
+}
+
+#[test]
+fn quota_must_leave_every_pod_something() {
+    let quota = |requests, pods| {
+        mistakes("", &[("THROTTLE__QUOTA_REQUESTS", requests), ("THROTTLE__QUOTA_PODS", pods)])
+    };
+    assert_eq!(quota("39", "4").len(), 1);
+    let share = |requests, pods| {
+        let set = [("THROTTLE__QUOTA_REQUESTS", requests), ("THROTTLE__QUOTA_PODS", pods)];
+        load("", &set).unwrap().settings.throttle.quota_share()
+    };
+    assert_eq!((share("0", "4"), share("6000", "4")), (None, Some(1_500.0)));
 }
 
 #[test]

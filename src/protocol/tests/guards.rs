@@ -252,23 +252,24 @@ fn walk(step: Step, row: &Row, wanted: &OrderUpdate, ends: &mut Vec<(Settlement,
     match step {
         Step::Settle(settlement) => ends.push((settlement, row.clone())),
         Step::Wait(waiting) => walk(waiting.elapsed(), row, wanted, ends),
+        Step::Ask(asking) => walk(asking.on_answer(true), row, wanted, ends),
         Step::Get(Fetching { budget, last }) => {
             for row in row.meanwhile() {
-                let failed =
-                    Fetch::Missed(Trouble::Failure { code: Code::Gateway, retry_after: None });
+                let failed = Fetch::Missed(Trouble::Failure(Code::Gateway));
                 let sequence = row.sequence.map_or("null".to_owned(), |it| it.to_string());
                 let body = format!(r#"{{"A":{},"Seq":{sequence}}}"#, row.value);
                 let answer = Answer { etag: Some(row.etag()), ..answer(200, &body) };
                 let seen = Row { seen: Some(row.sequence.unwrap_or(0)), ..row.clone() };
-                for (fetch, row) in [(failed, row), (fetch(&Ok(answer), wanted, &fence()), seen)] {
+                for (fetch, row) in
+                    [(failed, row), (fetch(&Ok(answer), wanted, &fence(), &texts()), seen)]
+                {
                     walk(Fetching { budget, last }.on_fetch(fetch, &TWICE), &row, wanted, ends);
                 }
             }
         }
         Step::Patch(Patching { budget, etag }) => {
             for row in row.meanwhile() {
-                let lost =
-                    Verdict::Not(Trouble::Failure { code: Code::Timeout, retry_after: None });
+                let lost = Verdict::Not(Trouble::Failure(Code::Timeout));
                 let mut done = row.clone();
                 let answered = if done.patch(&etag) {
                     Verdict::Done

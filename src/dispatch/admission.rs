@@ -1,0 +1,306 @@
+//! Who may send a request now: one look at all that may hold an attempt back.
+//!
+//! ```text
+//! attempt ──▶ line ──▶ breaker ──▶ gate ──▶ pace, quota ──▶ room ──▶ turn ──▶ GET, PATCH
+//!             whoever waits longest is at its head     ◀── what the answers say ──┘
+//! ```
+//!
+//! A waiting attempt holds no place. The decisions are those of `throttle` and `breaker`; here are
+//! the clock, the lock and the bell. The lock is held for a look and never over an await.
+
+mod breaker;
+mod outage;
+mod pace;
+mod throttle;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::{Instant, sleep_until};
+
+pub use breaker::Breaking;
+pub(super) use outage::Keeping;
+pub use throttle::Throttling;
+
+use crate::protocol::{Code, Request, Trouble, Verdict};
+use breaker::{About, Breaker};
+use throttle::Throttle;
+
+/// What holds back and what is let through, at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Status {
+    /// Why the target is taken for down, if it is, and for how long already.
+    pub down: Option<(Code, Duration)>,
+    /// How long nothing begins, because the target refused.
+    pub shut_for: Duration,
+    /// Attempts under way.
+    pub in_flight: usize,
+    /// Attempts that may be under way at the same time.
+    pub limit: f64,
+    /// Requests a second, where they are slowed down.
+    pub rate: Option<f64>,
+    /// Attempts that wait.
+    pub waiting: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Admission {
+    state: Mutex<State>,
+    /// Fair: whoever waits longest stands at the head, alone.
+    line: Semaphore,
+    waiting: AtomicUsize,
+    /// Rings when something changed that the head may wait for.
+    changed: Notify,
+    paused: watch::Sender<bool>,
+    /// One look at the target at a time.
+    look: Semaphore,
+    born: Instant,
+}
+
+#[derive(Debug)]
+struct State {
+    throttle: Throttle,
+    breaker: Breaker,
+    in_flight: usize,
+    /// Somebody sees to it that a trouble comes to its end.
+    kept: bool,
+}
+
+/// What the head of a line does next.
+enum Next {
+    /// It may begin.
+    Go { is_probe: bool },
+    /// Look again then, or when something changed.
+    At(Duration),
+    /// Look again when something changed.
+    Later,
+}
+
+/// What an answer comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Heard {
+    /// What it means for the order.
+    pub(super) verdict: Verdict,
+    /// The target is in trouble, and nobody sees to its end yet: the caller must.
+    pub(super) must_keep: bool,
+    /// It was this answer that opened the breaker.
+    pub(super) opened: bool,
+}
+
+/// The right to make one attempt. Dropped when the attempt is over.
+#[derive(Debug)]
+pub(super) struct Turn<'a> {
+    admission: &'a Admission,
+    epoch: u64,
+    is_probe: bool,
+    lived: bool,
+    failed: bool,
+}
+
+/// One that waits.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Admission {
+    pub(super) fn new(concurrency_max: usize, throttling: Throttling, breaking: Breaking) -> Self {
+        let state = State {
+            throttle: Throttle::new(throttling, concurrency_max),
+            breaker: Breaker::new(breaking),
+            in_flight: 0,
+            kept: false,
+        };
+        Self {
+            state: Mutex::new(state),
+            line: Semaphore::new(1),
+            waiting: AtomicUsize::new(0),
+            changed: Notify::new(),
+            paused: watch::Sender::new(false),
+            look: Semaphore::new(1),
+            born: Instant::now(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Duration {
+        self.born.elapsed()
+    }
+
+    /// Whether it makes no sense to take anything new: the target is in trouble.
+    pub(super) fn paused(&self) -> watch::Receiver<bool> {
+        self.paused.subscribe()
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let (now, state) = (self.now(), self.state());
+        Status {
+            down: state.breaker.open().map(|open| (open.code, now.saturating_sub(open.since))),
+            shut_for: state.throttle.shut_until().saturating_sub(now),
+            in_flight: state.in_flight,
+            limit: state.throttle.limit(),
+            rate: state.throttle.rate(now),
+            waiting: self.waiting.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Waits until an attempt may begin. May be dropped at any time.
+    pub(super) async fn enter(&self) -> Turn<'_> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waits = Waits(&self.waiting);
+        // The line is never closed.
+        let _head = self.line.acquire().await.ok();
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            // Registered before the look, or a change in between would be missed.
+            changed.as_mut().enable();
+            let (next, epoch) = self.next();
+            match next {
+                Next::Go { is_probe } => {
+                    let (lived, failed) = (false, false);
+                    return Turn { admission: self, epoch, is_probe, lived, failed };
+                }
+                Next::At(due) => tokio::select! {
+                    () = changed => {}
+                    () = sleep_until(self.born + due) => {}
+                },
+                Next::Later => changed.await,
+            }
+        }
+    }
+
+    fn next(&self) -> (Next, u64) {
+        let now = self.now();
+        let mut state = self.state();
+        let next = state.next(now);
+        if matches!(next, Next::Go { is_probe: true }) {
+            self.changed.notify_waiters();
+        }
+        (next, state.breaker.epoch())
+    }
+
+    /// What an answer to a request for an order says, sent under this turn at `sent`. `dice` is a draw
+    /// from `0.0..1.0`.
+    pub(super) fn heard(
+        &self,
+        turn: &mut Turn<'_>,
+        (order, request): (u64, Request),
+        sent: Instant,
+        verdict: Verdict,
+        dice: f64,
+    ) -> Heard {
+        let (now, sent) = (self.now(), sent.saturating_duration_since(self.born));
+        let mut state = self.state();
+        let mut heard = Heard { verdict, must_keep: false, opened: false };
+        let (code, is_systemic) = match verdict {
+            Verdict::Done | Verdict::Not(Trouble::Conflict(_) | Trouble::Refused(_)) => {
+                let in_flight = state.in_flight;
+                state.throttle.accepted(sent, in_flight, now);
+                state.breaker.lived(order, request, turn.epoch, now);
+                turn.lived = true;
+                return heard;
+            }
+            Verdict::Not(Trouble::Throttled { code, retry_after }) => {
+                turn.failed = true;
+                state.throttle.refused(sent, retry_after, dice, now);
+                let shut_for = state.throttle.shut_until().saturating_sub(now);
+                tracing::warn!(
+                    reason = code.as_str(),
+                    ?shut_for,
+                    "the target refuses; nothing is sent to it"
+                );
+                heard.must_keep = self.trouble(&mut state);
+                return heard;
+            }
+            Verdict::Not(Trouble::Failure(code)) => (code, false),
+            Verdict::Not(Trouble::Systemic(code)) => (code, true),
+            // Only said here.
+            Verdict::Not(Trouble::Outage(_)) => return heard,
+        };
+        turn.failed = true;
+        match state.breaker.failed(order, (request, code), is_systemic, turn.epoch, now) {
+            About::Order => {}
+            About::Target => heard.verdict = Verdict::Not(Trouble::Outage(code)),
+            About::Opened => {
+                heard.verdict = Verdict::Not(Trouble::Outage(code));
+                heard.opened = true;
+                heard.must_keep = self.opened(&mut state, code);
+            }
+        }
+        heard
+    }
+
+    /// When the PATCH of an attempt may be sent: now, or in a moment. An error if it must not be sent at
+    /// all: the target went into trouble since the GET.
+    pub(super) fn write(&self, turn: &Turn<'_>) -> Result<Instant, Code> {
+        let now = self.now();
+        let mut state = self.state();
+        match state.breaker.open() {
+            Some(open) if !turn.is_probe => return Err(open.code),
+            Some(_) | None => {}
+        }
+        if now < state.throttle.shut_until() {
+            return Err(Code::Throttled);
+        }
+        Ok(self.born + state.throttle.write(now))
+    }
+}
+
+impl State {
+    fn next(&mut self, now: Duration) -> Next {
+        let probe_due = self.breaker.probe_due();
+        let due = match probe_due {
+            Some(due) => due.max(self.throttle.shut_until()),
+            None => self.throttle.due(),
+        };
+        if now < due {
+            return Next::At(due);
+        }
+        let is_probe = probe_due.is_some();
+        // A probe goes beyond the limit: requests that hang must not keep its end from being found out.
+        let is_free = if is_probe {
+            !self.breaker.wants_look()
+        } else {
+            self.throttle.has_room(self.in_flight)
+        };
+        if !is_free {
+            return Next::Later;
+        }
+        if is_probe {
+            self.breaker.probe(now);
+        }
+        self.throttle.begin(now);
+        self.in_flight += 1;
+        Next::Go { is_probe }
+    }
+}
+
+impl Turn<'_> {
+    /// Counts how often the target was down. Another number than before: what was spent says nothing.
+    pub(super) const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let Self { admission, epoch, is_probe, lived, failed } = *self;
+        let now = admission.now();
+        let mut state = admission.state();
+        state.in_flight = state.in_flight.saturating_sub(1);
+        if is_probe && lived && !failed {
+            admission.close(&mut state, epoch, now);
+        }
+        drop(state);
+        admission.changed.notify_waiters();
+    }
+}

@@ -1,0 +1,392 @@
+//! Whether the target works at all. Judged over different orders, so that one bad order is not an
+//! outage, and an outage is not a thousand bad orders.
+//!
+//! ```text
+//! closed ── several orders failed, and no answer was a sign of life ───▶ open
+//!        ── two systemic answers, and none was a sign of life between ─▶ open
+//!        ── an order has spent all, and the target does not answer ────▶ open
+//! open   ── one update, or one look, every interval, answered well ────▶ closed
+//! ```
+//!
+//! Reads and writes are looked at apart: where every PATCH fails, a GET that is answered is no sign
+//! that writing works.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::protocol::{Code, Request};
+
+/// Systemic answers in a row that are an outage. The second confirms the first.
+const SYSTEMIC_MAX: u32 = 2;
+/// Every so many probes of a target that could not be read, one is a look instead of an update: the
+/// updates that wait may all be of one order that fails by itself.
+const LOOK_EVERY: u32 = 3;
+
+/// Most orders that are known to have opened it.
+const ACCUSED_MAX: usize = 256;
+
+/// When the target is taken for down, and how it is found out that it works again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Breaking {
+    /// Different orders that must have failed.
+    pub orders_min: usize,
+    /// How long no answer must have been a sign of life.
+    pub silence_min: Duration,
+    /// How often one update is let through while it is open.
+    pub probe_interval: Duration,
+}
+
+/// What failed since the last sign of life.
+#[derive(Debug, Default)]
+struct Signs {
+    /// Different orders, by a hash. Bounded by `orders_min`: more are not needed.
+    orders: Vec<u64>,
+    since: Duration,
+    systemic: u32,
+}
+
+/// The target is taken for down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Open {
+    pub(super) since: Duration,
+    pub(super) code: Code,
+    cause: Request,
+    probe_at: Duration,
+    probes: u32,
+}
+
+/// What a failure is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum About {
+    /// This order, as far as is known.
+    Order,
+    /// The target. It was known.
+    Target,
+    /// The target. It has just become known.
+    Opened,
+}
+
+/// Whether the target works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Works {
+    Yes,
+    No,
+    /// It has just become known.
+    Opened,
+    /// Look.
+    Unknown,
+}
+
+#[derive(Debug)]
+pub(super) struct Breaker {
+    settings: Breaking,
+    /// Counts how often it opened. What was sent before says nothing of what is now.
+    epoch: u64,
+    read: Signs,
+    write: Signs,
+    /// Orders whose failures have opened it, oldest first, until they are answered: the same ones do not
+    /// open it again. They may be bad by themselves.
+    accused: VecDeque<(u64, Request)>,
+    lived: Option<Duration>,
+    open: Option<Open>,
+}
+
+impl Breaker {
+    pub(super) fn new(settings: Breaking) -> Self {
+        let (read, write) = (Signs::default(), Signs::default());
+        let accused = VecDeque::new();
+        Self { settings, epoch: 0, read, write, accused, lived: None, open: None }
+    }
+
+    pub(super) const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    pub(super) const fn open(&self) -> Option<Open> {
+        self.open
+    }
+
+    /// An answer proves that the target works on orders: on this one.
+    pub(super) fn lived(&mut self, order: u64, request: Request, epoch: u64, now: Duration) {
+        self.accused.retain(|accused| *accused != (order, request));
+        if self.open.is_some() || epoch != self.epoch {
+            return;
+        }
+        match request {
+            Request::Patch => self.write.clear(),
+            Request::Get => {}
+        }
+        self.seen(epoch, now);
+    }
+
+    /// The target can be read.
+    pub(super) fn seen(&mut self, epoch: u64, now: Duration) {
+        if self.open.is_none() && epoch == self.epoch {
+            self.lived = Some(now);
+            self.read.clear();
+        }
+    }
+
+    /// A request of an order failed; a systemic one where `is_systemic`.
+    pub(super) fn failed(
+        &mut self,
+        order: u64,
+        (request, code): (Request, Code),
+        is_systemic: bool,
+        epoch: u64,
+        now: Duration,
+    ) -> About {
+        if self.open.is_some() || epoch != self.epoch {
+            return About::Target;
+        }
+        if !is_systemic && self.accused.contains(&(order, request)) {
+            return About::Order;
+        }
+        let Breaking { orders_min, silence_min, .. } = self.settings;
+        let signs = self.signs(request);
+        if signs.orders.is_empty() {
+            signs.since = now;
+        }
+        if !signs.orders.contains(&order) && signs.orders.len() < orders_min {
+            signs.orders.push(order);
+        }
+        signs.systemic += u32::from(is_systemic);
+        let silent = now.saturating_sub(signs.since) >= silence_min;
+        if signs.systemic >= SYSTEMIC_MAX || (signs.orders.len() >= orders_min && silent) {
+            self.trip(request, code, now);
+            return About::Opened;
+        }
+        About::Order
+    }
+
+    /// An order has spent all its failures, the last one now; the one before was at `since`.
+    pub(super) fn works(
+        &mut self,
+        (request, code): (Request, Code),
+        since: Duration,
+        epoch: u64,
+        now: Duration,
+    ) -> Works {
+        if self.open.is_some() || epoch != self.epoch {
+            return Works::No;
+        }
+        // However short the time was: its retries are behind it.
+        if self.signs(request).orders.len() >= self.settings.orders_min {
+            self.trip(request, code, now);
+            return Works::Opened;
+        }
+        if self.lived.is_some_and(|lived| lived >= since) { Works::Yes } else { Works::Unknown }
+    }
+
+    /// The target was looked at because an order had spent all, and did not work. Whether that was
+    /// news.
+    pub(super) fn looked_dead(&mut self, code: Code, epoch: u64, now: Duration) -> bool {
+        let is_news = self.open.is_none() && epoch == self.epoch;
+        if is_news {
+            self.trip(Request::Get, code, now);
+        }
+        is_news
+    }
+
+    /// When the next probe is due, if it is open.
+    pub(super) fn probe_due(&self) -> Option<Duration> {
+        self.open.map(|open| open.probe_at)
+    }
+
+    /// Whether the next probe is to be a look, and no update.
+    pub(super) fn wants_look(&self) -> bool {
+        self.open.is_some_and(|open| {
+            open.cause == Request::Get && open.probes % LOOK_EVERY == LOOK_EVERY - 1
+        })
+    }
+
+    /// A probe begins.
+    pub(super) fn probe(&mut self, now: Duration) {
+        let interval = self.settings.probe_interval;
+        if let Some(open) = &mut self.open {
+            // Counted from its beginning: one that hangs holds up none.
+            open.probe_at = now + interval;
+            open.probes += 1;
+        }
+    }
+
+    /// A probe was answered well: since when was it open?
+    pub(super) fn close(&mut self, epoch: u64, now: Duration) -> Option<Open> {
+        if epoch != self.epoch {
+            return None;
+        }
+        let open = self.open.take()?;
+        self.read.clear();
+        self.write.clear();
+        self.lived = Some(now);
+        Some(open)
+    }
+
+    fn trip(&mut self, cause: Request, code: Code, now: Duration) {
+        let orders = std::mem::take(&mut self.signs(cause).orders);
+        for order in orders {
+            if self.accused.len() >= ACCUSED_MAX {
+                self.accused.pop_front();
+            }
+            self.accused.push_back((order, cause));
+        }
+        self.epoch += 1;
+        let probe_at = now + self.settings.probe_interval;
+        self.open = Some(Open { since: now, code, cause, probe_at, probes: 0 });
+    }
+
+    fn signs(&mut self, request: Request) -> &mut Signs {
+        match request {
+            Request::Get => &mut self.read,
+            Request::Patch => &mut self.write,
+        }
+    }
+}
+
+impl Signs {
+    fn clear(&mut self) {
+        self.orders.clear();
+        self.systemic = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTINGS: Breaking = Breaking {
+        orders_min: 3,
+        silence_min: Duration::from_secs(1),
+        probe_interval: Duration::from_secs(5),
+    };
+    const GATEWAY: (Request, Code) = (Request::Get, Code::Gateway);
+    const WRITE: (Request, Code) = (Request::Patch, Code::ServerError);
+
+    fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    fn failed(breaker: &mut Breaker, order: u64, what: (Request, Code), at: u64) -> About {
+        breaker.failed(order, what, false, breaker.epoch(), ms(at))
+    }
+
+    #[test]
+    fn several_orders_that_fail_in_silence_open_it_and_one_order_never_does() {
+        let mut breaker = Breaker::new(SETTINGS);
+        for at in 0..100 {
+            assert_eq!(failed(&mut breaker, 1, GATEWAY, at * 1_000), About::Order);
+        }
+        assert_eq!(failed(&mut breaker, 2, GATEWAY, 100_000), About::Order);
+        assert_eq!(failed(&mut breaker, 3, GATEWAY, 100_001), About::Opened);
+        assert_eq!(failed(&mut breaker, 4, GATEWAY, 100_002), About::Target);
+    }
+
+    #[test]
+    fn failures_at_one_moment_are_no_outage_until_the_silence_has_lasted() {
+        let mut breaker = Breaker::new(SETTINGS);
+        for order in 1..=9 {
+            assert_eq!(failed(&mut breaker, order, GATEWAY, order), About::Order);
+        }
+        assert_eq!(failed(&mut breaker, 1, GATEWAY, 999), About::Order);
+        assert_eq!(failed(&mut breaker, 1, GATEWAY, 1_001), About::Opened);
+    }
+
+    #[test]
+    fn sign_of_life_begins_the_count_anew() {
+        let mut breaker = Breaker::new(SETTINGS);
+        for at in 0..50 {
+            assert_eq!(failed(&mut breaker, at, GATEWAY, at * 900), About::Order);
+            if at % 2 == 1 {
+                breaker.lived(1, Request::Get, 0, ms(at * 900 + 1));
+            }
+        }
+    }
+
+    #[test]
+    fn answered_gets_are_no_sign_that_writing_works() {
+        let mut breaker = Breaker::new(SETTINGS);
+        for order in 1..=2 {
+            breaker.lived(1, Request::Get, 0, ms(order * 1_000));
+            assert_eq!(failed(&mut breaker, order, WRITE, order * 1_000), About::Order);
+        }
+        breaker.lived(1, Request::Get, 0, ms(3_000));
+        assert_eq!(failed(&mut breaker, 3, WRITE, 3_000), About::Opened);
+        assert!(!breaker.wants_look(), "a look would find that reading works");
+    }
+
+    #[test]
+    fn systemic_answer_opens_it_when_it_is_confirmed_once() {
+        let auth = (Request::Get, Code::Auth);
+        let mut breaker = Breaker::new(SETTINGS);
+        assert_eq!(breaker.failed(1, auth, true, 0, ms(0)), About::Order);
+        breaker.lived(1, Request::Get, 0, ms(1));
+        assert_eq!(breaker.failed(1, auth, true, 0, ms(2)), About::Order);
+        assert_eq!(breaker.failed(1, auth, true, 0, ms(3)), About::Opened);
+        assert_eq!(breaker.open().map(|open| open.code), Some(Code::Auth));
+    }
+
+    #[test]
+    fn order_that_has_spent_all_is_to_blame_only_where_others_were_answered() {
+        let mut breaker = Breaker::new(SETTINGS);
+        failed(&mut breaker, 1, GATEWAY, 1_000);
+        assert_eq!(breaker.works(GATEWAY, ms(1_000), 0, ms(5_000)), Works::Unknown);
+        breaker.lived(1, Request::Get, 0, ms(999));
+        assert_eq!(breaker.works(GATEWAY, ms(1_000), 0, ms(5_000)), Works::Unknown);
+        breaker.lived(1, Request::Get, 0, ms(4_000));
+        assert_eq!(breaker.works(GATEWAY, ms(1_000), 0, ms(5_000)), Works::Yes);
+        for order in 1..=3 {
+            failed(&mut breaker, order, GATEWAY, 6_000);
+        }
+        assert_eq!(breaker.works(GATEWAY, ms(1_000), 0, ms(6_001)), Works::Opened);
+        assert_eq!(breaker.works(GATEWAY, ms(1_000), 1, ms(6_002)), Works::No);
+    }
+
+    #[test]
+    fn what_was_sent_before_it_opened_neither_closes_it_nor_counts_afterwards() {
+        let mut breaker = Breaker::new(SETTINGS);
+        assert!(breaker.looked_dead(Code::Unreachable, 0, ms(0)));
+        assert!(!breaker.looked_dead(Code::Unreachable, 0, ms(1)));
+        breaker.lived(1, Request::Patch, 0, ms(1));
+        assert!(breaker.open().is_some() && breaker.close(0, ms(1)).is_none());
+        assert!(breaker.close(1, ms(2)).is_some());
+        for order in 1..=9 {
+            let late = breaker.failed(order, GATEWAY, false, 0, ms(9_000));
+            assert_eq!(late, About::Target, "it does not count against its order either");
+        }
+        assert!(breaker.open().is_none());
+    }
+
+    #[test]
+    fn orders_that_opened_it_do_not_open_it_again_until_they_are_answered() {
+        let mut breaker = Breaker::new(SETTINGS);
+        let open = |breaker: &mut Breaker, at: u64| {
+            let mut opened =
+                |order| failed(breaker, order, GATEWAY, at + order * 200) == About::Opened;
+            (1..=4).filter(|order| opened(*order)).count()
+        };
+        assert_eq!(open(&mut breaker, 0), 0, "not silent for long enough");
+        assert_eq!(failed(&mut breaker, 2, GATEWAY, 2_000), About::Opened);
+        breaker.close(1, ms(3_000));
+        assert_eq!(open(&mut breaker, 4_000), 0, "the fourth alone counts");
+        assert_eq!(failed(&mut breaker, 2, GATEWAY, 9_000), About::Order);
+        for order in 1..=3 {
+            breaker.lived(order, Request::Get, 1, ms(10_000));
+        }
+        assert_eq!(open(&mut breaker, 11_000), 0);
+        assert_eq!(failed(&mut breaker, 2, GATEWAY, 13_000), About::Opened);
+    }
+
+    #[test]
+    fn probes_come_at_intervals_and_every_third_is_a_look() {
+        let mut breaker = Breaker::new(SETTINGS);
+        assert_eq!(breaker.probe_due(), None);
+        breaker.looked_dead(Code::Unreachable, 0, ms(0));
+        let mut looks = Vec::new();
+        for number in 1..=6 {
+            assert_eq!(breaker.probe_due(), Some(ms(number * 5_000)));
+            looks.push(breaker.wants_look());
+            breaker.probe(ms(number * 5_000));
+        }
+        assert_eq!(looks, [false, false, true, false, false, true]);
+    }
+}

@@ -1,0 +1,246 @@
+//! How fast requests may follow one another: at a rate that is looked for, or at one that is given.
+
+use std::time::Duration;
+
+/// How far below the rate that was found the search begins, as a share of it.
+const CUT: f64 = 0.08;
+/// After this time it is back at the rate that was found; from then on it rises ever faster.
+const BACK: Duration = Duration::from_secs(20);
+/// A guess doubles in this time.
+const DOUBLED: Duration = Duration::from_secs(3);
+/// After this time without a refusal nobody is slowed down any more: by then the rate has grown more
+/// than a hundredfold.
+const FORGOTTEN: Duration = Duration::from_mins(5);
+/// Slowest rate, in requests a second: slower, and nothing could be learnt for minutes.
+const RATE_MIN: f64 = 0.2;
+/// A timer that fires late by this much costs no rate. Short beside what a service allows at once.
+const SLACK: Duration = Duration::from_millis(20);
+
+/// Spaces requests evenly, at a rate that rises slowly around the one that was found and fast far
+/// from it. The curve is TCP CUBIC's (RFC 9438, section 4.2), over the rate.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Pace {
+    /// Requests a second that the target took when it last refused one.
+    found: f64,
+    /// That is a guess: the rate doubles until the next refusal.
+    is_guess: bool,
+    since: Duration,
+    next: Duration,
+}
+
+impl Pace {
+    /// Begins at `since`, with the first request at a place of its own after that: `dice` from
+    /// `0.0..1.0`, so that pods that were refused together do not come back together.
+    pub(super) fn new(found: f64, since: Duration, dice: f64) -> Self {
+        let found = found.max(RATE_MIN);
+        let spread = Duration::from_secs_f64(dice.clamp(0.0, 1.0) / found);
+        Self { found, is_guess: false, since, next: since + spread }
+    }
+
+    /// The same where nothing is known yet.
+    pub(super) fn guess(rate: f64, since: Duration, dice: f64) -> Self {
+        Self { is_guess: true, ..Self::new(rate, since, dice) }
+    }
+
+    /// Requests a second.
+    pub(super) fn rate(&self, now: Duration) -> f64 {
+        let age = now.saturating_sub(self.since);
+        if self.is_guess {
+            return self.found
+                * 2.0_f64.powf((age.as_secs_f64() / DOUBLED.as_secs_f64()).min(40.0));
+        }
+        let age = age.as_secs_f64() / BACK.as_secs_f64();
+        (self.found * (1.0 + CUT * (age - 1.0).powi(3))).max(RATE_MIN)
+    }
+
+    pub(super) const fn is_guess(&self) -> bool {
+        self.is_guess
+    }
+
+    /// When the next request may begin.
+    pub(super) const fn due(&self) -> Duration {
+        self.next
+    }
+
+    /// Takes the next place, and says when it is.
+    pub(super) fn take(&mut self, now: Duration) -> Duration {
+        let at = self.next.max(now.saturating_sub(SLACK));
+        self.next = at + Duration::from_secs_f64(1.0 / self.rate(now));
+        at
+    }
+
+    /// Nothing may begin before this; the search starts there.
+    pub(super) fn postpone(&mut self, until: Duration) {
+        self.since = self.since.max(until);
+        self.next = self.next.max(until);
+    }
+
+    /// Whether there is nothing left to slow down for.
+    pub(super) fn is_over(&self, now: Duration) -> bool {
+        now.saturating_sub(self.since) >= FORGOTTEN
+    }
+}
+
+/// At most so many requests in any window: a tenth of them at once, the others evenly spaced
+/// (GCRA, ITU-T I.371).
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Quota {
+    spacing: Duration,
+    at_once: Duration,
+    full: Duration,
+}
+
+impl Quota {
+    /// `requests` must be 10 at least.
+    pub(super) fn new(requests: f64, window: Duration) -> Self {
+        // In a window: the first one, those at once, and the spaced ones.
+        let spacing = window.div_f64((0.9 * requests - 1.0).max(1.0));
+        Self { spacing, at_once: spacing.mul_f64(0.1 * requests), full: Duration::ZERO }
+    }
+
+    /// When the next request may begin.
+    pub(super) const fn due(&self) -> Duration {
+        self.full.saturating_sub(self.at_once)
+    }
+
+    /// So many begin now.
+    pub(super) fn take(&mut self, requests: u32, now: Duration) {
+        self.full = self.full.max(now) + self.spacing * requests;
+    }
+}
+
+/// Counts what was accepted lately.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Accepted {
+    /// Since when there is no pause.
+    since: Duration,
+    last: Duration,
+    /// For each slice of time its number and what was accepted in it.
+    slices: [(u64, u32); SLICES],
+}
+
+const SLICES: usize = 20;
+const SLICE: Duration = Duration::from_millis(100);
+/// A pause after which the rate before it says nothing of the one now.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Shortest time that is counted over: shorter, and what a service allows at once would be taken for a rate.
+const COUNTED_MIN: Duration = Duration::from_secs(1);
+
+impl Accepted {
+    pub(super) const fn new() -> Self {
+        Self { since: Duration::ZERO, last: Duration::ZERO, slices: [(0, 0); SLICES] }
+    }
+
+    /// One more.
+    pub(super) fn add(&mut self, now: Duration) {
+        // Sent before the restart, and answered late.
+        if now < self.since {
+            return;
+        }
+        if now.saturating_sub(self.last) > PAUSE {
+            self.restart(now);
+        }
+        self.last = now;
+        let (number, index) = slice(now);
+        let Some((at, count)) = self.slices.get_mut(index) else { return };
+        if *at != number {
+            (*at, *count) = (number, 0);
+        }
+        *count += 1;
+    }
+
+    /// What comes from now on is counted alone.
+    pub(super) fn restart(&mut self, now: Duration) {
+        *self = Self { since: now, last: now, slices: [(0, 0); SLICES] };
+    }
+
+    /// Requests a second, over two seconds at most. `None` where the time was too short to tell.
+    pub(super) fn rate(&self, now: Duration) -> Option<f64> {
+        let (newest, _) = slice(now);
+        let oldest = newest.saturating_sub(SLICES as u64 - 1);
+        let lately = self.slices.iter().filter(|(number, _)| (oldest..=newest).contains(number));
+        let count: u32 = lately.map(|(_, count)| count).sum();
+        let begun = self.since.max(SLICE * u32::try_from(oldest).unwrap_or(u32::MAX));
+        let time = now.saturating_sub(begun);
+        (time >= COUNTED_MIN).then(|| f64::from(count) / time.as_secs_f64())
+    }
+}
+
+/// The number of the slice of time that this falls into, and where it is counted.
+fn slice(now: Duration) -> (u64, usize) {
+    let number = u64::try_from(now.as_millis() / SLICE.as_millis()).unwrap_or(u64::MAX);
+    (number, usize::try_from(number % SLICES as u64).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn rate_begins_below_the_one_found_lingers_there_and_then_rises_fast() {
+        let pace = Pace::new(100.0, 10 * SECOND, 0.0);
+        let is = |seconds: u32, rate: f64| (pace.rate((10 + seconds) * SECOND) - rate).abs() < 0.5;
+        assert!(is(0, 92.0) && is(10, 99.0) && is(20, 100.0) && is(30, 101.0));
+        assert!(is(60, 164.0) && is(120, 1_100.0));
+        let guess = Pace::guess(10.0, 10 * SECOND, 0.0);
+        let rates = [10, 13, 16].map(|at| guess.rate(at * SECOND).round().to_string());
+        assert_eq!(rates, ["10", "20", "40"]);
+        assert!(!pace.is_over(300 * SECOND) && pace.is_over(310 * SECOND));
+    }
+
+    #[test]
+    fn requests_are_spaced_and_a_late_timer_costs_no_rate() {
+        let mut pace = Pace::new(100.0, SECOND, 0.5);
+        assert_eq!(pace.due(), SECOND + Duration::from_millis(5), "not all at once");
+        let mut now = pace.due();
+        let mut taken = 0;
+        while now < 11 * SECOND {
+            // Looks every 7 ms only, as slow timers do.
+            now += Duration::from_millis(7);
+            while pace.due() <= now {
+                pace.take(now);
+                taken += 1;
+            }
+        }
+        // 92 a second at first, 99 at last.
+        assert!((955..=985).contains(&taken), "{taken}");
+    }
+
+    #[test]
+    fn quota_is_kept_in_every_window_and_used_up() {
+        let mut quota = Quota::new(600.0, 300 * SECOND);
+        let mut begun: Vec<Duration> = Vec::new();
+        let mut now = Duration::ZERO;
+        while now < 1_200 * SECOND {
+            while quota.due() <= now {
+                quota.take(1, now);
+                begun.push(now);
+            }
+            now += SECOND / 10;
+        }
+        let most = begun.iter().enumerate().map(|(index, from)| {
+            let within = |at: &&Duration| **at < *from + 300 * SECOND;
+            begun[index..].iter().take_while(within).count()
+        });
+        assert!((580..=600).contains(&most.max().unwrap()));
+        assert!(begun.len() > 4 * 530, "{}", begun.len());
+    }
+
+    #[test]
+    fn accepted_requests_are_counted_since_the_last_pause() {
+        let mut accepted = Accepted::new();
+        for tenth in 0..=300 {
+            accepted.add(SECOND * tenth / 10);
+        }
+        let about = |at, least| (least..least + 2.0).contains(&accepted.rate(at).unwrap());
+        assert!(about(30 * SECOND, 9.5));
+        for twentieth in 0..=20 {
+            accepted.add(60 * SECOND + SECOND * twentieth / 20);
+        }
+        assert_eq!(accepted.rate(60 * SECOND + SECOND / 2), None, "too early to tell");
+        let rate = accepted.rate(61 * SECOND).unwrap();
+        assert!((rate - 21.0).abs() < 0.1, "{rate}: nothing of what was before the pause");
+    }
+}

@@ -1,0 +1,183 @@
+//! How much the target takes: found out from what it accepts and what it refuses.
+//!
+//! Three things hold requests back. The *gate*: after a refusal nothing begins for as long as the
+//! target said. The *limit*: requests at the same time, halved at a refusal and raised by what is
+//! accepted. The *pace*: a single request at a time can be more than a target allows in a second, so a
+//! rate is looked for as well.
+
+use std::time::Duration;
+
+use super::pace::{Accepted, Pace, Quota};
+use crate::protocol::backoff::{exponential, jittered};
+
+/// How much longer than told is waited at most, as a share: pods that were refused together must not
+/// come back together.
+const LONGER_MAX: f64 = 0.2;
+/// The pace at which the target refused is too much by about this: it takes a while to show.
+const BEYOND: f64 = 0.985;
+/// Requests at the same time with which a target that has come back is met.
+const FIRST: f64 = 2.0;
+
+/// How long a target that refuses is left alone, and how much is asked of it at most.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Throttling {
+    /// Least and most that is waited on the target's word (`Retry-After`).
+    pub told: [Duration; 2],
+    /// Waits after refusals without a word: the first one, which doubles, and the longest.
+    pub untold: [Duration; 2],
+    /// Requests of this process in any window of this length, if there is such a limit.
+    pub quota: Option<(f64, Duration)>,
+}
+
+#[derive(Debug)]
+pub(super) struct Throttle {
+    settings: Throttling,
+    limit_max: f64,
+    /// Requests at the same time; at least one.
+    limit: f64,
+    /// Below this the limit is doubled with every round, as after a start; above, it creeps.
+    safe: f64,
+    /// Nothing begins before this.
+    shut_until: Duration,
+    /// Of the last refusal that was acted on: what was sent before it tells nothing new.
+    refused_at: Option<Duration>,
+    /// Refusals without a word since something was accepted.
+    untold: u32,
+    pace: Option<Pace>,
+    quota: Option<Quota>,
+    accepted: Accepted,
+}
+
+impl Throttle {
+    pub(super) fn new(settings: Throttling, concurrency_max: usize) -> Self {
+        let limit = f64::from(u32::try_from(concurrency_max).unwrap_or(u32::MAX)).max(1.0);
+        Self {
+            settings,
+            limit_max: limit,
+            limit,
+            safe: limit,
+            shut_until: Duration::ZERO,
+            refused_at: None,
+            untold: 0,
+            pace: None,
+            quota: settings.quota.map(|(requests, window)| Quota::new(requests, window)),
+            accepted: Accepted::new(),
+        }
+    }
+
+    /// Nothing may begin before this.
+    pub(super) const fn shut_until(&self) -> Duration {
+        self.shut_until
+    }
+
+    /// Requests at the same time.
+    pub(super) const fn limit(&self) -> f64 {
+        self.limit
+    }
+
+    /// Requests a second, where they are slowed down.
+    pub(super) fn rate(&self, now: Duration) -> Option<f64> {
+        self.pace.as_ref().map(|pace| pace.rate(now))
+    }
+
+    /// When the next attempt may begin.
+    pub(super) fn due(&self) -> Duration {
+        let pace = self.pace.as_ref().map_or(Duration::ZERO, Pace::due);
+        let quota = self.quota.as_ref().map_or(Duration::ZERO, Quota::due);
+        self.shut_until.max(pace).max(quota)
+    }
+
+    /// Whether there is room for one more beside so many.
+    pub(super) fn has_room(&self, in_flight: usize) -> bool {
+        f64::from(u32::try_from(in_flight).unwrap_or(u32::MAX)) < self.limit.floor()
+    }
+
+    /// An attempt begins.
+    pub(super) fn begin(&mut self, now: Duration) {
+        if let Some(pace) = &mut self.pace {
+            pace.take(now);
+        }
+        if let Some(quota) = &mut self.quota {
+            // Its PATCH as well: it must not have to wait, with an ETag that grows old.
+            quota.take(2, now);
+        }
+    }
+
+    /// The PATCH of an attempt: its place in the pace, ahead of every attempt that waits.
+    pub(super) fn write(&mut self, now: Duration) -> Duration {
+        self.pace.as_mut().map_or(now, |pace| pace.take(now))
+    }
+
+    /// A request that was sent at `sent`, one of so many at the same time, was taken.
+    pub(super) fn accepted(&mut self, sent: Duration, in_flight: usize, now: Duration) {
+        self.accepted.add(now);
+        if sent >= self.shut_until {
+            self.untold = 0;
+        }
+        // A limit that is not made use of proves nothing.
+        if f64::from(u32::try_from(in_flight).unwrap_or(u32::MAX)) * 2.0 >= self.limit {
+            let more = if self.limit < self.safe { 1.0 } else { 1.0 / self.limit };
+            self.limit = (self.limit + more).min(self.limit_max);
+        }
+        if self.pace.as_ref().is_some_and(|pace| pace.is_over(now)) {
+            self.pace = None;
+        }
+    }
+
+    /// A request that was sent at `sent` was refused. `told` is how long the target wants to be left
+    /// alone; `dice` a draw from `0.0..1.0`.
+    pub(super) fn refused(
+        &mut self,
+        sent: Duration,
+        told: Option<Duration>,
+        dice: f64,
+        now: Duration,
+    ) {
+        let is_news = self.refused_at.is_none_or(|at| sent >= at);
+        let wait = match (told, self.settings.told, self.settings.untold) {
+            // Never less than told.
+            (Some(told), [min, max], _) => told.clamp(min, max).mul_f64(1.0 + LONGER_MAX * dice),
+            (None, _, [min, max]) => {
+                jittered(exponential(self.untold, min, max), LONGER_MAX, dice).min(max)
+            }
+        };
+        self.shut_until = self.shut_until.max(now + wait);
+        if is_news {
+            if told.is_none() {
+                self.untold = self.untold.saturating_add(1);
+            }
+            self.refused_at = Some(now);
+            self.limit = (self.limit / 2.0).max(1.0);
+            self.safe = self.limit;
+            let (found, since) = (self.found(now), self.shut_until);
+            // Where nothing is known yet, each guess is half of the one before.
+            self.pace = Some(match found {
+                Some(found) => Pace::new(found, since, dice),
+                None => Pace::guess(self.limit, since, dice),
+            });
+            self.accepted.restart(self.shut_until);
+        } else if let Some(pace) = &mut self.pace {
+            pace.postpone(self.shut_until);
+        }
+    }
+
+    /// Requests a second that the target takes, as far as is known.
+    fn found(&self, now: Duration) -> Option<f64> {
+        let accepted = self.accepted.rate(now);
+        match self.pace.as_ref().filter(|pace| !pace.is_guess()).map(|pace| pace.rate(now)) {
+            // It was made use of, or nobody knows: a little less than it must be right. What was
+            // accepted lags behind a rate that rises.
+            Some(pace) if accepted.is_none_or(|rate| rate >= 0.9 * pace) => Some(pace * BEYOND),
+            Some(_) | None => accepted,
+        }
+    }
+
+    /// The target has come back: it is not met with everything at once.
+    pub(super) fn slow_start(&mut self) {
+        self.safe = self.limit.max(FIRST);
+        self.limit = FIRST.min(self.limit_max);
+    }
+}
+
+#[cfg(test)]
+mod tests;

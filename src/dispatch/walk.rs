@@ -1,0 +1,294 @@
+//! One handling of one message: from its first GET to what comes of it.
+
+use std::future::Future;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::SemaphorePermit;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::admission::Turn;
+use super::record::{Running, note_reply};
+use super::{Attempt, Effects, Held, Shared, Trail};
+use crate::order::OrderUpdate;
+use crate::protocol::{
+    self, Asking, Code, Fetch, Fetching, Judgement, Patching, Request, Settlement, Step, Trouble,
+    Verdict, Waiting,
+};
+
+/// Longest wait of a suspect before it queues up for its first turn: what makes their order random.
+const SUSPECT_WAIT_MAX: Duration = Duration::from_millis(500);
+/// Most attempts that are kept. The budgets allow fewer; an outage is waited out at every length.
+const ATTEMPTS_MAX: usize = 64;
+
+/// How a walk ended.
+pub(super) enum Ended {
+    Settled(Settlement),
+    /// A drain, or the channel is gone: the broker keeps the message.
+    Released,
+}
+
+/// One handling of one message.
+pub(super) struct Walk<'a, E: Effects> {
+    shared: &'a Arc<Shared<E>>,
+    update: &'a OrderUpdate,
+    held: &'a E::Held,
+    id: uuid::Uuid,
+    /// Tells orders apart for the breaker.
+    order: u64,
+    attempts: Vec<Attempt>,
+    /// Attempts so far, those that are not kept included.
+    made: u32,
+    conflicts: bool,
+    /// A PATCH was sent of which nobody knows what became.
+    unsure: bool,
+    /// The last failure, and when the one before it was.
+    failed: Option<Failed>,
+    /// How often the target had been down when the last attempt began.
+    epoch: Option<u64>,
+}
+
+/// A failure of the target, or of this order at it.
+#[derive(Clone, Copy)]
+struct Failed {
+    at: Instant,
+    since: Instant,
+    request: Request,
+}
+
+/// The right to make one attempt.
+pub(super) struct Turns<'a> {
+    /// Among all that may be sent to the target.
+    turn: Turn<'a>,
+    /// Of a suspect: no other one is at work.
+    _alone: Option<SemaphorePermit<'a>>,
+}
+
+impl<'a, E: Effects> Walk<'a, E> {
+    pub(super) fn new(
+        shared: &'a Arc<Shared<E>>,
+        update: &'a OrderUpdate,
+        held: &'a E::Held,
+    ) -> Self {
+        let mut hasher = DefaultHasher::new();
+        update.key.canonical().hash(&mut hasher);
+        Self {
+            shared,
+            update,
+            held,
+            id: shared.effects.uuid(),
+            order: hasher.finish(),
+            attempts: Vec::new(),
+            made: 0,
+            conflicts: false,
+            unsure: false,
+            failed: None,
+            epoch: None,
+        }
+    }
+
+    /// Its attempts, whether it met a conflict, and whether a PATCH was sent of which nobody knows what
+    /// became.
+    pub(super) fn end(self) -> (Vec<Attempt>, bool, bool) {
+        (self.attempts, self.conflicts, self.unsure)
+    }
+
+    pub(super) async fn run(&mut self) -> Ended {
+        let losses = self.held.losses();
+        if losses >= self.shared.limits.losses_max {
+            return Ended::Settled(Settlement::DeadLetter(Code::CrashLoop));
+        }
+        let suspect = losses >= self.shared.limits.losses_suspect;
+        let begun = async {
+            self.held.settled().await;
+            if suspect {
+                sleep(SUSPECT_WAIT_MAX.mul_f64(self.shared.effects.dice())).await;
+            }
+        };
+        if self.pass(begun).await.is_none() {
+            return Ended::Released;
+        }
+        let mut step = protocol::start();
+        // With its turn: held for one attempt and never while waiting.
+        let mut running: Option<Running<Turns<'a>>> = None;
+        loop {
+            let next = match step {
+                Step::Get(fetching) => self.get(fetching, suspect, &mut running).await,
+                Step::Patch(patching) => self.patch(patching, &mut running).await,
+                Step::Wait(waiting) => self.wait(waiting).await,
+                Step::Ask(asking) => self.ask(asking).await,
+                Step::Settle(settlement) => return Ended::Settled(settlement),
+            };
+            match next {
+                Some(next) => step = next,
+                None => return Ended::Released,
+            }
+        }
+    }
+
+    /// Lets something pass. `None` on a drain, or when the message is to be given back: neither waits
+    /// for anything.
+    async fn pass<T>(&self, wait: impl Future<Output = T>) -> Option<T> {
+        tokio::select! { biased; // Stop wins over new work.
+            () = self.shared.stop.cancelled() => None,
+            () = self.held.ending() => None,
+            done = wait => Some(done),
+        }
+    }
+
+    /// Waits for a turn. `None` as in [`Self::pass`].
+    ///
+    /// A message whose holders were lost again and again may be what kills them. Suspects are worked
+    /// on one at a time and in random order: when the process dies, only one of them was at work, so
+    /// the innocent get settled one after the other, and only the guilty one's losses go on rising.
+    async fn turn(&self, suspect: bool) -> Option<Turns<'a>> {
+        let shared: &'a Shared<E> = self.shared;
+        self.pass(async {
+            let alone = if suspect { shared.alone.acquire().await.ok() } else { None };
+            Turns { turn: shared.admission.enter().await, _alone: alone }
+        })
+        .await
+    }
+
+    async fn wait(&self, waiting: Waiting) -> Option<Step> {
+        let dice = self.shared.effects.dice();
+        self.pass(sleep(waiting.duration(dice, &self.shared.limits.rules))).await?;
+        self.shared.tally.retry();
+        Some(waiting.elapsed())
+    }
+
+    /// All that may fail has failed: is it the target, or this order?
+    async fn ask(&self, asking: Asking) -> Option<Step> {
+        let (Some(failed), Some(epoch)) = (self.failed, self.epoch) else {
+            return Some(asking.on_answer(true));
+        };
+        let last = (failed.request, asking.code());
+        let works = self.pass(self.shared.works(last, failed.since, epoch)).await?;
+        Some(asking.on_answer(works))
+    }
+
+    /// Begins an attempt. `None` as in [`Self::pass`]: a drain begins no attempt, nor does a message that
+    /// somebody else gets again; or if the channel was lost meanwhile.
+    async fn get(
+        &mut self,
+        mut fetching: Fetching,
+        suspect: bool,
+        running: &mut Option<Running<Turns<'a>>>,
+    ) -> Option<Step> {
+        let turns = self.turn(suspect).await?;
+        let epoch = turns.turn.epoch();
+        if self.epoch.replace(epoch).is_some_and(|before| before != epoch) {
+            fetching = fetching.afresh();
+        }
+        let trail = Trail { walk: self.id, attempt: self.shared.effects.uuid() };
+        self.made = self.made.saturating_add(1);
+        let mut attempt = Running::new(self.made, trail, self.shared.effects.now(), turns);
+        if !self.held.is_live() {
+            return None;
+        }
+        let reply = tokio::select! { biased;
+            () = self.held.lost() => return None,
+            reply = self.shared.effects.get(&self.update.key, trail) => reply,
+        };
+        attempt.record.get_status = reply.as_ref().ok().map(|answer| answer.status);
+        let (guard, texts) = (&self.shared.guard, &self.shared.texts);
+        let mut fetch = protocol::fetch(&reply, self.update, guard, texts);
+        let sent = attempt.begun;
+        let verdict = self.hear(Request::Get, sent, fetch.verdict(), &mut attempt);
+        match (&mut fetch, verdict) {
+            (Fetch::Found(etag, judgement), _) => {
+                attempt.record.etag_seen = Some(etag.clone());
+                if matches!(judgement, Judgement::Superseded | Judgement::Refused(_)) {
+                    attempt.record.message = protocol::objection(&reply, self.update, guard);
+                }
+            }
+            (Fetch::Missed(trouble), Verdict::Not(heard)) => *trouble = heard,
+            (Fetch::Missed(_), Verdict::Done) => {}
+        }
+        note_reply(&reply, &mut attempt.record);
+        let step = fetching.on_fetch(fetch, &self.shared.limits.rules);
+        if matches!(step, Step::Patch(_)) {
+            *running = Some(attempt);
+        } else {
+            self.over(&step, attempt);
+        }
+        Some(step)
+    }
+
+    /// `None` if the channel was lost meanwhile: somebody else may get the message now. Looks just before
+    /// the write whether it lives: between the GET and this line the process may have stood still for an
+    /// hour.
+    async fn patch(
+        &mut self,
+        patching: Patching,
+        running: &mut Option<Running<Turns<'a>>>,
+    ) -> Option<Step> {
+        // No PATCH without its GET.
+        let mut attempt = running.take()?;
+        match self.shared.admission.write(&attempt.turn.turn) {
+            // Now it would only be refused, or be one more that nobody knows the outcome of.
+            Err(code) => {
+                attempt.record.outcome = code.as_str();
+                let step = patching.not_sent();
+                self.over(&step, attempt);
+                return Some(step);
+            }
+            Ok(due) => tokio::select! { biased;
+                () = self.held.ending() => {}
+                () = self.shared.stop.cancelled() => {}
+                () = sleep_until(due) => {}
+            },
+        }
+        if !self.held.is_live() {
+            return None;
+        }
+        let (key, etag, sent) = (&self.update.key, patching.etag().clone(), Instant::now());
+        let body = self.shared.guard.body(self.update);
+        let reply = tokio::select! { biased;
+            () = self.held.lost() => return None,
+            reply = self.shared.effects.patch(key, &etag, &body, attempt.trail) => reply,
+        };
+        attempt.record.etag_sent = Some(etag);
+        attempt.record.patch_status = reply.as_ref().ok().map(|answer| answer.status);
+        let verdict = protocol::verdict::verdict(Request::Patch, &reply, &self.shared.texts);
+        let verdict = self.hear(Request::Patch, sent, verdict, &mut attempt);
+        note_reply(&reply, &mut attempt.record);
+        let step = patching.on_verdict(verdict, &self.shared.limits.rules);
+        self.over(&step, attempt);
+        Some(step)
+    }
+
+    /// Tells what an answer says of the target, and learns what it says of the order.
+    fn hear(
+        &mut self,
+        request: Request,
+        sent: Instant,
+        verdict: Verdict,
+        attempt: &mut Running<Turns<'a>>,
+    ) -> Verdict {
+        let Turns { turn, .. } = &mut attempt.turn;
+        let verdict = self.shared.hear(turn, (self.order, request), sent, verdict);
+        let Verdict::Not(trouble) = verdict else { return verdict };
+        self.shared.tally.trouble(trouble);
+        self.conflicts |= matches!(trouble, Trouble::Conflict(_));
+        self.unsure |= request == Request::Patch && trouble.leaves_doubt();
+        if matches!(trouble, Trouble::Failure(_) | Trouble::Systemic(_)) {
+            let since = self.failed.map_or(attempt.begun, |before| before.at);
+            self.failed = Some(Failed { at: Instant::now(), since, request });
+        }
+        attempt.record.outcome = trouble.code().as_str();
+        verdict
+    }
+
+    /// An attempt is over, and its turn with it.
+    fn over(&mut self, step: &Step, attempt: Running<Turns<'a>>) {
+        let record = attempt.end(step);
+        record.log(&self.update.key);
+        if self.attempts.len() >= ATTEMPTS_MAX {
+            // The first one is kept: it tells how it began.
+            self.attempts.remove(1);
+        }
+        self.attempts.push(record);
+    }
+}
