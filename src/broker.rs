@@ -100,6 +100,12 @@ pub enum Error {
     /// The broker did not take responsibility for a message.
     #[error("the broker refused the message: a queue is full")]
     Nacked,
+    /// A queue is there, and the broker has not brought it up yet.
+    #[error("queue {queue} is there, and not up yet")]
+    NotUp {
+        /// Its name.
+        queue: String,
+    },
     /// Somebody else changes where the entry leads to.
     #[error("somebody else is at it: another reshard, or a pod that starts")]
     Locked,
@@ -166,6 +172,7 @@ impl Error {
             | Self::Returned { .. }
             | Self::Withdrawn
             | Self::Locked
+            | Self::NotUp { .. }
             | Self::Alarm
             | Self::Nacked
             | Self::Unconfirmed { .. } => true,

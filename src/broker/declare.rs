@@ -105,6 +105,10 @@ pub(super) async fn make(
     }
     for queue in queues {
         let finding = look.queue(&queue, false).await?;
+        if finding == Finding::Missing {
+            // A declaration makes what is missing: it is there, and not up yet after a restart.
+            return Err(Error::NotUp { queue: queue.name });
+        }
         look.report.findings.push(("queue", queue.name, finding));
     }
     look.close().await
