@@ -26,10 +26,12 @@ mod hold;
 mod lifecycle;
 mod misplaced;
 mod order;
+mod outage;
 mod pods;
 mod reshard;
 mod shard;
 mod stage;
+mod throttle;
 mod watchdog;
 mod wire;
 
