@@ -25,6 +25,7 @@ pub(super) use outage::Keeping;
 pub use throttle::Throttling;
 
 use crate::protocol::{Code, Request, Trouble, Verdict};
+use crate::telemetry::field;
 use breaker::{About, Breaker};
 use throttle::Throttle;
 
@@ -211,13 +212,9 @@ impl Admission {
             }
             Verdict::Not(Trouble::Throttled { code, retry_after }) => {
                 turn.failed = true;
-                state.throttle.refused(sent, retry_after, dice, now);
-                let shut_for = state.throttle.shut_until().saturating_sub(now);
-                tracing::warn!(
-                    reason = code.as_str(),
-                    ?shut_for,
-                    "the target refuses; nothing is sent to it"
-                );
+                if state.throttle.refused(sent, retry_after, dice, now) {
+                    state.tell_refusal(code, now);
+                }
                 heard.must_keep = self.trouble(&mut state);
                 return heard;
             }
@@ -256,6 +253,19 @@ impl Admission {
 }
 
 impl State {
+    fn tell_refusal(&self, code: Code, now: Duration) {
+        let (reason, throttle) = (code.as_str(), &self.throttle);
+        let shut_for = throttle.shut_until().saturating_sub(now);
+        let (limit, rate) = (throttle.limit(), throttle.rate(now));
+        tracing::warn!(
+            { field::REASON } = reason,
+            ?shut_for,
+            limit,
+            rate,
+            "the target refuses; nothing is sent to it"
+        );
+    }
+
     fn next(&mut self, now: Duration) -> Next {
         let probe_due = self.breaker.probe_due();
         let due = match probe_due {

@@ -26,11 +26,13 @@ mod hold;
 mod lifecycle;
 mod misplaced;
 mod order;
+mod outage;
 mod pods;
 mod reshard;
 mod shard;
 mod stage;
 mod target;
+mod throttle;
 mod watchdog;
 mod wire;
 

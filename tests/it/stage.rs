@@ -63,7 +63,7 @@ impl Stage {
         let url = line["listening"].as_str().unwrap().to_owned();
         Self {
             broker,
-            simulator: Reader::new(&url).unwrap(),
+            simulator: Reader::new(line["admin"].as_str().unwrap_or(&url)).unwrap(),
             simulator_url: url,
             prefix: format!("it-{name}-{}-{}", std::process::id(), count()),
             _simulator: simulator,

@@ -20,6 +20,8 @@ pub(crate) struct Ledger {
     pub(crate) applied_distinct: u64,
     /// PATCHes refused because of a stale ETag.
     pub(crate) conflicts: u64,
+    /// Requests refused because they were too many.
+    pub(crate) throttled: u64,
     /// Trouble made on purpose.
     pub(crate) faults: Faults,
     /// Orders changed by somebody else.

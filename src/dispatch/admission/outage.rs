@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::breaker::{Open, Works};
 use super::{Admission, Heard, State};
 use crate::protocol::{Code, Request, Trouble, Verdict};
+use crate::telemetry::field;
 
 /// What is done while the target is in trouble.
 pub(in crate::dispatch) enum Keeping {
@@ -72,8 +73,10 @@ impl Admission {
                 self.close(&mut state, epoch, now);
                 Some(true)
             }
-            Verdict::Not(Trouble::Throttled { retry_after, .. }) => {
-                state.throttle.refused(sent, retry_after, dice, now);
+            Verdict::Not(Trouble::Throttled { code, retry_after }) => {
+                if state.throttle.refused(sent, retry_after, dice, now) {
+                    state.tell_refusal(code, now);
+                }
                 heard.must_keep = self.trouble(&mut state);
                 None
             }
@@ -122,7 +125,10 @@ impl Admission {
     }
 
     pub(super) fn opened(&self, state: &mut State, code: Code) -> bool {
-        tracing::warn!(reason = code.as_str(), "the target does not work; everything waits for it");
+        tracing::warn!(
+            { field::REASON } = code.as_str(),
+            "the target does not work; everything waits for it"
+        );
         self.trouble(state)
     }
 

@@ -14,7 +14,7 @@ const FORGOTTEN: Duration = Duration::from_mins(5);
 /// Slowest rate, in requests a second: slower, and nothing could be learnt for minutes.
 const RATE_MIN: f64 = 0.2;
 /// A timer that fires late by this much costs no rate. Short beside what a service allows at once.
-const SLACK: Duration = Duration::from_millis(20);
+const SLACK: Duration = Duration::from_millis(50);
 
 /// Spaces requests evenly, at a rate that rises slowly around the one that was found and fast far
 /// from it. The curve is TCP CUBIC's (RFC 9438, section 4.2), over the rate.
@@ -162,7 +162,7 @@ impl Accepted {
         let count: u32 = lately.map(|(_, count)| count).sum();
         let begun = self.since.max(SLICE * u32::try_from(oldest).unwrap_or(u32::MAX));
         let time = now.saturating_sub(begun);
-        (time >= COUNTED_MIN).then(|| f64::from(count) / time.as_secs_f64())
+        (count > 0 && time >= COUNTED_MIN).then(|| f64::from(count) / time.as_secs_f64())
     }
 }
 
@@ -240,6 +240,7 @@ mod tests {
             accepted.add(60 * SECOND + SECOND * twentieth / 20);
         }
         assert_eq!(accepted.rate(60 * SECOND + SECOND / 2), None, "too early to tell");
+        assert_eq!(accepted.rate(90 * SECOND), None, "nothing lately");
         let rate = accepted.rate(61 * SECOND).unwrap();
         assert!((rate - 21.0).abs() < 0.1, "{rate}: nothing of what was before the pause");
     }

@@ -39,8 +39,6 @@ pub(super) struct Throttle {
     safe: f64,
     /// Nothing begins before this.
     shut_until: Duration,
-    /// Of the last refusal that was acted on: what was sent before it tells nothing new.
-    refused_at: Option<Duration>,
     /// Refusals without a word since something was accepted.
     untold: u32,
     pace: Option<Pace>,
@@ -57,7 +55,6 @@ impl Throttle {
             limit,
             safe: limit,
             shut_until: Duration::ZERO,
-            refused_at: None,
             untold: 0,
             pace: None,
             quota: settings.quota.map(|(requests, window)| Quota::new(requests, window)),
@@ -125,15 +122,16 @@ impl Throttle {
     }
 
     /// A request that was sent at `sent` was refused. `told` is how long the target wants to be left
-    /// alone; `dice` a draw from `0.0..1.0`.
+    /// alone; `dice` a draw from `0.0..1.0`. Whether that was news.
     pub(super) fn refused(
         &mut self,
         sent: Duration,
         told: Option<Duration>,
         dice: f64,
         now: Duration,
-    ) {
-        let is_news = self.refused_at.is_none_or(|at| sent >= at);
+    ) -> bool {
+        // What was sent before the last refusal was known tells nothing new.
+        let is_news = sent >= self.shut_until;
         let wait = match (told, self.settings.told, self.settings.untold) {
             // Never less than told.
             (Some(told), [min, max], _) => told.clamp(min, max).mul_f64(1.0 + LONGER_MAX * dice),
@@ -146,7 +144,6 @@ impl Throttle {
             if told.is_none() {
                 self.untold = self.untold.saturating_add(1);
             }
-            self.refused_at = Some(now);
             self.limit = (self.limit / 2.0).max(1.0);
             self.safe = self.limit;
             let (found, since) = (self.found(now), self.shut_until);
@@ -159,6 +156,7 @@ impl Throttle {
         } else if let Some(pace) = &mut self.pace {
             pace.postpone(self.shut_until);
         }
+        is_news
     }
 
     /// Requests a second that the target takes, as far as is known.

@@ -56,11 +56,11 @@ fn refusals_of_what_was_sent_together_count_as_one() {
 fn limit_falls_to_one_at_the_least_and_rises_with_what_is_accepted() {
     let mut throttle = Throttle::new(SETTINGS, 52);
     for step in 1..20 {
-        throttle.refused(at(step), Some(at(1)), 0.0, at(step) + MILLISECOND);
+        throttle.refused(at(2 * step), Some(at(1)), 0.0, at(2 * step) + MILLISECOND);
     }
     assert!(throttle.has_room(0) && !throttle.has_room(1));
     for _ in 0..10_000 {
-        throttle.accepted(at(30), 52, at(30));
+        throttle.accepted(at(60), 52, at(60));
     }
     assert!(throttle.has_room(51) && !throttle.has_room(52));
 }
@@ -85,6 +85,15 @@ fn target_that_came_back_is_met_with_little_and_soon_with_all() {
         assert!(throttle.has_room(1 + answered), "{answered}");
     }
     assert!(!throttle.has_room(32));
+}
+
+#[test]
+fn refusal_before_anything_was_accepted_is_no_measure() {
+    let mut throttle = Throttle::new(SETTINGS, 52);
+    assert!(throttle.refused(at(100), Some(at(1)), 0.0, at(101)));
+    assert!(!throttle.refused(at(100), Some(at(1)), 0.0, at(101)), "sent together");
+    let rate = throttle.rate(at(102)).unwrap();
+    assert!((rate - 26.0).abs() < 0.1, "{rate}: a guess, that doubles soon");
 }
 
 #[test]
