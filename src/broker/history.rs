@@ -79,8 +79,7 @@ impl History {
     /// # Errors
     /// [`Error::Ended`] when the stream can be read no more.
     pub(super) async fn next(&mut self) -> Result<bool, Error> {
-        let record = self.record().await?;
-        Ok(self.take(record.as_ref()))
+        self.numbered().await.map(|(_, _, changed)| changed)
     }
 
     fn take(&mut self, record: Option<&Record>) -> bool {
@@ -94,12 +93,9 @@ impl History {
         }
     }
 
-    async fn record(&mut self) -> Result<Option<Record>, Error> {
-        self.numbered().await.map(|(_, record)| record)
-    }
-
-    /// A record with its offset.
-    async fn numbered(&mut self) -> Result<(i64, Option<Record>), Error> {
+    /// A record with its offset, and whether it changed anything. It is taken before anything else is
+    /// waited for: a reader that is given up in between has missed none.
+    async fn numbered(&mut self) -> Result<(i64, Option<Record>, bool), Error> {
         let Some(delivery) = self.consumer.next().await else {
             return Err(Error::Ended(
                 lapin::ErrorKind::InvalidChannelState(
@@ -110,20 +106,22 @@ impl History {
             ));
         };
         let delivery = delivery?;
-        // Not an ack of anything: it asks the broker for more.
-        delivery.acker.ack(BasicAckOptions::default()).await?;
         let headers = delivery.properties.headers().as_ref();
         let offset = match headers.and_then(|headers| headers.inner().get("x-stream-offset")) {
             Some(AMQPValue::LongLongInt(offset)) => *offset,
             Some(_) | None => 0,
         };
-        match serde_json::from_slice(&delivery.data) {
-            Ok(record) => Ok((offset, Some(record))),
+        let record = match serde_json::from_slice(&delivery.data) {
+            Ok(record) => Some(record),
             Err(error) => {
                 tracing::warn!(%error, "a record of the generations that makes no sense; passed over");
-                Ok((offset, None))
+                None
             }
-        }
+        };
+        let changed = self.take(record.as_ref());
+        // Not an ack of anything: it asks the broker for more.
+        delivery.acker.ack(BasicAckOptions::default()).await?;
+        Ok((offset, record, changed))
     }
 
     /// Reads everything that was written before this call. Where nobody has begun yet, `first` is begun.
@@ -141,8 +139,7 @@ impl History {
             let own = Record::Read { id };
             append(publisher, topology, &own).await?;
             loop {
-                let record = self.record().await?;
-                self.take(record.as_ref());
+                let (_, record, _) = self.numbered().await?;
                 if record.as_ref() == Some(&own) {
                     break;
                 }
@@ -189,11 +186,10 @@ impl History {
         let Ok(newest) = timeout(ANSWER_MAX, last.numbered()).await else {
             return Ok((history, None));
         };
-        let (newest, _) = newest?;
+        let (newest, _, _) = newest?;
         let mut read = None;
         while read < Some(newest) {
-            let (offset, record) = history.numbered().await?;
-            history.take(record.as_ref());
+            let (offset, _, _) = history.numbered().await?;
             read = Some(offset);
         }
         while let Ok(more) = timeout(QUIET, history.next()).await {
