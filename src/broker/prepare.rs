@@ -23,13 +23,20 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// The right to say where the entry leads to. Ends with its connection at the latest, so a holder that
 /// dies locks nobody out.
-pub(super) struct Lock(Channel, String);
+pub(super) struct Lock {
+    channel: Channel,
+    queue: String,
+    is_held: bool,
+}
 
 impl Drop for Lock {
     /// On every way out, also that of an error: the queue belongs to a connection that may live for days.
     fn drop(&mut self) {
-        let options = QueueDeleteOptions::default();
-        let _queued = self.0.queue_delete(self.1.as_str().into(), options).now_or_never();
+        if self.is_held {
+            let options = QueueDeleteOptions::default();
+            let queue = self.queue.as_str().into();
+            let _queued = self.channel.queue_delete(queue, options).now_or_never();
+        }
     }
 }
 
@@ -41,19 +48,22 @@ impl Lock {
     ) -> Result<Option<Self>, Error> {
         let channel = connection.create_channel().await?;
         let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
-        let name = topology.lock();
+        let queue = topology.lock();
         let declared =
-            channel.queue_declare(name.as_str().into(), options, FieldTable::default()).await;
+            channel.queue_declare(queue.as_str().into(), options, FieldTable::default()).await;
         match declared {
-            Ok(_) => Ok(Some(Self(channel, name))),
+            Ok(_) => Ok(Some(Self { channel, queue, is_held: true })),
             Err(error) if said(&error).is_some_and(|(code, _)| code == LOCKED) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
     /// Gives it back, and waits until others can have it.
-    pub(super) async fn release(self) -> Result<(), Error> {
-        self.0.queue_delete(self.1.as_str().into(), QueueDeleteOptions::default()).await?;
+    pub(super) async fn release(mut self) -> Result<(), Error> {
+        let options = QueueDeleteOptions::default();
+        self.channel.queue_delete(self.queue.as_str().into(), options).await?;
+        // A second deletion could meet the next lock of ours.
+        self.is_held = false;
         Ok(())
     }
 }
