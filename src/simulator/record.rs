@@ -15,6 +15,8 @@ use super::spans::Spans;
 
 /// Applied changes that are remembered for one order.
 const CHANGES_MAX: usize = 1_000;
+/// Overlaps that are remembered for one order, the latest.
+const OVERLAPS_MAX: usize = 16;
 /// What the outside actor sets `DeliveryModeCode` to.
 const DELIVERY_MODES: [&str; 4] = ["Air", "Rail", "Ship", "Truck"];
 
@@ -59,7 +61,7 @@ pub(super) struct Record {
     pub(super) rng: fastrand::Rng,
     pub(super) tally: Tally,
     spans: Spans,
-    last_overlap: Option<Overlap>,
+    overlaps: VecDeque<Overlap>,
     sequences: BTreeSet<i64>,
     changes: VecDeque<u64>,
 }
@@ -71,7 +73,7 @@ pub(super) struct RecordView<'a> {
     etag: String,
     #[serde(flatten)]
     tally: &'a Tally,
-    last_overlap: Option<&'a Overlap>,
+    latest_overlaps: &'a VecDeque<Overlap>,
     #[serde(skip_serializing_if = "Option::is_none")]
     properties: Option<Entity<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,7 +90,7 @@ impl Record {
             key,
             tally: Tally::default(),
             spans: Spans::default(),
-            last_overlap: None,
+            overlaps: VecDeque::new(),
             sequences: BTreeSet::new(),
             changes: VecDeque::new(),
         }
@@ -102,8 +104,11 @@ impl Record {
         }
         let Some(other) = self.spans.arrive(on, writer, visit) else { return false };
         self.tally.overlaps += 1;
-        self.last_overlap =
-            Some(Overlap { time: now, writer: writer.to_string(), other: other.to_string() });
+        if self.overlaps.len() == OVERLAPS_MAX {
+            self.overlaps.pop_front();
+        }
+        let (writer, other) = (writer.to_string(), other.to_string());
+        self.overlaps.push_back(Overlap { time: now, writer, other });
         true
     }
 
@@ -175,7 +180,7 @@ impl Record {
     /// Forgets what happened, but not what is under way.
     pub(super) fn reset(&mut self) {
         self.tally = Tally::default();
-        self.last_overlap = None;
+        self.overlaps.clear();
         self.sequences.clear();
         self.changes.clear();
         self.spans.reset();
@@ -187,7 +192,7 @@ impl Record {
             order: &self.name,
             etag: self.version.tag(),
             tally: &self.tally,
-            last_overlap: self.last_overlap.as_ref(),
+            latest_overlaps: &self.overlaps,
             properties: None,
             changes: None,
         }

@@ -23,6 +23,7 @@ mod holders;
 mod link;
 mod measure;
 mod options;
+mod overlap;
 mod process;
 mod proof;
 mod publisher;

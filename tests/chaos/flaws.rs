@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use serde_json::Value;
 
 use crate::audit::Flaw;
 use crate::fault::Kind;
+use crate::overlap;
 use crate::report::Sums;
 use crate::stage::Outcome;
 use crate::trouble::Injected;
@@ -31,8 +31,10 @@ pub(crate) fn print(outcome: &Outcome, sums: &Sums) {
             bad.entry(*flaw).or_default().push((*order, *time));
         }
     }
-    for (_, time, _, _) in overlaps(outcome) {
-        count("overlap (the last of an order)", time);
+    let overlaps = overlap::all(outcome);
+    for overlap in &overlaps {
+        let what = if overlap.is_late_request(outcome) { "late request" } else { "overlap" };
+        count(what, overlap.time);
     }
     if after.is_empty() {
         return;
@@ -48,25 +50,9 @@ pub(crate) fn print(outcome: &Outcome, sums: &Sums) {
             println!("  {flaw:?} at {time:.3}, SO-{order:06}: {}", around(outcome, order, time));
         }
     }
-    for (order, time, writer, other) in overlaps(outcome).into_iter().take(EXAMPLES_MAX) {
-        println!("  Overlap at {time:.3}, {order}: {writer} met {other}");
+    for overlap in overlaps.iter().take(EXAMPLES_MAX) {
+        println!("  {}", overlap.in_words(outcome));
     }
-}
-
-/// Order, time, and the two writers.
-fn overlaps(outcome: &Outcome) -> Vec<(String, Timestamp, String, String)> {
-    let orders = outcome.bad_orders.get("orders").and_then(Value::as_array);
-    let who = |walk: &str| {
-        let worker = outcome.history.walks.get(walk);
-        worker.map_or_else(|| format!("walk {walk}"), |worker| format!("worker-{worker} {walk}"))
-    };
-    let read = |order: &Value| {
-        let overlap = order.get("last_overlap")?;
-        let text = |name: &str| overlap.get(name)?.as_str();
-        let (writer, other) = (who(text("writer")?), who(text("other")?));
-        Some((order.get("order")?.as_str()?.to_owned(), text("time")?.parse().ok()?, writer, other))
-    };
-    orders.into_iter().flatten().filter_map(read).collect()
 }
 
 /// All kinds of faults that went on, or had ended shortly before.

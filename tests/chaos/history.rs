@@ -25,6 +25,8 @@ pub(crate) struct History {
     pub(crate) orders: BTreeMap<u64, Vec<Write>>,
     /// Which worker a walk belongs to: walks are what the simulator calls writers.
     pub(crate) walks: HashMap<String, u64>,
+    /// When each walk wrote last.
+    pub(crate) last_writes: HashMap<String, Timestamp>,
 }
 
 impl History {
@@ -52,10 +54,12 @@ impl History {
         let order = order_of(text("order")?)?;
         let sequence = change.get("changed")?.get("UpdateSequence")?.as_u64()?;
         let worker = text("request_id").and_then(|id| attempts.get(id)).copied();
-        if let Some(worker) = worker {
-            self.walks.insert(text("client")?.to_owned(), worker);
-        }
         let time = text("time")?.parse().ok()?;
+        let walk = text("client")?.to_owned();
+        if let Some(worker) = worker {
+            self.walks.insert(walk.clone(), worker);
+        }
+        self.last_writes.insert(walk, time);
         self.orders.entry(order).or_default().push(Write { time, sequence, worker });
         Some(())
     }

@@ -20,10 +20,11 @@ pub(crate) fn row(options: &Options, seed: u64, outcome: &Outcome, figures: &[Fi
     let promised: Vec<_> = figures.iter().filter(|it| it.is_promised_zero).collect();
     let broken = promised.iter().filter(|it| it.found > 0);
     let broken: Vec<_> = broken.map(|it| format!("{} {}", it.name, it.found)).collect();
-    let verdict = if broken.is_empty() {
-        "kept".to_owned()
-    } else {
-        format!("BROKEN: {}", broken.join(", "))
+    let late = found("late requests");
+    let verdict = match (broken.is_empty(), late) {
+        (true, 0) => "kept".to_owned(),
+        (true, late) => format!("kept; late requests {late}"),
+        (false, _) => format!("BROKEN: {}", broken.join(", ")),
     };
     let nodes =
         if options.cluster > 1 { format!(" × {}", options.cluster) } else { String::new() };

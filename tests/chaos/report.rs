@@ -8,7 +8,7 @@ use crate::audit::{Flaw, Judged, judge};
 use crate::options::Options;
 use crate::ring::by_reason;
 use crate::stage::Outcome;
-use crate::{Result, flaws, proof};
+use crate::{Result, flaws, overlap, proof};
 
 /// How far back the balance between workers is looked at.
 const BALANCE_SECONDS: i64 = 10;
@@ -96,6 +96,8 @@ fn figures(options: &Options, outcome: &Outcome, sums: &Sums) -> Vec<Figure> {
     let either =
         |is_promised_zero, name, found, meaning| Figure { name, found, is_promised_zero, meaning };
     let stale = sums.sum(|order| u64::from(order.stale_at_the_end));
+    let overlaps = overlap::all(outcome);
+    let late_requests = overlaps.iter().filter(|it| it.is_late_request(outcome)).count() as u64;
     vec![
         seen("published", outcome.published.distinct(), "different updates, each confirmed"),
         seen("published again", outcome.published.again, "the broker's confirm was lost"),
@@ -110,7 +112,12 @@ fn figures(options: &Options, outcome: &Outcome, sums: &Sums) -> Vec<Figure> {
             sums.sum(|order| order.skipped),
             "the same, but a newer update was written",
         ),
-        zero("overlapping writers", ledger.overlaps, "two messages of one order worked on at once"),
+        zero(
+            "overlapping writers",
+            ledger.overlaps.saturating_sub(late_requests),
+            "two messages of one order worked on at once",
+        ),
+        seen("late requests", late_requests, "the same, by a worker just woken that wrote nothing"),
         either(
             !options.may_reorder(),
             "stale at the end",

@@ -134,8 +134,8 @@ fn overlap_is_counted_while_a_patch_is_on_its_way_back() {
     assert_eq!(bench.totals().overlaps, 1);
     let shown: Json = serde_json::from_slice(&bench.world.list(true, 10)).unwrap();
     assert_eq!(shown["total"], 1);
-    assert_eq!(shown["orders"][0]["last_overlap"]["writer"], "b");
-    assert_eq!(shown["orders"][0]["last_overlap"]["other"], "a");
+    assert_eq!(shown["orders"][0]["latest_overlaps"][0]["writer"], "b");
+    assert_eq!(shown["orders"][0]["latest_overlaps"][0]["other"], "a");
 }
 
 #[test]
