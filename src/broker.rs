@@ -43,7 +43,7 @@ pub use generation::{Generation, Generations};
 pub use management::Management;
 pub use prepare::{declare, generations, inspect};
 pub use publisher::{Bulk, Outgoing, Publisher, Sent};
-pub use reshard::{Patience, Progress, Step, reshard, steps};
+pub use reshard::{Patience, Progress, SHARDS_MAX, Step, Wanted, reshard, steps};
 pub use session::{Consumer, Intake, Stops};
 pub use slot::Source;
 pub use topology::{Binding, Destination, Exchange, Kind, Part, Queue, Topology};
@@ -120,8 +120,8 @@ pub enum Error {
     },
     /// A pod could not open a channel for each.
     #[error(
-        "{live} shards now and {next} then are more than the {most} that a pod can hold at once: go by \
-         way of a smaller number"
+        "{live} shards now and {next} then are more than the {most} that a pod can hold at once, by its \
+         channels and by broker.prefetch times order.body_bytes_max: go by way of a smaller number"
     )]
     TooManyShards {
         /// Of now.

@@ -97,6 +97,10 @@ pub struct Settings {
     pub instance: Instance,
 }
 
+/// Most bytes of message bodies that the settings may allow at once: 4 GiB, the size of a generous
+/// pod. More is a slip of a digit.
+const MEMORY_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+
 impl Settings {
     /// The most attempts, each a GET and a PATCH, that the budgets allow one delivery.
     pub fn attempts_max(&self) -> u32 {
@@ -122,11 +126,27 @@ impl Settings {
         requests.saturating_add(waits).saturating_add(settle)
     }
 
-    /// The most bytes of message bodies that the broker can have handed to this process: `prefetch`
-    /// deliveries on every shard, each as large as allowed.
+    /// The most bytes of message bodies that the broker can have handed to this process at its first
+    /// start: `prefetch` deliveries of every shard and every queue of `topology.intake`, each as large
+    /// as allowed.
     pub fn memory_max(&self) -> u64 {
-        let deliveries = u64::from(self.broker.prefetch) * u64::from(self.topology.shards);
+        let queues = u64::from(self.topology.shards).saturating_add(self.intake());
+        queues.saturating_mul(self.queue_memory_max())
+    }
+
+    /// The most shards, of two generations together, for which such bodies stay below 4 GiB. The broker
+    /// may have other shards than these settings, and two generations of them for a while.
+    pub fn shards_max(&self) -> u16 {
+        let queues = MEMORY_BYTES_MAX.checked_div(self.queue_memory_max()).unwrap_or(u64::MAX);
+        u16::try_from(queues.saturating_sub(self.intake())).unwrap_or(u16::MAX)
+    }
+
+    fn intake(&self) -> u64 {
+        u64::try_from(self.topology.intake.len()).unwrap_or(u64::MAX)
+    }
+
+    fn queue_memory_max(&self) -> u64 {
         let body = u64::try_from(self.order.body_bytes_max).unwrap_or(u64::MAX);
-        deliveries.saturating_mul(body)
+        u64::from(self.broker.prefetch).saturating_mul(body)
     }
 }

@@ -44,6 +44,7 @@ const PURE: &[(&str, &[&str])] = &[
     ("src/shard.rs", &[]),
     ("src/broker/balance.rs", &[]),
     ("src/broker/generation.rs", &[]),
+    ("src/broker/reshard/plan.rs", &[]),
     ("src/cli/config.rs", &[]),
     // Arguments of queues and headers of messages are values.
     ("src/broker/topology.rs", &["lapin::types"]),

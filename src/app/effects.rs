@@ -87,7 +87,7 @@ impl Edges {
         stop: &CancellationToken,
     ) -> Self {
         // One second up to half a minute: long enough for a broker's leader election or for an
-        // operator's quick repair, short beside the consumer timeout.
+        // operator's quick repair, short beside the consumer timeout, as is the default of all together.
         let retry = Retry {
             retries_max: settings.dead_letter.publish_retries_max,
             wait_min: Duration::from_secs(1),

@@ -189,6 +189,7 @@ pub(super) async fn prepare(
     match generations {
         Some(generations) if faults.is_empty() => {
             tell_generation(settings, &generations);
+            check_memory(settings, &generations)?;
             Ok(generations)
         }
         Some(_) | None => Err(Error::Topology(faults.join("\n"))),
@@ -208,6 +209,15 @@ fn tell_generation(settings: &Settings, Generations { live, .. }: &Generations) 
     }
 }
 
+/// The settings were checked for their own number of shards, and it is the broker's that are consumed
+/// from.
+fn check_memory(settings: &Settings, generations: &Generations) -> Result<(), Error> {
+    let left = generations.left.map_or(0, |left| left.shards);
+    let (shards, most) =
+        (u32::from(generations.live.shards) + u32::from(left), settings.shards_max());
+    if shards > u32::from(most) { Err(Error::Memory { shards, most }) } else { Ok(()) }
+}
+
 /// What was chosen for good need not be told at every start: no management API, or one whose user is
 /// no administrator and so may not see permissions. `topology check` tells it.
 fn is_worth_a_line(finding: &Diagnosis) -> bool {
@@ -215,5 +225,27 @@ fn is_worth_a_line(finding: &Diagnosis) -> bool {
         "not_configured" | "unverified" => false,
         "not_looked_at" => finding.object != "permission",
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::Generation;
+
+    #[test]
+    fn memory_is_that_of_the_shards_there_are_in_both_generations_and_not_of_the_settings() {
+        let mut settings = Settings::default();
+        // Four megabytes a shard: 1,024 shards.
+        settings.order.body_bytes_max = 128 * 1024;
+        assert_eq!(settings.shards_max(), 1024);
+        let mut generations = Generations::begun(Generation { number: 2, shards: 1000 });
+        assert!(check_memory(&settings, &generations).is_ok());
+        generations.left = Some(Generation { number: 1, shards: 24 });
+        assert!(check_memory(&settings, &generations).is_ok());
+        generations.left = Some(Generation { number: 1, shards: 25 });
+        let refused = check_memory(&settings, &generations).unwrap_err();
+        assert!(matches!(refused, Error::Memory { shards: 1025, most: 1024 }), "{refused}");
+        assert_eq!(refused.exit(), 78);
     }
 }

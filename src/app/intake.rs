@@ -119,7 +119,7 @@ impl Front {
                         { field::QUEUE } = queue,
                         "the hash ring is scrambled, or pods disagree on topology.shards: orders arrive \
                          in other queues than their own and are forwarded. To restore it, run \
-                         `orderwright topology reshard --shards N` with the same number; the count is \
+                         `orderwright topology reshard --shards N --new-ring`; the count is \
                          misplaced_by_ring"
                     );
                 }

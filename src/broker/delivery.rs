@@ -30,6 +30,8 @@ pub(super) struct Lease {
     pub(super) ending: CancellationToken,
     /// It is given back because of a message that can neither be settled nor skipped.
     troubled: AtomicBool,
+    /// It is given back because a message was held for too long.
+    aged: AtomicBool,
     /// A request of unknown outcome, sent under it, may still be at work in the service.
     doubtful: AtomicBool,
     /// What was begun and is not yet settled.
@@ -55,13 +57,14 @@ impl Lease {
     ) -> Self {
         let (ending, working) = (CancellationToken::new(), TaskTracker::new());
         let (opened, delivered) = (Instant::now(), AtomicU64::new(0));
-        let (troubled, doubtful) = (AtomicBool::new(false), AtomicBool::new(false));
+        let [troubled, aged, doubtful] = [false; 3].map(AtomicBool::new);
         Self {
             generation,
             queue,
             lost,
             ending,
             troubled,
+            aged,
             doubtful,
             working,
             unsettled: Unsettled::default(),
@@ -88,6 +91,17 @@ impl Lease {
     /// Whether it is given back because of a message that can neither be settled nor skipped.
     pub(super) fn is_troubled(&self) -> bool {
         self.troubled.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is given back because a message was held for too long.
+    pub(super) fn is_aged(&self) -> bool {
+        self.aged.load(Ordering::Relaxed)
+    }
+
+    /// Gives it back before the broker takes away what was held for too long.
+    pub(super) fn age(&self) {
+        self.aged.store(true, Ordering::Relaxed);
+        self.ending.cancel();
     }
 
     /// Whether it was active, and nothing that was sent under it can be at work any more.

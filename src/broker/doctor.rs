@@ -13,6 +13,7 @@
 //! that AMQP shows is as it should be.
 
 mod bindings;
+mod intake;
 mod observed;
 mod queues;
 mod server;
@@ -30,7 +31,7 @@ pub use observed::{
 };
 
 /// The words for what kind of finding it is, for scripts. They never change their meaning.
-pub const STATES: [(&str, &str); 35] = [
+pub const STATES: [(&str, &str); 36] = [
     ("fine", "Looked at, and as it should be."),
     ("missing", "Not there."),
     ("drifted", "There, with another type or other arguments: the broker says so over AMQP."),
@@ -69,6 +70,10 @@ pub const STATES: [(&str, &str); 35] = [
     ("past_the_entry", "Somebody else's binding into a shard queue."),
     ("intake_missing", "A queue of `topology.intake` is not there."),
     ("intake_not_single_active", "Such a queue has no single active consumer."),
+    (
+        "intake_delivery_limit",
+        "Such a queue gives a message up after so many vain attempts to forward it.",
+    ),
     ("foreign_consumer", "Somebody else consumes a shard queue."),
     ("permission", "Our user lacks a permission, or its pattern cannot be judged."),
     ("version", "A broker's version with a known fault, or one that we cannot read."),

@@ -132,11 +132,13 @@ struct Lane {
 /// Messages of one queue that are forwarded at once.
 const AT_ONCE_MAX: usize = 16;
 
-/// Retries of one forwarding. Then the channel is given up, and the queue begins anew.
+/// Retries of one forwarding, over about ten minutes. Then the channel is given up, and the queue begins
+/// anew, which counts as one more delivery of all that is held: not often, or an outage would look like a
+/// message that kills its worker, and somebody else's queue would drop what it hands out too often.
 const RETRY: Retry = Retry {
-    retries_max: 3,
+    retries_max: 120,
     wait_min: Duration::from_millis(250),
-    wait_max: Duration::from_secs(1),
+    wait_max: Duration::from_secs(5),
 };
 
 impl Lane {
@@ -202,6 +204,9 @@ impl Lane {
             let sending = self.publisher.publish(lane, message, live, ending);
             let Err(error) = sending.await else { return Ok(()) };
             let Some(wait) = RETRY.wait(spent) else { return Err(error) };
+            if spent == 0 {
+                tracing::warn!(%error, queue = delivery.receipt.queue(), "cannot forward yet");
+            }
             spent += 1;
             tokio::select! { biased;
                 () = delivery.receipt.ending() => return Err(error),

@@ -94,10 +94,10 @@ impl Publisher {
         withdrawn: impl Future<Output = ()>,
     ) -> Result<(), Error> {
         tokio::pin!(withdrawn);
-        while self.is_blocked() {
+        if self.is_blocked() {
             tokio::select! { biased;
                 () = &mut withdrawn => return Err(Error::Alarm),
-                () = sleep(ALARM_LOOK) => {}
+                () = self.unblocked() => {}
             }
         }
         // Not under the timeout: to connect has one of its own.
@@ -140,8 +140,16 @@ impl Publisher {
         }
     }
 
+    /// Completes when the broker takes messages, as far as we know: it tells those who have published
+    /// under the alarm.
+    pub(super) async fn unblocked(&self) {
+        while self.is_blocked() {
+            sleep(ALARM_LOOK).await;
+        }
+    }
+
     /// Whether the broker has told that it takes no messages, and has not taken that back.
-    fn is_blocked(&self) -> bool {
+    pub(super) fn is_blocked(&self) -> bool {
         let status = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let blocked = status.is_some_and(|status| status.connected() && status.blocked());
         if self.alarmed.swap(blocked, Ordering::Relaxed) != blocked {

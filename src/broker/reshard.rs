@@ -5,6 +5,8 @@
 //! that died is started again and goes on. Between any two steps every message is routed to exactly one
 //! generation: while the entry leads nowhere, its alternate exchange leads to the next one.
 
+mod plan;
+
 use std::time::Duration;
 
 use lapin::Connection;
@@ -13,10 +15,11 @@ use lapin::types::FieldTable;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::declare::{bind, make, unbind};
-use super::generation::{LAST_ROUND, Phase, ROUNDS, Record};
+use super::generation::{LAST_ROUND, Phase, Record};
 use super::history::{History, append};
 use super::prepare::Lock;
 use super::{Error, Generation, Generations, Part, Publisher, Topology, marker};
+pub use plan::{SHARDS_MAX, Step, Wanted, steps};
 
 /// Time for what was routed just before a change of bindings to arrive: nodes of a cluster learn of the
 /// change one after the other. What arrives later still is sent on, and can only come late.
@@ -29,63 +32,15 @@ const TELL_EVERY: Duration = Duration::from_secs(5);
 /// hand.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Shards of two generations together: a pod has a channel for each, and a connection takes 2047.
-const SHARDS_MAX: u16 = 2000;
-
 /// How often, and after which wait, the lock is asked for.
 const ASKED_MAX: u32 = 50;
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
-/// A step on the way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// Make the queues of the next generation.
-    Open(Generation),
-    /// Let messages go to it and to no other.
-    Switch(Generation),
-    /// Wait until everything in this generation is settled: once for what was published to it, and once
-    /// for what was sent on from one of its queues to another.
-    Drain(Generation, u8),
-    /// Let the pods work on the next generation.
-    Start(Generation),
-    /// Delete the one that was left, after whatever strayed into it was sent on.
-    Retire(Generation),
-}
-
-/// What is left to do for this number of shards.
-///
-/// # Errors
-/// [`Error::Unfinished`]: another reshard has to be finished first.
-pub fn steps(now: &Generations, shards: u16) -> Result<Vec<Step>, Error> {
-    let live = now.live;
-    let goal = match (now.next, now.left) {
-        (Some((next, _)), _) => next,
-        (None, Some(_)) => live,
-        (None, None) => Generation { number: live.number.saturating_add(1), shards },
-    };
-    if goal.shards != shards {
-        return Err(Error::Unfinished { shards: goal.shards });
-    }
-    if now.may_open() && live.shards.saturating_add(shards) > SHARDS_MAX {
-        return Err(Error::TooManyShards { live: live.shards, next: shards, most: SHARDS_MAX });
-    }
-    if let (None, Some(left)) = (now.next, now.left) {
-        return Ok(vec![Step::Retire(left)]);
-    }
-    let mut steps = Vec::new();
-    match now.next {
-        None => steps.extend([Step::Open(goal), Step::Switch(goal)]),
-        Some((_, Phase::Opened)) => steps.push(Step::Switch(goal)),
-        Some((_, Phase::Switched)) => {}
-    }
-    steps.extend((1..=ROUNDS).map(|round| Step::Drain(live, round)));
-    steps.extend([Step::Start(goal), Step::Retire(live)]);
-    Ok(steps)
-}
-
 /// What is told while it goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
+    /// There is nothing to do: this generation has as many shards.
+    Already(Generation),
     /// A step is begun.
     Begun(Step),
     /// What is waited for.
@@ -131,13 +86,13 @@ pub struct Patience {
 /// Waits without end for messages to be settled; whoever gives it up may call it again.
 ///
 /// # Errors
-/// Any of the broker's, [`Error::Locked`], [`Error::Unfinished`]. Everything goes on as it was then,
+/// Any of the broker's, [`Error::Locked`], [`Error::Unfinished`], [`Error::TooManyShards`]. Everything goes on as it was then,
 /// but messages that came in after the switch are not worked on until the end.
 pub async fn reshard(
     connection: &Connection,
     publisher: &Publisher,
     topology: &Topology,
-    shards: u16,
+    wanted: Wanted,
     goal: &mut Option<Generation>,
     patience: Patience,
     tell: &(dyn Fn(Progress) + Sync),
@@ -151,10 +106,13 @@ pub async fn reshard(
     let all = match *goal {
         // An earlier call came to the end, and did not hear of it.
         Some(goal) if now.live == goal && now.may_open() => Vec::new(),
-        Some(_) | None => steps(&now, shards)?,
+        Some(_) | None => steps(&now, wanted)?,
     };
-    let next = Generation { number: now.live.number.saturating_add(1), shards };
+    let next = Generation { number: now.live.number.saturating_add(1), shards: wanted.shards };
     let reached = now.next.is_none() && (now.left.is_some() || all.is_empty());
+    if goal.is_none() && all.is_empty() {
+        tell(Progress::Already(now.live));
+    }
     let goal = *goal.insert(if reached { now.live } else { next });
     for step in all {
         (way.tell)(Progress::Begun(step));
@@ -335,56 +293,5 @@ impl Reshard<'_> {
             channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await?;
         }
         Ok(channel.close(200, "done".into()).await?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const OLD: Generation = Generation { number: 4, shards: 16 };
-    const NEW: Generation = Generation { number: 5, shards: 64 };
-
-    fn begun() -> Generations {
-        Generations::begin(&Record::Begun(OLD)).unwrap()
-    }
-
-    #[test]
-    fn steps_go_on_where_an_earlier_call_stopped() {
-        let mut now = begun();
-        let all = steps(&now, 64).unwrap();
-        assert_eq!(
-            all,
-            [
-                Step::Open(NEW),
-                Step::Switch(NEW),
-                Step::Drain(OLD, 1),
-                Step::Drain(OLD, 2),
-                Step::Start(NEW),
-                Step::Retire(OLD),
-            ]
-        );
-        now.apply(&Record::Opened(NEW));
-        assert_eq!(steps(&now, 64).unwrap(), all[1..]);
-        now.apply(&Record::Switched(NEW));
-        assert_eq!(steps(&now, 64).unwrap(), all[2..]);
-        for (shard, round) in (0..16).flat_map(|shard| [(shard, 1), (shard, 2)]) {
-            now.apply(&Record::Drained { generation: 4, shard, round });
-        }
-        now.apply(&Record::Live(NEW));
-        assert_eq!(steps(&now, 64).unwrap(), all[5..]);
-    }
-
-    #[test]
-    fn reshard_that_is_not_finished_is_not_passed_over() {
-        let mut now = begun();
-        now.apply(&Record::Opened(NEW));
-        assert!(matches!(steps(&now, 32), Err(Error::Unfinished { shards: 64 })));
-    }
-
-    #[test]
-    fn same_number_of_shards_makes_a_new_ring() {
-        let steps = steps(&begun(), 16).unwrap();
-        assert_eq!(steps[0], Step::Open(Generation { number: 5, shards: 16 }));
     }
 }

@@ -213,7 +213,7 @@ impl Shard {
                 { field::QUEUE } = %self.lease.queue,
                 "a message waits for too long behind others of its order; giving the shard back"
             );
-            self.lease.ending.cancel();
+            self.lease.age();
         }
     }
 

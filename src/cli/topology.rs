@@ -9,7 +9,7 @@ use super::{Output, fail, instance, print};
 use crate::app::exit;
 use crate::app::inspection::{Inspection, inspect, of_report};
 use crate::broker::doctor::{Diagnosis, Severity};
-use crate::broker::{self, Link, Publisher, Topology};
+use crate::broker::{self, Generation, Link, Publisher, Topology};
 use crate::config::Loaded;
 
 #[derive(Debug, clap::Args)]
@@ -53,6 +53,11 @@ something does"
   rabbitmqctl import_definitions orderwright.json
   orderwright topology print --format commands | sh
   orderwright topology print --format crs --cluster rabbit | kubectl apply -f -
+  orderwright topology print --format commands --generation 3 --shards 128   after two reshards
+
+Without --generation it is the first one, with the shards of the settings: what a first start needs.
+After a reshard, give both as `topology reshard --shards M --dry-run` and the names of the queues tell
+them. What is printed for another generation than the live one must not be imported.
 
 An import makes bindings in no certain order, and so does the operator of custom resources, and the hash that spreads orders over shards goes by
 that order. With more than one shard, `commands` or `topology declare` are therefore the better way:
@@ -64,6 +69,14 @@ after an import, many messages reach another shard's queue first and have to be 
         /// For custom resources: the RabbitmqCluster, in the same namespace.
         #[arg(long, value_name = "NAME", default_value = "rabbitmq")]
         cluster: String,
+        /// The generation of shard queues, counted from 1.
+        #[arg(long, value_name = "N", requires = "shards")]
+        #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+        generation: Option<u32>,
+        /// How many shards that generation has.
+        #[arg(long, value_name = "M", requires = "generation")]
+        #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
+        shards: Option<u16>,
     },
 }
 
@@ -92,7 +105,12 @@ pub(super) async fn run(arguments: &Arguments, loaded: Loaded) -> u8 {
         Command::Reshard(arguments) => {
             return reshard::run(arguments, settings, &topology, &link).await;
         }
-        Command::Print { format, cluster } => {
+        Command::Print { format, cluster, generation, shards } => {
+            let first = topology.generation();
+            let topology = topology.of(Generation {
+                number: generation.unwrap_or(first.number),
+                shards: shards.unwrap_or(first.shards),
+            });
             return print(&match format {
                 Format::Commands => topology.commands(link.vhost()),
                 Format::Crs => topology.crs(link.vhost(), cluster),

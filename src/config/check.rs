@@ -9,13 +9,9 @@ use secrecy::ExposeSecret;
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use super::{SecretUrl, Settings, catalogue};
+use super::{MEMORY_BYTES_MAX, SecretUrl, Settings, catalogue};
 
 mod auth;
-
-/// Most bytes of message bodies that the settings may allow at once: 4 GiB, the size of a generous
-/// pod. More is a slip of a digit.
-const MEMORY_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 
 /// Longest bearer token, in bytes. HTTP servers refuse larger headers.
 const TOKEN_BYTES_MAX: usize = 16 * 1024;

@@ -6,7 +6,7 @@ use lapin::BasicProperties;
 
 use crate::broker::Broker;
 use crate::daemon::orderwright;
-use crate::stage::{On, Stage, update, updates};
+use crate::stage::{On, SHARDS, Stage, update, updates};
 
 const WAITS: &str = "the broker has raised an alarm and takes no messages";
 
@@ -103,6 +103,43 @@ async fn drain_under_an_alarm_is_bounded_and_what_was_to_be_dead_lettered_stays(
     daemon.logs("dead-lettered").await;
     assert!(daemon.stop().await.status.success());
     assert_eq!(stage.waiting().await, 0);
+}
+
+/// Shard queues that somebody consumes.
+async fn attended(stage: &Stage) -> u16 {
+    let (raw, mut attended) = (stage.channel().await, 0);
+    for shard in 0..SHARDS {
+        attended += u16::from(raw.is_consumed(&format!("shard.g1.{shard:03}")).await);
+    }
+    attended
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shard_that_is_given_back_in_an_alarm_is_not_taken_again_before_its_end() {
+    let stage = own("alarm-age", &["--orders", "5"]).await;
+    declared(&stage).await;
+    bad_message(&stage).await;
+    ctl(&stage, MEMORY[0]).await;
+    // Half of it is how long a message is held: the dead letter cannot go out for longer.
+    let settings = [
+        ("BROKER__CONSUMER_TIMEOUT", "1m"),
+        ("TARGET__GET_TIMEOUT", "1s"),
+        ("TARGET__PATCH_TIMEOUT", "1s"),
+    ];
+    let daemon = stage.daemon(&settings).await;
+    daemon.logs(WAITS).await;
+    daemon.logs("giving the shard back").await;
+    daemon.logs("the queue is taken again when it does").await;
+    assert_eq!(attended(&stage).await, SHARDS - 1, "the others go on");
+
+    ctl(&stage, MEMORY[1]).await;
+    let mut letters = stage.letters().await;
+    assert_eq!(letters.next().await.reason(), "json_malformed");
+    daemon.logs("\"dead-lettered\"").await;
+    assert_eq!(attended(&stage).await, SHARDS);
+    let ended = daemon.stop().await;
+    assert!(ended.status.success(), "{ended:?}");
+    assert_eq!(stage.waiting().await, 0, "{ended:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! What the management API of a real broker shows: found by `topology check`, and by each start.
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 
 use lapin::options::{BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions};
@@ -9,6 +10,7 @@ use tokio::time::timeout;
 
 use crate::broker;
 use crate::daemon::{Daemon, PATIENCE, orderwright};
+use crate::reshard::Reshard;
 use crate::stage::{Raw, Stage};
 
 /// A stage whose settings name the management API. Policies and users are named after its prefix.
@@ -48,6 +50,14 @@ impl Clinic {
         assert!(answer.status().is_success(), "{path}: {}", answer.text().await.unwrap());
     }
 
+    /// All objects of ours in one list of the broker's own definitions, without what is not ours to say.
+    async fn defined(&self, kind: &str) -> BTreeSet<String> {
+        let path = format!("{}/api/definitions/%2f", self.management);
+        let answer = self.client.get(path).basic_auth("guest", Some("guest")).send().await.unwrap();
+        let all: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+        plain(&all[kind], &format!("{}.", self.stage.prefix()))
+    }
+
     async fn put(&self, path: &str, body: Value) {
         self.ask(reqwest::Method::PUT, path, &body).await;
     }
@@ -82,6 +92,18 @@ impl Clinic {
         let prefix = self.stage.prefix();
         (format!("{prefix}.{queue}"), format!("{prefix}.{exchange}"))
     }
+}
+
+/// What makes an object what it is, of those whose name begins so.
+fn plain(list: &Value, prefix: &str) -> BTreeSet<String> {
+    let one = |object: &Value| {
+        let keys =
+            ["name", "source", "destination", "destination_type", "routing_key", "arguments"];
+        let name = object["name"].as_str().or(object["source"].as_str()).unwrap();
+        let part: Vec<_> = keys.iter().map(|key| object[key].clone()).collect();
+        name.starts_with(prefix).then(|| json!(part).to_string())
+    };
+    list.as_array().unwrap().iter().filter_map(one).collect()
 }
 
 /// What `topology check` says, and its exit code.
@@ -232,6 +254,63 @@ async fn second_way_into_the_shards_and_foreign_consumers_are_found() {
     assert_eq!(foreign.len(), 1, "the daemon's own are not among them: {foreign:?}");
     assert_eq!(foreign[0]["name"], queue.as_str());
     daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn printed_objects_are_those_that_there_are_also_after_a_reshard() {
+    let Some(clinic) = Clinic::open("printed").await else { return };
+    let settings = clinic.settings(&[]).await;
+    let daemon = Daemon::start(&settings).await;
+    Reshard::start(&clinic.stage, "6", &["--linger", "0s"]).await.done().await;
+    daemon.stop().await;
+
+    let printed = |more: &[&str]| {
+        let mut command = orderwright(&settings);
+        command.args(["topology", "print", "--format", "definitions"]).args(more);
+        async move {
+            let output = command.output().await.unwrap();
+            assert!(output.status.success(), "{output:?}");
+            serde_json::from_slice::<Value>(&output.stdout).unwrap()
+        }
+    };
+    let second = printed(&["--generation", "2", "--shards", "6"]).await;
+    for kind in ["exchanges", "queues", "bindings"] {
+        assert_eq!(plain(&second[kind], ""), clinic.defined(kind).await, "{kind}");
+    }
+    let first = printed(&[]).await;
+    assert_ne!(plain(&first["queues"], ""), plain(&second["queues"], ""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queue_that_is_taken_from_and_drops_what_comes_back_refuses_the_start() {
+    let Some(clinic) = Clinic::open("intake").await else { return };
+    let (queue, letters) = clinic.names("erp", "dead-letters");
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+    arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(5));
+    let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    clinic.raw.channel.queue_declare(queue.as_str().into(), options, arguments).await.unwrap();
+    clinic.stage.daemon(&[]).await.stop().await;
+    let settings = clinic.settings(&[("TOPOLOGY__INTAKE", &queue)]).await;
+
+    let refused = |found: &[Value]| found.iter().any(|it| it["severity"] == "refuse");
+    let (code, found) = check_until(&settings, refused).await;
+    assert_eq!(code, Some(78));
+    let limit = of(&found, "intake_delivery_limit").unwrap();
+    assert_eq!(limit["name"], queue.as_str());
+    assert!(limit["fix"].as_str().unwrap().contains(&letters), "{limit}");
+    let ended = Daemon::spawn(&settings).ended().await;
+    assert_eq!(ended.status.code(), Some(78), "{ended:?}");
+    assert!(ended.log.contains("the broker drops it"), "{}", ended.log);
+
+    // As the fix says.
+    clinic.policy("policies", "erp", json!({"dead-letter-exchange": letters})).await;
+    let (code, found) = check_until(&settings, |found| !refused(found)).await;
+    assert_eq!(code, Some(0), "{found:?}");
+    let limit = of(&found, "intake_delivery_limit").unwrap();
+    assert!(limit["what"].as_str().unwrap().contains("past its order"), "{limit}");
+    Daemon::start(&settings).await.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

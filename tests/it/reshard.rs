@@ -16,13 +16,13 @@ const LATENCY: [&str; 6] =
     ["--orders", "100", "--get-latency", "1ms..5ms", "--patch-latency", "2ms..10ms"];
 
 /// A `topology reshard` under way.
-struct Reshard {
+pub(crate) struct Reshard {
     child: Child,
     lines: tokio::io::Lines<BufReader<tokio::process::ChildStdout>>,
 }
 
 impl Reshard {
-    async fn start(stage: &Stage, shards: &str, more: &[&str]) -> Self {
+    pub(crate) async fn start(stage: &Stage, shards: &str, more: &[&str]) -> Self {
         let base = ["topology", "reshard", "--shards", shards, "--output", "json"];
         let mut command = orderwright(&stage.settings(&[]).await);
         let mut child = command.args(base).args(more).stderr(Stdio::inherit()).spawn().unwrap();
@@ -46,7 +46,7 @@ impl Reshard {
         panic!("ended before {step}");
     }
 
-    async fn done(mut self) {
+    pub(crate) async fn done(mut self) {
         self.until("done").await;
         assert!(self.child.wait().await.unwrap().success());
     }
@@ -97,10 +97,11 @@ async fn reshard_that_is_killed_at_any_step_goes_on_where_it_stopped() {
     let all = updates(ORDERS, 20);
     for (part, step) in all.chunks(500).zip(["open", "switch", "drain", "start"]) {
         stage.publish(part).await;
-        let mut killed = Reshard::start(&stage, "8", &["--linger", "1s"]).await;
+        let mut killed = Reshard::start(&stage, "8", &["--linger", "1s", "--new-ring"]).await;
         killed.until(step).await;
         killed.child.kill().await.unwrap();
-        // What comes in meanwhile waits, or is worked on, but finds its way.
+        // What comes in meanwhile waits, or is worked on, but finds its way. What was begun goes on, as
+        // if there were not so many shards already.
         let one_more = Reshard::start(&stage, "8", &["--linger", "1s"]).await;
         one_more.done().await;
     }
@@ -130,8 +131,16 @@ async fn reshard_waits_for_what_is_at_work_and_is_not_begun_twice() {
     waits.until("start").await;
     assert_eq!(stage.simulator.read(0).await.unwrap().applied_distinct, 1);
     waits.done().await;
-    // Nothing is left to do but to begin anew.
-    let mut plan = Reshard::start(&stage, "2", &["--dry-run"]).await;
-    assert_eq!(plan.line().await.unwrap()["generation"]["number"], 3);
+
+    // Nothing is left to do, and nothing is done.
+    for more in [&["--dry-run"][..], &[]] {
+        let mut again = Reshard::start(&stage, "2", more).await;
+        let line = again.line().await.unwrap();
+        assert_eq!((&line["step"], &line["generation"]["number"]), (&"already".into(), &2.into()));
+        assert!(again.child.wait().await.unwrap().success());
+    }
+    let mut plan = Reshard::start(&stage, "2", &["--dry-run", "--new-ring"]).await;
+    let line = plan.line().await.unwrap();
+    assert_eq!((&line["step"], &line["generation"]["number"]), (&"open".into(), &3.into()));
     daemon.stop().await;
 }

@@ -10,7 +10,7 @@ use lapin::options::{
     QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer, Queue};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
@@ -221,11 +221,19 @@ impl Raw {
     }
 
     pub(crate) async fn depth(&self, queue: &str) -> u32 {
+        self.look(queue).await.message_count()
+    }
+
+    pub(crate) async fn is_consumed(&self, queue: &str) -> bool {
+        self.look(queue).await.consumer_count() > 0
+    }
+
+    async fn look(&self, queue: &str) -> Queue {
         let queue = format!("{}.{queue}", self.prefix);
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let none = FieldTable::default();
         let declared = self.channel.queue_declare(queue.as_str().into(), options, none).await;
-        declared.unwrap().message_count()
+        declared.unwrap()
     }
 
     pub(crate) async fn delete_queue(&self, queue: &str) {

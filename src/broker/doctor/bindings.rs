@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::{Binding, Diagnosis, Expected, Observed, Severity, unseen};
 use crate::broker::{self, Kind};
 
-const RESHARD: &str = "unbind it, then run `orderwright topology reshard --shards N` with the same \
-                       number: it makes a ring in order";
+const RESHARD: &str = "unbind it, then run `orderwright topology reshard --shards N --new-ring`: it \
+                       makes a ring in order";
 
 type Ends = (String, String, String, String);
 
@@ -85,7 +85,7 @@ impl<'a> Look<'a> {
         if self.rings.contains(&binding.source) {
             let fix = "run `orderwright topology declare`; it binds last, and the ring goes by the \
                        order of its bindings: unless this was the last one, run `orderwright \
-                       topology reshard --shards N` with the same number then";
+                       topology reshard --shards N --new-ring` then";
             return finding(Severity::Refuse, "missing: this shard gets nothing by itself", fix);
         }
         finding(Severity::Refuse, "missing: messages go nowhere", declare)

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::{Diagnosis, Exchange, Expected, Observed, Queue, Severity, unseen};
+use super::intake::intake;
+use super::{Diagnosis, Exchange, Expected, Observed, Queue, Severity, server, unseen};
 use crate::broker;
 use crate::broker::topology::arguments;
 use crate::config;
@@ -27,8 +28,9 @@ pub(super) fn queues(expected: &Expected<'_>, observed: &Observed) -> Vec<Diagno
         let look = Look { queue, wanted: arguments(&wanted.arguments) };
         findings.extend(look.at(expected.consumer_timeout));
     }
+    let (version, dead_letters) = (server::known(observed), expected.topology.dead_letters());
     for name in expected.topology.intake() {
-        findings.extend(intake(name, seen.get(name)));
+        findings.extend(intake(name, seen.get(name), version, &dead_letters));
     }
     findings
 }
@@ -41,25 +43,17 @@ fn unlisted(object: &'static str, name: &str) -> Diagnosis {
     Diagnosis::new(Severity::Warn, "unlisted", (object, name), what, fix)
 }
 
-fn intake(name: &str, queue: Option<&Queue>) -> Option<Diagnosis> {
-    let Some(queue) = queue else {
-        let what = "named by topology.intake, and not there";
-        let fix = "declare it, or take it out of topology.intake: a start waits for it for ever";
-        let about = ("queue", name);
-        return Some(Diagnosis::new(Severity::Refuse, "intake_missing", about, what, fix));
-    };
-    (!flag(&queue.arguments, "x-single-active-consumer")).then(|| {
-        let what = "named by topology.intake, and without a single active consumer: with several \
-                    pods the order among its messages is not kept";
-        let fix = "declare it with x-single-active-consumer, or run one pod";
-        let about = ("queue", name);
-        Diagnosis::new(Severity::Warn, "intake_not_single_active", about, what, fix)
-    })
-}
-
-struct Look<'a> {
+/// A queue, and what it should be.
+pub(super) struct Look<'a> {
     queue: &'a Queue,
     wanted: Map<String, Value>,
+}
+
+impl<'a> Look<'a> {
+    /// At a queue that is not ours to shape.
+    pub(super) fn bare(queue: &'a Queue) -> Self {
+        Self { queue, wanted: Map::new() }
+    }
 }
 
 impl Look<'_> {
@@ -111,14 +105,23 @@ impl Look<'_> {
         self.queue.effective_policy_definition.as_ref()?.get(key)
     }
 
+    /// Such as `quorum`.
+    pub(super) fn kind(&self) -> &str {
+        &self.queue.r#type
+    }
+
+    /// A number as the argument has it, and as the policy has it.
+    pub(super) fn both(&self, key: &str) -> [Option<i64>; 2] {
+        [self.argument(key), self.policy(key)].map(|value| value.and_then(Value::as_i64))
+    }
+
     /// Of limits the smaller one holds, whether argument or policy.
     fn least(&self, key: &str) -> Option<i64> {
-        let both = [self.argument(key), self.policy(key)];
-        both.into_iter().flatten().filter_map(Value::as_i64).min()
+        self.both(key).into_iter().flatten().min()
     }
 
     /// Of the dead-letter target and strategy, the argument holds.
-    fn argument_first(&self, key: &str) -> Option<&str> {
+    pub(super) fn argument_first(&self, key: &str) -> Option<&str> {
         self.argument(key).or_else(|| self.policy(key)).and_then(Value::as_str)
     }
 
@@ -315,6 +318,6 @@ fn of_exchange(wanted: &broker::Exchange, exchange: &Exchange) -> Vec<Diagnosis>
     findings
 }
 
-fn flag(arguments: &Map<String, Value>, key: &str) -> bool {
+pub(super) fn flag(arguments: &Map<String, Value>, key: &str) -> bool {
     arguments.get(key).and_then(Value::as_bool).unwrap_or(false)
 }

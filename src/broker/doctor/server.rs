@@ -14,7 +14,7 @@ const DEADLOCK: std::ops::RangeInclusive<Version> = (4, 3, 0)..=(4, 3, 5);
 /// From here on the ring is kept in the metadata store that survives a restart.
 const KHEPRI: Version = (4, 3, 0);
 
-type Version = (u32, u32, u32);
+pub(super) type Version = (u32, u32, u32);
 
 /// Such as `4.3.0-rc.1`; what is missing counts as zero.
 fn parse(text: &str) -> Option<Version> {
@@ -22,6 +22,11 @@ fn parse(text: &str) -> Option<Version> {
     let mut parts = plain.split('.').map(str::parse);
     let mut part = || parts.next().unwrap_or(Ok(0)).ok();
     Some((part()?, part()?, part()?))
+}
+
+/// The broker's, if it was told and can be read.
+pub(super) fn known(observed: &Observed) -> Option<Version> {
+    parse(&observed.overview.as_ref().ok()?.rabbitmq_version)
 }
 
 pub(super) fn version(expected: &Expected<'_>, observed: &Observed) -> Vec<Diagnosis> {
@@ -54,8 +59,8 @@ pub(super) fn version(expected: &Expected<'_>, observed: &Observed) -> Vec<Diagn
              and 4.0.5): then messages take one hop more, and over a backlog an order's updates can \
              change places"
         );
-        let fix = "run `orderwright topology reshard --shards N` with the same number after a \
-                   restart, or upgrade to 4.3, or set topology.shards = 1";
+        let fix = "run `orderwright topology reshard --shards N --new-ring` after a restart, \
+                   or upgrade to 4.3, or set topology.shards = 1";
         findings.push(Diagnosis::new(Severity::Warn, "version", about, what, fix));
     }
     findings

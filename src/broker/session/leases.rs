@@ -27,6 +27,7 @@ impl Consumer {
         let One { slot, connection, session, turned } = one;
         let counts = !matches!(slot.source, Source::Left { .. });
         let (mut failures, mut anew, mut first) = (0, false, counts);
+        let mut aged = false;
         let over = || {
             !connection.status().connected()
                 || session.lost.is_cancelled()
@@ -35,7 +36,7 @@ impl Consumer {
                 || self.is_retired(slot.source)
         };
         while !over() {
-            self.rest(slot.source, &session, &turned).await;
+            self.rest(&slot, aged, &session, &turned).await;
             if over() {
                 break;
             }
@@ -68,6 +69,7 @@ impl Consumer {
                     slot.broke(Instant::now());
                 }
                 slot.lease.send_replace(None);
+                aged = lease.is_aged();
                 if begun.elapsed() > self.settings.reconnect_wait_max {
                     failures = 0;
                 }
@@ -89,16 +91,29 @@ impl Consumer {
     }
 
     /// Takes no shard while nothing of it could be worked on: all that would be handed out would wait
-    /// here, be given back, and count as one more delivery. What is only forwarded goes on.
-    async fn rest(&self, source: Source, session: &Session, turned: &CancellationToken) {
-        match source {
-            Source::Shard { .. } => {}
-            Source::Intake | Source::Left { .. } => return,
-        }
+    /// here, be given back, and count as one more delivery. What is only forwarded waits for no target,
+    /// but for a broker that takes messages; and so does a shard that was `aged` waiting for one.
+    async fn rest(&self, slot: &Slot, aged: bool, session: &Session, turned: &CancellationToken) {
         let mut paused = self.paused.clone();
+        let resting = async {
+            let is_forwarded = match slot.source {
+                Source::Shard { .. } => false,
+                Source::Intake | Source::Left { .. } => true,
+            };
+            if (is_forwarded || aged) && self.publisher.is_blocked() {
+                tracing::info!(
+                    { field::QUEUE } = %slot.queue,
+                    "the broker takes no messages; the queue is taken again when it does"
+                );
+                self.publisher.unblocked().await;
+            }
+            if !is_forwarded {
+                // Whoever could end the pause is gone: so is the process, in a moment.
+                let _ended = paused.wait_for(|paused| !paused).await;
+            }
+        };
         tokio::select! { biased;
-            // Whoever could end the pause is gone: so is the process, in a moment.
-            _ended = paused.wait_for(|paused| !paused) => {}
+            () = resting => {}
             () = self.stops.stop.cancelled() => {}
             () = session.lost.cancelled() => {}
             () = turned.cancelled() => {}

@@ -9,6 +9,7 @@ use super::super::{Output, fail, instance, print};
 use crate::app::exit;
 use crate::broker::{
     self, Error, Generation, Generations, Link, Patience, Progress, Publisher, Step, Topology,
+    Wanted,
 };
 use crate::config::Settings;
 
@@ -19,10 +20,10 @@ const AGAIN: Duration = Duration::from_secs(1);
 #[command(after_help = "Examples:
   orderwright topology reshard --shards 128 --dry-run   what would be done
   orderwright topology reshard --shards 128
-  orderwright topology reshard --shards 64              the same number as before: a new ring, for
-                                                        one that a restart of the broker scrambled
+  orderwright topology reshard --shards 64 --new-ring   also where there are 64 already: a new ring,
+                                                        for one that a restart of the broker scrambled
 
-New messages wait in the new queues until all the old ones are settled, so it takes about as long as
+With as many shards as there are, nothing is done without --new-ring. New messages wait in the new queues until all the old ones are settled, so it takes about as long as
 the pods need for what waits now. Pods learn of it by themselves. It can be stopped at any time and
 started again with the same number: it goes on where it stopped; until then, what came in after the
 switch waits. The setting topology.shards counts at the first start only.
@@ -34,6 +35,9 @@ pub(super) struct Arguments {
     /// How many shards there are to be.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     shards: u16,
+    /// Make new queues, whose ring is in order, also where there are so many shards already.
+    #[arg(long)]
+    new_ring: bool,
     /// Say what would be done, and do nothing.
     #[arg(long)]
     dry_run: bool,
@@ -112,12 +116,21 @@ async fn attempt(
 ) -> Result<(), Error> {
     let output = arguments.output;
     let answer_max = settings.broker.start_timeout;
+    let wanted = Wanted {
+        shards: arguments.shards,
+        new_ring: arguments.new_ring,
+        both_max: settings.shards_max(),
+    };
     let late = |_elapsed| Error::Unconfirmed { seconds: answer_max.as_secs() };
     if arguments.dry_run {
         let looking = broker::inspect(connection, topology);
         let (_, known) = timeout(answer_max, looking).await.map_err(late)??;
         let now = known.unwrap_or_else(|| Generations::begun(topology.generation()));
-        for step in broker::steps(&now, arguments.shards)? {
+        let steps = broker::steps(&now, wanted)?;
+        if steps.is_empty() {
+            print(&told(&Progress::Already(now.live), output));
+        }
+        for step in steps {
             print(&told(&Progress::Begun(step), output));
         }
         return Ok(());
@@ -127,8 +140,7 @@ async fn attempt(
         print(&told(&progress, output));
     };
     let live =
-        broker::reshard(connection, publisher, topology, arguments.shards, goal, patience, &tell)
-            .await?;
+        broker::reshard(connection, publisher, topology, wanted, goal, patience, &tell).await?;
     let text = match output {
         Output::Text => format!("done: generation {} has {} shards\n", live.number, live.shards),
         Output::Json => format!("{}\n", json!({"step": "done", "generation": live})),
@@ -147,6 +159,10 @@ fn told(progress: &Progress, output: Output) -> String {
 
 fn text(progress: &Progress) -> String {
     match progress {
+        Progress::Already(live) => format!(
+            "nothing to do: there are {} shards already (--new-ring gives them a new ring)\n",
+            live.shards
+        ),
         Progress::Begun(Step::Open(next)) => {
             format!("make the queues of generation {}: {} shards\n", next.number, next.shards)
         }
@@ -188,6 +204,7 @@ fn named(shards: &[u16]) -> String {
 
 fn line(progress: &Progress) -> Value {
     match progress {
+        Progress::Already(live) => json!({"step": "already", "generation": live}),
         Progress::Begun(Step::Open(next)) => json!({"step": "open", "generation": next}),
         Progress::Begun(Step::Switch(next)) => json!({"step": "switch", "generation": next}),
         Progress::Begun(Step::Drain(old, round)) => {

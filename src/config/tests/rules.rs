@@ -185,6 +185,21 @@ fn memory_for_bodies_must_not_exceed_four_gibibytes() {
 }
 
 #[test]
+fn most_shards_are_what_four_gibibytes_of_bodies_hold_beside_the_queues_that_are_taken_from() {
+    let mut settings = Settings::default();
+    assert_eq!(settings.shards_max(), 2048);
+    settings.topology.shards = 2046;
+    settings.topology.intake = vec!["erp".to_owned(), "shop".to_owned()];
+    assert_eq!(settings.shards_max(), 2046);
+    assert_eq!(settings.memory_max(), MEMORY_BYTES_MAX);
+    settings.broker.prefetch = 1;
+    assert_eq!(settings.shards_max(), 65_534);
+    settings.broker.prefetch = 1000;
+    settings.order.body_bytes_max = usize::MAX;
+    assert_eq!(settings.shards_max(), 0);
+}
+
+#[test]
 fn part_of_an_error_text_must_not_be_in_every_text() {
     let found = mistakes("", &[("ANSWERS__DEADLOCK", "Verklemmung, x")]);
     assert!(found.len() == 1 && found[0].contains("at least 4 characters"), "{found:?}");
