@@ -9,6 +9,7 @@ use std::time::Duration;
 use reqwest::Method;
 use secrecy::SecretString;
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -83,6 +84,47 @@ impl Service {
     async fn patches(&self) -> u64 {
         self.ask(Method::GET, "ledger", json!({})).await["patches"].as_u64().unwrap()
     }
+}
+
+/// A service that answers what it is told to by the first line of a request, until it is dropped.
+async fn tiny(
+    answer: impl Fn(&str) -> (&'static str, &'static str) + Send + 'static,
+) -> (Settings, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut settings = Settings::default();
+    let root = format!("http://{}/data", listener.local_addr().unwrap());
+    settings.target.url = root.parse().unwrap();
+    let mut serving = JoinSet::new();
+    serving.spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut stream = BufReader::new(stream);
+            let mut first = String::new();
+            let mut line = String::new();
+            while stream.read_line(&mut line).await.unwrap_or(0) > 2 {
+                if first.is_empty() {
+                    first.clone_from(&line);
+                }
+                line.clear();
+            }
+            let (status, body) = answer(&first);
+            let length = match status {
+                "204 No Content" => String::new(),
+                _ => format!("content-length: {}\r\n", body.len()),
+            };
+            let answer = format!(
+                "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close\r\n\
+                 {length}\r\n{body}"
+            );
+            // A client that has left is no matter.
+            let _gone = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    (settings, serving)
+}
+
+/// One that answers everything alike.
+async fn answering(status: &'static str, body: &'static str) -> (Settings, JoinSet<()>) {
+    tiny(move |_| (status, body)).await
 }
 
 fn key(number: &str) -> OrderKey {

@@ -39,3 +39,19 @@ async fn service_that_wants_a_csrf_token_and_is_not_given_one_refuses_the_write(
     assert!(matches!(patch(&client, &tag, 1).await, Err(Fault::Csrf)));
     assert_eq!(service.patches().await, 0);
 }
+
+#[tokio::test]
+async fn write_that_was_never_sent_is_not_applied_whatever_the_fetch_of_its_token_is_answered() {
+    for (status, body) in [("204 No Content", ""), ("206 Partial Content", "{}"), ("200 OK", "{}")]
+    {
+        let (mut settings, _serving) = answering(status, body).await;
+        settings.target.csrf = true;
+        let client = Client::new(&settings, "test").unwrap();
+        let told = patch(&client, &ETag::new("\"1\"").unwrap(), 1).await;
+        assert!(matches!(told, Err(Fault::Csrf)), "{status}: {told:?}");
+    }
+    let (mut settings, _serving) = answering("503 Service Unavailable", "").await;
+    settings.target.csrf = true;
+    let client = Client::new(&settings, "test").unwrap();
+    assert_eq!(status(&patch(&client, &ETag::new("\"1\"").unwrap(), 1).await), 503);
+}
