@@ -77,6 +77,8 @@ enum Behaviour {
     /// Answers the GET with 500.
     Unreadable,
     Panics,
+    /// Panics when the PATCH has been sent.
+    PanicsLate,
     /// Holds the sequence 9.
     Ahead,
     /// Never answers the GET before the test's time is over.
@@ -162,6 +164,7 @@ impl Effects for Fake {
         }
         match self.behaviour(key) {
             Behaviour::Down => Err(Fault::Broken),
+            Behaviour::PanicsLate => panic!("as the test asked"),
             Behaviour::Fine
             | Behaviour::Panics
             | Behaviour::Ahead

@@ -17,6 +17,19 @@ async fn panic_dead_letters_that_message_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn next_update_waits_after_a_panic_while_a_write_was_on_the_wire() {
+    let bench = bench(2);
+    bench.behave("order", Behaviour::PanicsLate);
+    bench.send("order", "1");
+    bench.send("order", "2");
+    sleep(Duration::from_millis(25)).await;
+    bench.behave("order", Behaviour::Fine);
+    bench.dispatch.drained().await;
+    let expected = [(20, "bug 1"), (5_040, "ack 2")];
+    assert_eq!(bench.story(), expected.map(|(at, what)| (at, what.to_owned())));
+}
+
+#[tokio::test(start_paused = true)]
 async fn panic_while_settling_gives_the_channel_up_and_lets_nothing_overtake() {
     let bench = bench(2);
     bench.send("order", "unsettleable");
