@@ -10,7 +10,9 @@ fn etag_is_taken_from_the_header_else_from_the_body() {
     let both = Answer { etag: Some(etag("W/\"header\"")), ..answer(200, body) };
     assert_eq!(fetched(&Ok(both), &wanted), found("W/\"header\"", Judgement::Outdated));
     let missed = fetched(&Ok(answer(200, r#"{"A":1}"#)), &wanted);
-    assert_eq!(missed, Fetch::Missed(Trouble::Refused(Code::NoEtag)));
+    assert_eq!(missed, Fetch::Missed(Trouble::Systemic(Code::NoEtag)));
+    let error = Answer { etag: Some(etag("\"1\"")), ..answer(200, r#"{"error":{"code":"x"}}"#) };
+    assert_eq!(fetched(&Ok(error), &wanted), Fetch::Missed(Trouble::Failure(Code::UnknownOutcome)));
     let cut = fetched(&Ok(answer(200, "{\"A\":")), &wanted);
     let unknown = Trouble::Failure(Code::UnknownOutcome);
     assert_eq!(cut, Fetch::Missed(unknown));
@@ -41,12 +43,18 @@ fn replies(status: &str, text: &str) -> Vec<Reply> {
     let write = "Microsoft.Dynamics.Platform.Integration.Services.OData.AxODataWriteException";
     let body = match text {
         "JSON" => r#"{"A":1}"#.to_owned(),
+        "error" => r#"{"error":{"code":"","message":"no"}}"#.to_owned(),
+        "broken JSON" => r#"{"A":"#.to_owned(),
         "HTML" => "<html>Sign in</html>".to_owned(),
         "empty" | "Retry-After" => String::new(),
         "update conflict" => infolog("An Update conflict occurred due to another user.", write),
         "deadlock" => infolog("The statement was a deadlock victim.", write),
         "AxODataWriteException" => infolog("Write failed. Infolog: Warning: no.", write),
         "wrong address" => infolog("Resource not found for the segment 'X'.", ""),
+        "wrong route" => {
+            r#"{"Message":"No HTTP resource was found that matches the request URI 'x'."}"#
+                .to_owned()
+        }
         "-" | "Repeatability-Result: rejected" => infolog("no", "System.InvalidOperationException"),
         other => panic!("unknown text {other:?} in the table"),
     };
@@ -137,4 +145,14 @@ fn only_what_certainly_changed_nothing_leaves_no_doubt() {
     }
     let throttled = |code| Trouble::Throttled { code, retry_after: None }.leaves_doubt();
     assert!(throttled(Code::Unavailable) && !throttled(Code::Throttled));
+}
+
+#[test]
+fn page_that_stands_in_for_the_service_is_no_sign_that_it_works() {
+    let looked = |body: &str| look(&Ok(answer(200, body)), &texts());
+    assert_eq!(looked(r#"{"value":[]}"#), Verdict::Done);
+    let unknown = Verdict::Not(Trouble::Failure(Code::UnknownOutcome));
+    for body in [r#"{"status":"maintenance"}"#, r#"{"error":{"code":"x"},"value":[]}"#] {
+        assert_eq!(looked(body), unknown, "{body}");
+    }
 }
