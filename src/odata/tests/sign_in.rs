@@ -177,3 +177,45 @@ async fn federated_token_is_read_anew_for_every_token() {
     assert_eq!(status(&get(&client).await), 200);
     assert_eq!(service.asked().await, 2);
 }
+
+#[tokio::test]
+async fn secret_in_a_file_may_be_replaced_while_we_run() {
+    let mut service = Service::guarded().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    std::fs::write(&file, "hush\n").unwrap();
+    let auth = &mut service.settings.target.auth;
+    auth.client_secret = Some(SecretString::from("of the start"));
+    auth.client_secret_file = Some(file.clone());
+    let client = service.client();
+    assert_eq!(status(&get(&client).await), 200);
+    // It expires before somebody has replaced it.
+    service.ask(Method::PUT, "tokens", json!({"client_secret": "fresh"})).await;
+    service.ask(Method::DELETE, "tokens", json!({})).await;
+    let refused = |reply: &Reply| matches!(reply, Err(Fault::SignIn(SignIn::Config)));
+    assert!(refused(&get(&client).await));
+    std::fs::write(&file, "fresh").unwrap();
+    assert!(refused(&get(&client).await), "nobody asks again for a while");
+    pass(Duration::from_secs(11)).await;
+    assert_eq!(status(&get(&client).await), 200);
+}
+
+#[tokio::test]
+async fn bearer_token_in_a_file_is_read_again_after_a_401_and_every_few_minutes() {
+    let token = Some("right".to_owned());
+    let simulator = simulator::Settings { bearer_token: token, ..Default::default() };
+    let mut service = Service::new(simulator).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "wrong").unwrap();
+    service.settings.target.bearer_token_file = Some(file.clone());
+    let client = service.client();
+    assert_eq!(status(&get(&client).await), 401);
+    std::fs::write(&file, "right\n").unwrap();
+    assert!(twenty(&client).await.iter().all(|reply| status(reply) == 200));
+    std::fs::remove_file(&file).unwrap();
+    pass(Duration::from_mins(9)).await;
+    assert_eq!(status(&get(&client).await), 200, "the old one, as long as it counts");
+    pass(Duration::from_mins(2)).await;
+    assert!(matches!(get(&client).await, Err(Fault::SignIn(SignIn::Config))));
+}
