@@ -33,6 +33,8 @@ pub struct KeyProperty {
     pub name: Arc<str>,
     /// Whether two values that differ in case alone name the same order.
     pub folds_case: bool,
+    /// Whether its values are GUIDs.
+    pub is_guid: bool,
 }
 
 /// A message as the broker hands it over: the parts of it that say what it means.
@@ -125,6 +127,14 @@ pub enum Error {
         /// Whose value it is.
         property: String,
     },
+    /// A key value that is no GUID where one is wanted.
+    #[error(
+        "the key property {property:?} is no GUID of the form 3f2504e0-4f89-11d3-9a0c-0305e82c3301"
+    )]
+    KeyGuid {
+        /// Whose value it is.
+        property: String,
+    },
     /// The canonical key is the routing key, and AMQP gives that 255 bytes.
     #[error("the key has {bytes} bytes when joined, the limit is {bytes_max}")]
     KeyTooLong {
@@ -178,7 +188,7 @@ impl Error {
             Self::UnknownField { .. } => "field_unknown",
             Self::Field { .. } => "field_invalid",
             Self::KeyMismatch { .. } => "key_mismatch",
-            Self::KeyValue { .. } => "key_value_invalid",
+            Self::KeyValue { .. } | Self::KeyGuid { .. } => "key_value_invalid",
             Self::KeyTooLong { .. } => "key_too_long",
             Self::ChangesEmpty => "changes_empty",
             Self::ChangesKey { .. } => "changes_key_property",

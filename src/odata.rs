@@ -3,10 +3,12 @@
 
 mod client;
 mod csrf;
+mod file;
 mod grant;
 mod kept;
 mod probe;
 mod retry_after;
+mod source;
 #[cfg(test)]
 mod tests;
 mod token;

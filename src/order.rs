@@ -165,10 +165,13 @@ impl ETag {
     /// broken server from filling logs, headers and dead letters.
     pub const BYTES_MAX: usize = 1024;
 
-    /// Takes a tag as the server wrote it. `None` if it is empty, `*`, over [`Self::BYTES_MAX`], or
-    /// holds a byte that no header may hold (RFC 9110, section 8.8.3).
+    /// Takes a tag as the server wrote it. `None` if it is empty, has a blank at either end, is `*`, is
+    /// over [`Self::BYTES_MAX`], or holds a byte that no header may hold (RFC 9110, section 8.8.3).
     pub fn new(text: &str) -> Option<Self> {
-        let fits = !text.is_empty() && text.len() <= Self::BYTES_MAX && text != "*";
+        // A header loses the blanks around it, so that ` *` would be sent as `*`, which guards nothing.
+        let fits =
+            !text.is_empty() && text.len() <= Self::BYTES_MAX && !["*", "W/*"].contains(&text);
+        let fits = fits && text.trim() == text;
         let printable = text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
         (fits && printable).then(|| Self(text.into()))
     }
@@ -222,7 +225,9 @@ mod tests {
     #[test]
     fn etag_refuses_what_no_header_may_hold() {
         assert!(ETag::new("W/\"JzEsNTYzNzE0NDU3Njsw\"").is_some());
-        for bad in ["", "*", "a\r\nb", "caf\u{e9}", &"x".repeat(ETag::BYTES_MAX + 1)] {
+        for bad in
+            ["", "*", " *", "* ", "W/*", "a\r\nb", "caf\u{e9}", &"x".repeat(ETag::BYTES_MAX + 1)]
+        {
             assert!(ETag::new(bad).is_none(), "{bad:?}");
         }
     }

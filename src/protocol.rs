@@ -161,7 +161,8 @@ pub fn fetch(reply: &Reply, update: &OrderUpdate, guard: &Guard, texts: &Texts) 
             None => Fetch::Missed(unreadable),
             // The header first: it is what the standard asks of a service that needs ETags.
             Some(order) => match answer.etag.clone().or_else(|| order.etag()) {
-                None => Fetch::Missed(Trouble::Refused(Code::NoEtag)),
+                // The type of all orders has one, or something else answers for the service.
+                None => Fetch::Missed(Trouble::Systemic(Code::NoEtag)),
                 Some(etag) => Fetch::Found(etag, order.judge(update, guard)),
             },
         },
@@ -171,9 +172,9 @@ pub fn fetch(reply: &Reply, update: &OrderUpdate, guard: &Guard, texts: &Texts) 
 /// Reads the reply to a GET that named no order: whether the target answers as it should.
 #[must_use]
 pub fn look(reply: &Reply, texts: &Texts) -> Verdict {
-    let is_object = |answer: &Answer| Fetched::read(&answer.body).is_some();
+    let is_page = |answer: &Answer| Fetched::read(&answer.body).is_some_and(|page| page.is_page());
     match verdict::verdict(Request::Get, reply, texts) {
-        Verdict::Done if reply.as_ref().is_ok_and(is_object) => Verdict::Done,
+        Verdict::Done if reply.as_ref().is_ok_and(is_page) => Verdict::Done,
         Verdict::Done => Verdict::Not(Trouble::Failure(Code::UnknownOutcome)),
         other @ Verdict::Not(_) => other,
     }

@@ -38,7 +38,9 @@ pub(crate) fn contract(settings: &Settings) -> Contract {
     let order = &settings.order;
     let property = |name: &String| KeyProperty {
         name: name.as_str().into(),
-        folds_case: order.key_fold_case.contains(name),
+        // The letters of a GUID are digits: their case never matters.
+        folds_case: order.key_fold_case.contains(name) || order.key_guid.contains(name),
+        is_guid: order.key_guid.contains(name),
     };
     Contract {
         key: order.key.iter().map(property).collect(),

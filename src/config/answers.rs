@@ -44,7 +44,10 @@ impl Default for Answers {
             ]),
             deadlock: list(&["deadlock", "timeout expired"]),
             business_rule: list(&["AxODataWriteException"]),
-            wrong_address: list(&["Resource not found for the segment"]),
+            wrong_address: list(&[
+                "Resource not found for the segment",
+                "No HTTP resource was found",
+            ]),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The settings of the sign-in: how a token for the service is come by.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -28,10 +29,14 @@ pub struct Auth {
     /// spaces. Not for `bearer`.
     pub client_id: String,
     /// The application's secret, at most 4096 bytes: its value, not its identifier. For
-    /// `client_secret` alone. A new one is read at the next start.
+    /// `client_secret` alone. One in a file is read anew for every token, so that a new one needs no
+    /// restart.
     #[serde(serialize_with = "secret::masked_text")]
     #[schemars(with = "Option<String>", extend("writeOnly" = true))]
     pub client_secret: Option<SecretString>,
+    /// The file that the secret stood in, if any.
+    #[serde(skip)]
+    pub client_secret_file: Option<PathBuf>,
     /// The file with the token that the cluster gives this workload. For `workload_identity` alone.
     /// It is read anew for every token: the cluster replaces it now and then.
     pub federated_token_file: String,
@@ -129,6 +134,7 @@ impl Default for Auth {
             tenant: String::new(),
             client_id: String::new(),
             client_secret: None,
+            client_secret_file: None,
             federated_token_file: String::new(),
             authority,
             endpoint: AuthEndpoint::default(),

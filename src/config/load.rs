@@ -78,7 +78,9 @@ impl Settings {
         loading.read_secret_files();
         loading.take_profile();
         loading.take_workload_identity(&sources.environment);
-        let settings = loading.deserialize();
+        let mut settings = loading.deserialize();
+        settings.target.bearer_token_file = loading.secret_file("target.bearer_token");
+        settings.target.auth.client_secret_file = loading.secret_file("target.auth.client_secret");
         loading.check(&settings, file_failed);
         if !loading.mistakes.is_empty() {
             return Err(Errors::new(loading.mistakes));
@@ -147,6 +149,14 @@ impl Loading {
                     self.mistakes.push(Mistake { places, rule });
                 }
             }
+        }
+    }
+
+    /// Where a secret was read from, for whoever reads it again: it may be replaced meanwhile.
+    fn secret_file(&self, key: &str) -> Option<PathBuf> {
+        match &self.given.get(key)?.origin {
+            Origin::SecretFile(path) => Some(path.clone()),
+            Origin::Default | Origin::Profile(_) | Origin::File(_) | Origin::Environment(_) => None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! The settings of the HTTP side: where the service is, and how long and how much it may answer.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -36,11 +37,15 @@ pub struct Target {
     /// They are fetched by a GET of the order (`X-CSRF-Token: Fetch`), kept, and fetched anew when
     /// the service refuses them. No cookie is kept otherwise.
     pub csrf: bool,
-    /// The bearer token sent with every request, if any, with `target.auth.kind = bearer`: printable ASCII without spaces, at most
-    /// 16384 bytes.
+    /// The bearer token sent with every request, if any, with `target.auth.kind = bearer`: printable
+    /// ASCII without spaces, at most 16384 bytes. One in a file is read anew after a 401, and every
+    /// few minutes.
     #[serde(serialize_with = "secret::masked_text")]
     #[schemars(with = "Option<String>", extend("writeOnly" = true))]
     pub bearer_token: Option<SecretString>,
+    /// The file that the token stood in, if any.
+    #[serde(skip)]
+    pub bearer_token_file: Option<PathBuf>,
     /// How long a TCP and TLS connection to the service may take to open.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String", extend("x-minimum" = "10ms", "x-maximum" = "1m"))]
@@ -97,6 +102,7 @@ impl Default for Target {
             prefer_minimal: true,
             csrf: false,
             bearer_token: None,
+            bearer_token_file: None,
             connect_timeout: Duration::from_secs(5),
             get_timeout: Duration::from_secs(30),
             patch_timeout: Duration::from_mins(1),

@@ -260,7 +260,10 @@ fn documented_defaults_are_the_defaults() {
         ),
         ("answers.deadlock", "[\"deadlock\",\"timeout expired\"]"),
         ("answers.business_rule", "[\"AxODataWriteException\"]"),
-        ("answers.wrong_address", "[\"Resource not found for the segment\"]"),
+        (
+            "answers.wrong_address",
+            "[\"Resource not found for the segment\",\"No HTTP resource was found\"]",
+        ),
         ("dispatch.concurrency_max", "52"),
         ("dispatch.settle_window", "\"5s\""),
         ("balance.enabled", "true"),

@@ -99,6 +99,12 @@ fn key(mut given: BTreeMap<String, KeyLiteral>, contract: &Contract) -> Result<O
     let mut values = Vec::with_capacity(contract.key.len());
     for property in &contract.key {
         let literal = match given.remove(&*property.name) {
+            Some(KeyLiteral::Text(text)) if property.is_guid && !is_guid(&text) => {
+                return Err(Error::KeyGuid { property: property.name.to_string() });
+            }
+            Some(KeyLiteral::Integer(_)) if property.is_guid => {
+                return Err(Error::KeyGuid { property: property.name.to_string() });
+            }
             Some(KeyLiteral::Integer(number)) => Literal::Integer(number),
             Some(KeyLiteral::Text(text)) if is_name(&text) => Literal::Text(text),
             Some(KeyLiteral::Text(_)) | None => {
@@ -121,6 +127,16 @@ fn key(mut given: BTreeMap<String, KeyLiteral>, contract: &Contract) -> Result<O
 /// Control characters would break logs and shells, and no order is named with one.
 fn is_name(text: &str) -> bool {
     !text.is_empty() && !text.chars().any(char::is_control)
+}
+
+/// Whether a text is a GUID as OData writes one. Services take others too (in braces, without
+/// hyphens), and each would be one more name of the same order: two updates of it at once.
+fn is_guid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
 }
 
 fn changes(raw: &RawValue, contract: &Contract) -> Result<Changes, Error> {

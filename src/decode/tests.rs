@@ -4,7 +4,8 @@ use std::path::Path;
 use super::*;
 
 fn contract() -> Contract {
-    let property = |name: &str, folds_case| KeyProperty { name: name.into(), folds_case };
+    let property =
+        |name: &str, folds_case| KeyProperty { name: name.into(), folds_case, is_guid: false };
     Contract {
         key: vec![property("dataAreaId", true), property("SalesOrderNumber", false)],
         sequence_property: Some("LastSequence".into()),
@@ -171,5 +172,30 @@ fn schema_and_decoder_agree_on_what_a_schema_can_say() {
             continue;
         }
         assert!(!valid(&body), "{code}: the schema accepts {body}");
+    }
+}
+
+#[test]
+fn guid_has_one_spelling() {
+    let mut contract = contract();
+    let name = "salesorderid".into();
+    contract.key = vec![KeyProperty { name, folds_case: true, is_guid: true }];
+    let key = |value: &str| {
+        let body = format!(r#"{{"key":{{"salesorderid":{value}}},"changes":{{"A":1}}}}"#);
+        let envelope =
+            Envelope { content_type: None, content_encoding: None, body: body.as_bytes() };
+        decode(&contract, envelope).map(|update| update.key.canonical().to_string())
+    };
+    let wanted = "3F2504E0-4F89-11D3-9A0C-0305E82C3301";
+    assert_eq!(key(&format!("\"{}\"", wanted.to_lowercase())).unwrap(), wanted);
+    for other in [
+        "\"{3f2504e0-4f89-11d3-9a0c-0305e82c3301}\"",
+        "\"3f2504e04f8911d39a0c0305e82c3301\"",
+        "\"3f2504e0-4f89-11d3-9a0c-0305e82c330g\"",
+        "\"3f2504e0-4f89-11d3-9a0c0-305e82c3301\"",
+        "\"name='x'\"",
+        "7",
+    ] {
+        assert_eq!(key(other).unwrap_err().code(), "key_value_invalid", "{other}");
     }
 }

@@ -1,4 +1,9 @@
+//! Against a made-up world in virtual time.
+
+mod ending;
 mod outages;
+mod trouble;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -72,6 +77,8 @@ enum Behaviour {
     /// Answers the GET with 500.
     Unreadable,
     Panics,
+    /// Panics when the PATCH has been sent.
+    PanicsLate,
     /// Holds the sequence 9.
     Ahead,
     /// Never answers the GET before the test's time is over.
@@ -157,6 +164,7 @@ impl Effects for Fake {
         }
         match self.behaviour(key) {
             Behaviour::Down => Err(Fault::Broken),
+            Behaviour::PanicsLate => panic!("as the test asked"),
             Behaviour::Fine
             | Behaviour::Panics
             | Behaviour::Ahead
@@ -279,256 +287,4 @@ impl Bench {
     fn told(&self) -> Vec<String> {
         self.story().into_iter().map(|(_, what)| what).collect()
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn updates_of_one_order_are_applied_one_at_a_time_and_in_order() {
-    let bench = bench(8);
-    for name in ["1", "2", "3"] {
-        bench.send("hot", name);
-    }
-    bench.dispatch.drained().await;
-    let expected = [(20, "ack 1"), (40, "ack 2"), (60, "ack 3")];
-    assert_eq!(bench.story(), expected.map(|(at, what)| (at, what.to_owned())));
-    assert_eq!(bench.fake.world.in_flight_max.load(Ordering::SeqCst), 1);
-    assert!(bench.dispatch.shared.router.is_empty(), "an order at rest has no mailbox");
-}
-
-#[tokio::test(start_paused = true)]
-async fn waiting_updates_are_worked_on_in_the_order_of_their_sequences() {
-    let bench = bench(8);
-    for (name, sequence) in [("first", 9), ("7", 7), ("5", 5), ("6", 6)] {
-        bench.send_numbered("hot", name, Some(sequence));
-    }
-    bench.dispatch.drained().await;
-    assert_eq!(bench.told(), ["ack first", "ack 5", "ack 6", "ack 7"], "the first had begun");
-}
-
-#[tokio::test(start_paused = true)]
-async fn superseded_update_is_acked_without_a_write_and_counted() {
-    let bench = bench(8);
-    bench.behave("ahead", Behaviour::Ahead);
-    for (name, sequence) in [("older", 8), ("same", 9), ("newer", 10)] {
-        bench.send_numbered("ahead", name, Some(sequence));
-    }
-    bench.dispatch.drained().await;
-    let expected = [(10, "ack older"), (20, "ack same"), (40, "ack newer")];
-    assert_eq!(bench.story(), expected.map(|(at, what)| (at, what.to_owned())));
-    let counts = bench.tally.snapshot();
-    assert_eq!((counts.superseded, counts.already_applied, counts.applied), (1, 1, 1));
-}
-
-#[tokio::test(start_paused = true)]
-async fn different_orders_run_in_parallel_up_to_the_limit() {
-    let bench = bench(4);
-    for order in 0..12 {
-        bench.send(&format!("o{order}"), &order.to_string());
-    }
-    bench.dispatch.drained().await;
-    assert_eq!(bench.fake.world.in_flight_max.load(Ordering::SeqCst), 4);
-    let last = bench.story().last().unwrap().0;
-    assert_eq!(last, 60, "twelve updates of 20 ms, four at a time");
-}
-
-#[tokio::test(start_paused = true)]
-async fn waiting_order_gives_up_its_place() {
-    let bench = bench(1);
-    bench.behave("down", Behaviour::Down);
-    bench.send("down", "d");
-    bench.send("fine", "f");
-    bench.dispatch.drained().await;
-    assert_eq!(bench.told(), ["ack f", "unknown_outcome d"]);
-    assert_eq!(bench.story()[0].0, 40, "during the first wait of the other order");
-    let last_look = 10;
-    let at = 7_000 + 4 * 20 + last_look;
-    assert_eq!(bench.story()[1].0, at, "after waits of 1, 2 and 4 seconds");
-}
-
-#[tokio::test(start_paused = true)]
-async fn hot_order_cannot_shut_out_the_others() {
-    let bench = bench(1);
-    for number in 0..20 {
-        bench.send("hot", &number.to_string());
-    }
-    bench.send("cold", "cold");
-    bench.dispatch.drained().await;
-    assert_eq!(bench.told()[..2], ["ack 0", "ack cold"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn panic_dead_letters_that_message_alone() {
-    let bench = bench(2);
-    bench.behave("bad", Behaviour::Panics);
-    bench.send("bad", "1");
-    bench.send("bad", "2");
-    bench.send("good", "3");
-    bench.dispatch.drained().await;
-    let mut told = bench.told();
-    told.sort();
-    assert_eq!(told, ["ack 3", "bug 1", "bug 2"]);
-    assert_eq!(bench.tally.snapshot().dead_lettered, BTreeMap::from([("bug", 2)]));
-}
-
-#[tokio::test(start_paused = true)]
-async fn panic_while_settling_gives_the_channel_up_and_lets_nothing_overtake() {
-    let bench = bench(2);
-    bench.send("order", "unsettleable");
-    bench.send("order", "next");
-    bench.dispatch.drained().await;
-    assert!(bench.ending.is_cancelled(), "the broker hands both out again");
-    assert_eq!(bench.told(), [""; 0]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn exhausted_retries_are_dead_lettered_with_every_attempt() {
-    let bench = bench(2);
-    bench.behave("down", Behaviour::Down);
-    bench.send("down", "1");
-    bench.dispatch.drained().await;
-    let letters = bench.fake.world.letters.lock().unwrap().clone();
-    let [letter] = &letters[..] else { panic!("{letters:?}") };
-    assert_eq!((letter.code, letter.order.as_deref()), ("unknown_outcome", Some("down")));
-    let numbers: Vec<_> = letter.attempts.iter().map(|attempt| attempt.number).collect();
-    assert_eq!(numbers, [1, 2, 3, 4, 5], "the fifth is the last look");
-    assert_eq!(
-        (letter.attempts[4].outcome, letter.attempts[4].milliseconds),
-        ("unknown_outcome", 10)
-    );
-    for attempt in &letter.attempts[..4] {
-        assert_eq!((attempt.get_status, attempt.patch_status), (Some(200), None));
-        assert_eq!(attempt.etag_seen, attempt.etag_sent);
-        assert_eq!((attempt.outcome, attempt.milliseconds), ("unknown_outcome", 20));
-    }
-    let snapshot = bench.tally.snapshot();
-    assert_eq!((snapshot.failures, snapshot.retries), (4, 3));
-}
-
-#[tokio::test(start_paused = true)]
-async fn next_update_waits_after_a_dead_letter_whose_write_may_still_be_at_work() {
-    let bench = bench(2);
-    bench.behave("order", Behaviour::Down);
-    bench.send("order", "lost");
-    bench.send("order", "next");
-    sleep(Duration::from_millis(7_095)).await;
-    bench.behave("order", Behaviour::Fine);
-    bench.dispatch.drained().await;
-    let dead = 7_000 + 4 * 20 + 10;
-    let expected = [(dead, "unknown_outcome lost"), (dead + 5_000 + 20, "ack next")];
-    assert_eq!(bench.story(), expected.map(|(at, what)| (at, what.to_owned())));
-}
-
-#[tokio::test(start_paused = true)]
-async fn drain_gives_up_a_backoff_at_once_and_begins_nothing() {
-    let bench = bench(2);
-    bench.behave("down", Behaviour::Down);
-    bench.send("down", "1");
-    bench.send("down", "2");
-    sleep(Duration::from_millis(100)).await;
-    bench.stop.cancel();
-    bench.dispatch.drained().await;
-    assert_eq!(bench.fake.begun.elapsed(), Duration::from_millis(100));
-    assert_eq!(bench.told(), [""; 0], "nothing was settled: the broker keeps both");
-    assert_eq!(bench.tally.snapshot().released, 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn drain_finishes_what_is_on_the_wire() {
-    let bench = bench(2);
-    bench.behave("slow", Behaviour::Slow);
-    bench.send("slow", "1");
-    bench.send("slow", "2");
-    sleep(Duration::from_millis(100)).await;
-    bench.stop.cancel();
-    bench.dispatch.drained().await;
-    assert_eq!(bench.story(), [(5_010, "ack 1".to_owned())]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn message_of_a_lost_channel_is_neither_retried_nor_settled() {
-    let mut bench = bench(2);
-    bench.behave("down", Behaviour::Down);
-    bench.send("down", "old 1");
-    bench.send("down", "old 2");
-    sleep(Duration::from_millis(100)).await;
-    bench.channel.cancel();
-    bench.channel = CancellationToken::new();
-    bench.behave("down", Behaviour::Fine);
-    for name in ["new 1", "new 2"] {
-        bench.send("down", name);
-    }
-    bench.dispatch.drained().await;
-    assert_eq!(bench.told(), ["ack new 1", "ack new 2"], "each once, in order");
-}
-
-#[tokio::test(start_paused = true)]
-async fn loss_of_the_channel_aborts_what_is_on_the_wire() {
-    let mut bench = bench(4);
-    bench.behave("slow", Behaviour::Slow);
-    bench.send("slow", "old");
-    sleep(Duration::from_millis(100)).await;
-    bench.channel.cancel();
-    bench.channel = CancellationToken::new();
-    bench.behave("slow", Behaviour::Fine);
-    bench.send("slow", "new");
-    bench.dispatch.drained().await;
-    assert_eq!(bench.story(), [(120, "ack new".to_owned())]);
-    assert_eq!(bench.tally.snapshot().released, 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn channel_that_is_given_back_gets_what_was_begun_settled_and_nothing_else_begun() {
-    let bench = bench(4);
-    bench.behave("slow", Behaviour::Slow);
-    bench.behave("down", Behaviour::Down);
-    for (order, name) in [("slow", "1"), ("slow", "2"), ("down", "3")] {
-        bench.send(order, name);
-    }
-    sleep(Duration::from_millis(100)).await;
-    bench.ending.cancel();
-    bench.send("other", "4");
-    bench.dispatch.drained().await;
-    assert_eq!(bench.story(), [(5_010, "ack 1".to_owned())]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn redelivered_message_waits_for_its_former_owners_requests() {
-    let mut bench = bench(4);
-    bench.send("fresh", "f");
-    bench.settle = Duration::from_secs(5);
-    bench.send("redelivered", "r");
-    bench.dispatch.drained().await;
-    assert_eq!(bench.story(), [(20, "ack f".to_owned()), (5_020, "ack r".to_owned())]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn suspects_are_worked_on_alone_and_the_guilty_one_is_dead_lettered_unbegun() {
-    let mut bench = bench(8);
-    bench.losses = 5;
-    for order in ["a", "b", "c"] {
-        bench.send(order, order);
-    }
-    bench.losses = 50;
-    bench.send("guilty", "g");
-    bench.dispatch.drained().await;
-    assert_eq!(bench.fake.world.in_flight_max.load(Ordering::SeqCst), 1);
-    let mut told = bench.told();
-    assert_eq!(told[0], "crash_loop g");
-    told.sort();
-    assert_eq!(told, ["ack a", "ack b", "ack c", "crash_loop g"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn suspect_that_waits_for_a_retry_holds_up_no_other_suspect() {
-    let mut bench = bench(8);
-    bench.losses = 5;
-    bench.behave("down", Behaviour::Down);
-    bench.send("down", "d");
-    sleep(Duration::from_millis(260)).await;
-    // It has had its first attempt and waits for about a second.
-    bench.send("fine", "f");
-    bench.dispatch.drained().await;
-    assert_eq!(bench.fake.world.in_flight_max.load(Ordering::SeqCst), 1);
-    let story = bench.story();
-    assert_eq!(story.first(), Some(&(530, "ack f".to_owned())), "{story:?}");
-    assert_eq!(story.len(), 2, "{story:?}");
 }

@@ -245,6 +245,8 @@ impl<'a, E: Effects> Walk<'a, E> {
         }
         let (key, etag, sent) = (&self.update.key, patching.etag().clone(), Instant::now());
         let body = self.shared.guard.body(self.update);
+        // Until it is answered, whatever ends the walk: a lost channel, or a panic.
+        let before = std::mem::replace(&mut self.unsure, true);
         let reply = tokio::select! { biased;
             () = self.held.lost() => return None,
             reply = self.shared.effects.patch(key, &etag, &body, attempt.trail) => reply,
@@ -253,6 +255,7 @@ impl<'a, E: Effects> Walk<'a, E> {
         attempt.record.patch_status = reply.as_ref().ok().map(|answer| answer.status);
         let verdict = protocol::verdict::verdict(Request::Patch, &reply, &self.shared.texts);
         let verdict = self.hear(Request::Patch, sent, verdict, &mut attempt);
+        self.unsure = before || matches!(verdict, Verdict::Not(trouble) if trouble.leaves_doubt());
         note_reply(&reply, &mut attempt.record);
         let step = patching.on_verdict(verdict, &self.shared.limits.rules);
         self.over(&step, attempt);
@@ -272,7 +275,6 @@ impl<'a, E: Effects> Walk<'a, E> {
         let Verdict::Not(trouble) = verdict else { return verdict };
         self.shared.tally.trouble(trouble);
         self.conflicts |= matches!(trouble, Trouble::Conflict(_));
-        self.unsure |= request == Request::Patch && trouble.leaves_doubt();
         if matches!(trouble, Trouble::Failure(_) | Trouble::Systemic(_)) {
             let since = self.failed.map_or(attempt.begun, |before| before.at);
             self.failed = Some(Failed { at: Instant::now(), since, request });

@@ -187,12 +187,11 @@ impl Client {
             }
         }
         let heard = self.send(&get, token, Session::ask, deadline).await?;
-        match heard {
-            Heard { session: Some(session), answer: Answer { status: 200, .. }, .. } => {
-                Ok(Ok(Some(kept.keep(session))))
-            }
-            Heard { answer: Answer { status: 200, .. }, .. } => Err(Fault::Csrf),
-            heard => Ok(Err(heard)),
+        match (heard.answer.status, heard.session) {
+            (200, Some(session)) => Ok(Ok(Some(kept.keep(session)))),
+            // Told as the answer to the write, any success would say that it was written.
+            (200..=299, _) => Err(Fault::Csrf),
+            (_, session) => Ok(Err(Heard { session, ..heard })),
         }
     }
 

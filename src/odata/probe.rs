@@ -137,7 +137,12 @@ impl<'a> Probe<'a> {
                     SignIn::Config => State::Wrong,
                     SignIn::Unavailable => State::Unavailable,
                 };
-                let detail = format!("{}: {refusal}{trace}", auth.token_url());
+                let detail = match auth.kind {
+                    AuthKind::Bearer => refusal.to_string(),
+                    AuthKind::ClientSecret | AuthKind::WorkloadIdentity => {
+                        format!("{}: {refusal}{trace}", auth.token_url())
+                    }
+                };
                 (state, detail, refusal.hint().to_owned())
             }
         };

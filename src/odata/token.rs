@@ -11,27 +11,20 @@
 //! Time is the monotonic clock, and counts from when the token was asked for: nothing here depends on
 //! whether our clock agrees with the endpoint's.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, timeout_at};
-use url::form_urlencoded;
 
-use super::client::{body, causes, retry_after};
-use super::grant::{Grant, Refusal, read, renew_after};
+use super::Error;
+use super::grant::{Grant, Refusal, renew_after};
 use super::kept::Kept;
-use super::{Error, client};
-use crate::config::{Auth, AuthKind, Target};
+use super::source::Source;
+use crate::config::Target;
 use crate::protocol::SignIn;
 
-/// Largest answer of the token endpoint that is read. A token has a few thousand bytes.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
-/// Largest file with a federated token.
-const FILE_BYTES_MAX: u64 = 64 * 1024;
 /// How long a refusal counts. Somebody is to mend something, so a look now and then is enough.
 const REFUSED_FOR: Duration = Duration::from_secs(10);
 /// How long trouble counts that passes by itself, unless the endpoint asks for more.
@@ -59,44 +52,22 @@ pub(super) enum Tokens {
 /// Tokens that are asked for, and what came of asking.
 #[derive(Debug)]
 pub(super) struct Renewed {
-    endpoint: Endpoint,
+    source: Source,
     timeout: Duration,
     renew_ahead: Duration,
     kept: Kept<Token>,
     failed: Mutex<Option<(Instant, Refusal)>>,
 }
 
-#[derive(Debug)]
-struct Endpoint {
-    http: reqwest::Client,
-    url: String,
-    client_id: String,
-    scope: (&'static str, String),
-    proof: Proof,
-}
-
-/// How we prove to the token endpoint who we are.
-#[derive(Debug)]
-enum Proof {
-    Secret(SecretString),
-    /// The file with the cluster's token.
-    Federated(String),
-}
-
 impl Tokens {
     pub(super) fn new(target: &Target, instance: &str) -> Result<Self, Error> {
         let auth = &target.auth;
-        let proof = match auth.kind {
-            AuthKind::Bearer => {
-                let token = target.bearer_token.as_ref().map(Token::fixed);
-                return Ok(Self::Fixed(token.transpose()?.map(Arc::new)));
-            }
-            AuthKind::ClientSecret => Proof::Secret(auth.client_secret.clone().unwrap_or_default()),
-            AuthKind::WorkloadIdentity => Proof::Federated(auth.federated_token_file.clone()),
+        let Some(source) = Source::new(target, instance)? else {
+            let token = target.bearer_token.as_ref().map(Token::fixed);
+            return Ok(Self::Fixed(token.transpose()?.map(Arc::new)));
         };
-        let endpoint = Endpoint::new(target, auth, proof, instance)?;
         Ok(Self::Renewed(Box::new(Renewed {
-            endpoint,
+            source,
             timeout: auth.timeout,
             renew_ahead: auth.renew_ahead,
             kept: Kept::default(),
@@ -185,7 +156,7 @@ impl Renewed {
     /// Asks, and remembers what came of it.
     async fn ask(&self, deadline: Instant) -> Result<Arc<Token>, Refusal> {
         let begun = Instant::now();
-        let asked = timeout_at(deadline, self.endpoint.ask()).await;
+        let asked = timeout_at(deadline, self.source.ask()).await;
         let late = || Refusal::new(SignIn::Unavailable, "no answer within target.auth.timeout");
         let token =
             asked.unwrap_or_else(|_elapsed| Err(late())).and_then(|Grant { token, life }| {
@@ -198,7 +169,7 @@ impl Renewed {
             Ok(token) => {
                 *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 let token = self.kept.keep(token);
-                tracing::info!(lives_for = ?token.left(), "signed in");
+                self.source.tell(token.left());
                 Ok(token)
             }
             Err(refusal) => {
@@ -228,66 +199,4 @@ impl Renewed {
         let counts = failed.as_ref().filter(|(until, _)| Instant::now() < *until);
         counts.map(|(_, refusal)| refusal.clone())
     }
-}
-
-impl Endpoint {
-    fn new(target: &Target, auth: &Auth, proof: Proof, instance: &str) -> Result<Self, Error> {
-        let http = client::builder(target, instance).build().map_err(Error::Setup)?;
-        let (url, client_id) = (auth.token_url(), auth.client_id.clone());
-        Ok(Self { http, url, client_id, scope: auth.scope(&target.url), proof })
-    }
-
-    /// One request for a token.
-    async fn ask(&self) -> Result<Grant, Refusal> {
-        let trouble = |error: &str| Refusal::new(SignIn::Unavailable, error);
-        let request = self
-            .http
-            .post(&self.url)
-            .header(ACCEPT, HeaderValue::from_static("application/json"))
-            .header(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"))
-            .body(self.form().await?);
-        let response = request.send().await.map_err(|error| trouble(&causes(error)))?;
-        let (status, told) = (response.status().as_u16(), retry_after(&response));
-        let answer = body(response, ANSWER_BYTES_MAX).await;
-        let answer = answer.map_err(|_fault| trouble("the answer broke off, or is too large"))?;
-        read(status, told, &answer)
-    }
-
-    async fn form(&self) -> Result<String, Refusal> {
-        let proof = match &self.proof {
-            Proof::Secret(secret) => vec![("client_secret", secret.expose_secret().to_owned())],
-            Proof::Federated(file) => {
-                let assertion = federated(Path::new(file)).await.map_err(|reason| {
-                    let error = format!("target.auth.federated_token_file {reason}");
-                    Refusal::new(SignIn::Config, &error)
-                })?;
-                let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer".to_owned();
-                let assertion = assertion.trim().to_owned();
-                vec![("client_assertion_type", kind), ("client_assertion", assertion)]
-            }
-        };
-        let (scope, what) = &self.scope;
-        Ok(form_urlencoded::Serializer::new(String::new())
-            .append_pair("grant_type", "client_credentials")
-            .append_pair("client_id", &self.client_id)
-            .append_pair(scope, what)
-            .extend_pairs(proof)
-            .finish())
-    }
-}
-
-/// The cluster's token, as it is in the file now. The error is the rest of a sentence.
-async fn federated(path: &Path) -> Result<String, String> {
-    let mut bytes = Vec::new();
-    let reading = async {
-        let file = tokio::fs::File::open(path).await?;
-        file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).await
-    };
-    let read = reading.await.map_err(|error| format!("cannot be read: {error}"))?;
-    if u64::try_from(read).is_ok_and(|read| read > FILE_BYTES_MAX) {
-        return Err(format!("is larger than {FILE_BYTES_MAX} bytes"));
-    }
-    // The error of `from_utf8` holds the bytes, and those are a secret.
-    let text = String::from_utf8(bytes).map_err(|_not_text| "is not UTF-8 text".to_owned())?;
-    if text.trim().is_empty() { Err("is empty".to_owned()) } else { Ok(text) }
 }

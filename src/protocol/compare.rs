@@ -17,16 +17,25 @@ const NESTING_MAX: usize = 64;
 /// Compares a wanted value with a current one. Both are JSON texts.
 #[must_use]
 pub fn same(wanted: &str, current: &str) -> bool {
-    same_at(wanted.trim(), current.trim(), 0)
+    same_at(wanted.trim(), current.trim(), Others::Allowed, 0)
 }
 
-fn same_at(wanted: &str, current: &str, depth: usize) -> bool {
+/// Members of an object that nobody asked for.
+#[derive(Clone, Copy, PartialEq)]
+enum Others {
+    /// A PATCH leaves them as they are.
+    Allowed,
+    /// It would take them away.
+    Forbidden,
+}
+
+fn same_at(wanted: &str, current: &str, others: Others, depth: usize) -> bool {
     if depth > NESTING_MAX {
         return false;
     }
     match (wanted.as_bytes().first(), current.as_bytes().first()) {
         (Some(b'"'), Some(b'"')) => same_string(wanted, current),
-        (Some(b'{'), Some(b'{')) => same_object(wanted, current, depth),
+        (Some(b'{'), Some(b'{')) => same_object(wanted, current, others, depth),
         (Some(b'['), Some(b'[')) => same_array(wanted, current, depth),
         (Some(b'-' | b'0'..=b'9'), Some(b'-' | b'0'..=b'9')) => same_number(wanted, current),
         // true, false, null
@@ -36,22 +45,27 @@ fn same_at(wanted: &str, current: &str, depth: usize) -> bool {
 }
 
 /// A PATCH of a complex property writes the members it names (OData 4.01 Protocol, section 11.4.3),
-/// so the wanted ones must be there and others may be.
-fn same_object(wanted: &str, current: &str, depth: usize) -> bool {
+/// so the wanted ones must be there and others may be. Not so within a collection, which it replaces as
+/// a whole. What the service says about values (a name with an `@`) is no member.
+fn same_object(wanted: &str, current: &str, others: Others, depth: usize) -> bool {
     let parsed = (serde_json::from_str::<Members<'_>>(wanted), serde_json::from_str(current));
     let (Ok(wanted), Ok(current)) = parsed else { return false };
     let current: Members<'_> = current;
-    wanted.0.iter().all(|(name, value)| {
-        current.get(name).is_some_and(|there| same_at(value.get(), there.get(), depth + 1))
-    })
+    let is_asked_for = |name: &str| name.contains('@') || wanted.get(name).is_some();
+    let is_there = |(name, value): &(Cow<'_, str>, &RawValue)| {
+        current.get(name).is_some_and(|there| same_at(value.get(), there.get(), others, depth + 1))
+    };
+    wanted.0.iter().all(is_there)
+        && (others == Others::Allowed || current.0.iter().all(|(name, _)| is_asked_for(name)))
 }
 
 fn same_array(wanted: &str, current: &str, depth: usize) -> bool {
     let parsed = (serde_json::from_str::<Vec<&RawValue>>(wanted), serde_json::from_str(current));
     let (Ok(wanted), Ok(current)) = parsed else { return false };
     let current: Vec<&RawValue> = current;
-    wanted.len() == current.len()
-        && wanted.iter().zip(current).all(|(a, b)| same_at(a.get(), b.get(), depth + 1))
+    let same =
+        |(a, b): (&&RawValue, &RawValue)| same_at(a.get(), b.get(), Others::Forbidden, depth + 1);
+    wanted.len() == current.len() && wanted.iter().zip(current).all(same)
 }
 
 fn same_string(wanted: &str, current: &str) -> bool {
@@ -261,5 +275,15 @@ mod tests {
         equal(r#"[1,{"a":"x"}]"#, r#"[1.0, {"a":"x"}]"#);
         different("[1,2]", "[2,1]");
         different("[1]", "[1,1]");
+    }
+
+    #[test]
+    fn objects_of_a_collection_have_nothing_that_was_not_wanted() {
+        assert!(!same(r#"[{"a":1}]"#, r#"[{"a":1,"b":2}]"#), "the PATCH would take b away");
+        assert!(!same(r#"{"l":[{"a":{"x":1}}]}"#, r#"{"l":[{"a":{"x":1,"y":2}}]}"#));
+        assert!(same(
+            r#"[{"a":1}]"#,
+            r##"[{"@odata.type":"#ns.t","a@odata.type":"#Int32","a":1}]"##
+        ));
     }
 }

@@ -1,6 +1,7 @@
 //! What an error body says, and the texts by which it is told apart.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 /// What an OData error body says (OData JSON Format 4.01, section 21.1).
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -17,32 +18,89 @@ impl Complaint {
     /// Longest message that is kept, in characters. Stack traces are not kept at all.
     const CHARACTERS_MAX: usize = 2048;
 
-    /// Reads a body; one that is no OData error gives empty texts, as it may hold anything.
+    /// Reads a body; one that is no OData error, nor one of the web server below, gives empty texts,
+    /// as it may hold anything.
     #[must_use]
     pub fn read(body: &[u8]) -> Self {
-        #[derive(Deserialize, Default)]
-        #[serde(default)]
+        let Self { message, kind, code } = Self::whole(body);
+        let cut = |text: String| -> String {
+            // It comes to terminals and logs.
+            let plain = |it: char| if it.is_control() { ' ' } else { it };
+            text.chars().map(plain).take(Self::CHARACTERS_MAX).collect()
+        };
+        Self { message: cut(message), kind: cut(kind), code: cut(code) }
+    }
+
+    /// The same with every text as long as it is: what tells it apart may stand at its end.
+    fn whole(body: &[u8]) -> Self {
+        #[derive(Deserialize)]
         struct Body {
-            error: Outer,
+            error: Option<If<Outer>>,
+            message: Option<Said>,
+            /// How the web server below writes it.
+            #[serde(rename = "Message")]
+            server: Option<Said>,
         }
-        #[derive(Deserialize, Default)]
-        #[serde(default)]
+        #[derive(Deserialize)]
         struct Outer {
-            code: String,
-            message: String,
-            innererror: Inner,
+            code: Option<Said>,
+            message: Option<Said>,
+            innererror: Option<If<Inner>>,
         }
-        #[derive(Deserialize, Default)]
-        #[serde(default)]
+        #[derive(Deserialize)]
         struct Inner {
-            message: String,
-            r#type: String,
+            message: Option<Said>,
+            r#type: Option<Said>,
         }
-        let Outer { code, message, innererror } =
-            serde_json::from_slice::<Body>(body).unwrap_or_default().error;
-        let message = if innererror.message.is_empty() { message } else { innererror.message };
-        let cut = |text: String| text.chars().take(Self::CHARACTERS_MAX).collect();
-        Self { message: cut(message), kind: cut(innererror.r#type), code: cut(code) }
+        let Ok(Body { error, message: own, server }) = serde_json::from_slice(body) else {
+            return Self::default();
+        };
+        let outer = error.and_then(If::fits);
+        let (code, outer, inner) = outer.map_or((None, None, None), |it| {
+            (it.code, it.message, it.innererror.and_then(If::fits))
+        });
+        let (inner, kind) = inner.map_or((None, None), |it| (it.message, it.r#type));
+        let texts = [inner, outer, own, server].into_iter().flatten().map(Said::text);
+        let message = texts.into_iter().find(|text| !text.is_empty()).unwrap_or_default();
+        let text = |said: Option<Said>| said.map(Said::text).unwrap_or_default();
+        Self { message, kind: text(kind), code: text(code) }
+    }
+}
+
+/// What is as it should be, or is passed over: one member that is not must not cost the others.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum If<T> {
+    Fits(T),
+    Not(IgnoredAny),
+}
+
+impl<T> If<T> {
+    fn fits(self) -> Option<T> {
+        match self {
+            Self::Fits(it) => Some(it),
+            Self::Not(IgnoredAny) => None,
+        }
+    }
+}
+
+/// A text, plain or with the language that it is in, as older services write it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Said {
+    Plain(String),
+    InALanguage { value: String },
+    Number(serde_json::Number),
+    Else(IgnoredAny),
+}
+
+impl Said {
+    fn text(self) -> String {
+        match self {
+            Self::Plain(text) | Self::InALanguage { value: text } => text,
+            Self::Number(number) => number.to_string(),
+            Self::Else(IgnoredAny) => String::new(),
+        }
     }
 }
 
@@ -106,6 +164,46 @@ impl Texts {
 }
 
 fn said(body: &[u8]) -> String {
-    let Complaint { message, kind, code } = Complaint::read(body);
+    let Complaint { message, kind, code } = Complaint::whole(body);
     format!("{message}\n{kind}\n{code}").to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(body: &str) -> String {
+        Complaint::read(body.as_bytes()).message
+    }
+
+    #[test]
+    fn one_member_that_is_not_as_expected_costs_no_other() {
+        for body in [
+            r#"{"error":{"code":null,"message":"m","innererror":null}}"#,
+            r#"{"error":{"code":5,"message":{"lang":"en","value":"m"},"innererror":"none"}}"#,
+            r#"{"error":{"message":["?"],"innererror":{"message":"m","type":7}}}"#,
+            r#"{"error":"denied","message":"m"}"#,
+            r#"{"statusCode":401,"message":"m"}"#,
+            r#"{"Message":"m"}"#,
+        ] {
+            assert_eq!(message(body), "m", "{body}");
+        }
+        for body in ["", "<html>", "[]", r#"{"error":7}"#] {
+            assert_eq!(Complaint::read(body.as_bytes()), Complaint::default(), "{body}");
+        }
+    }
+
+    #[test]
+    fn text_that_tells_them_apart_may_stand_at_the_end_of_a_long_message() {
+        let long = format!("{} An Update Conflict occurred.", "Infolog: Warning: x. ".repeat(200));
+        let body = format!(r#"{{"error":{{"message":"{long}"}}}}"#);
+        let conflict = Texts::new(&["update conflict".to_owned()], &[], &[], &[]);
+        assert_eq!(conflict.meaning(body.as_bytes()), Meaning::UpdateConflict);
+        assert_eq!(message(&body).chars().count(), 2048, "and little of it is kept");
+    }
+
+    #[test]
+    fn what_a_service_says_cannot_command_a_terminal() {
+        assert_eq!(message(r#"{"error":{"message":"a\u001b[2Jb\nc"}}"#), "a [2Jb c");
+    }
 }

@@ -31,10 +31,21 @@ pub enum Judgement {
 pub struct Fetched<'a>(Members<'a>);
 
 impl<'a> Fetched<'a> {
-    /// Reads an answer's body. `None` if it is not a JSON object.
+    /// Reads an answer's body. `None` if it is not a JSON object, or one that tells of an error: a
+    /// service that has sent its 200 already can say it in no other way (OData 4.01 Protocol,
+    /// section 9.4).
     #[must_use]
     pub fn read(body: &'a [u8]) -> Option<Self> {
-        serde_json::from_slice(body).ok().map(Self)
+        let members: Members<'a> = serde_json::from_slice(body).ok()?;
+        let error = members.get("error").or_else(|| members.get("@odata.error"));
+        let is_error = error.is_some_and(|error| error.get().starts_with('{'));
+        (!is_error).then_some(Self(members))
+    }
+
+    /// Whether this is a page of a collection, as a GET of the entity set brings it.
+    #[must_use]
+    pub fn is_page(&self) -> bool {
+        self.0.get("value").is_some_and(|value| value.get().starts_with('['))
     }
 
     /// The ETag in the body (`@odata.etag`, OData JSON Format 4.01, section 4.6.13).

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::complaint::{Meaning, Texts};
+use super::plan::Fetched;
 
 /// What was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -238,7 +239,10 @@ fn by_status(request: Request, answer: &Answer, texts: &Texts) -> Verdict {
         413 | 414 | 431 => refused(Code::TooLarge),
         428 => refused(Code::EtagRequired),
         429 => throttled(Code::Throttled, answer),
-        402 | 405..=499 => refused(Code::Rejected),
+        // About us (402) or about the way there (421), passing (423, 424), or known to no standard, so
+        // said by something between us and the service: none of it is about the order for sure.
+        402 | 418..=421 | 423 | 424 | 427 | 430 | 432..=450 | 452..=499 => failure(Code::Rejected),
+        405 | 406 | 410 | 411 | 415..=417 | 422 | 426 | 451 => refused(Code::Rejected),
         501 | 505 => refused(Code::NotSupported),
         503 if answer.retry_after.is_some() => throttled(Code::Unavailable, answer),
         502..=504 => failure(Code::Gateway),
@@ -251,7 +255,11 @@ fn by_status(request: Request, answer: &Answer, texts: &Texts) -> Verdict {
 fn success(request: Request, answer: &Answer) -> Verdict {
     match request {
         Request::Get if answer.is_json => Verdict::Done,
-        Request::Patch if answer.is_json || answer.body.is_empty() => Verdict::Done,
+        Request::Patch if answer.body.is_empty() => Verdict::Done,
+        // Anything may answer for a service that is away. In doubt a GET looks: better than to ack
+        // what nobody wrote.
+        Request::Patch if answer.is_json && Fetched::read(&answer.body).is_some() => Verdict::Done,
+        Request::Patch if answer.is_json => failure(Code::UnknownOutcome),
         Request::Get if answer.body.is_empty() => failure(Code::UnknownOutcome),
         Request::Get | Request::Patch => systemic(Code::NotOData),
     }

@@ -166,17 +166,13 @@ async fn update_whose_expectation_fails_is_dead_lettered_and_writes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn etag_is_read_from_the_body_where_the_header_is_missing() {
     let stage = Stage::new("etag", &["--orders", "5"]).await;
-    let next = json!([
-        {"on": "get", "order": "USMF/SO-000001", "do": "no_etag_header"},
-        {"on": "get", "order": "USMF/SO-000002", "do": "no_etag"},
-    ]);
+    let next = json!([{"on": "get", "order": "USMF/SO-000001", "do": "no_etag_header"}]);
     stage.simulator.faults(&json!({"next": next})).await.unwrap();
     let daemon = stage.daemon(&[]).await;
-    let mut letters = stage.letters().await;
     stage.publish(&[update(1, 1), update(2, 1)]).await;
-    assert_eq!(letters.next().await.reason(), "no_etag");
-    stage.applied(1).await;
-    daemon.stop().await;
+    stage.applied(2).await;
+    let ended = daemon.stop().await;
+    assert_eq!(ended.summary.unwrap()["failures"], json!(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -54,6 +54,21 @@ async fn outage_of_several_kinds_dead_letters_nothing_keeps_the_order_and_ends_b
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn service_without_etags_is_waited_for_and_none_of_its_orders_is_dead_lettered() {
+    let stage = Stage::new("outage-etags", &OWN_PORT).await;
+    stage.simulator.faults(&json!({"f15_no_etag": 1})).await.unwrap();
+    let daemon = stage.daemon(&QUICK).await;
+    stage.publish(&updates(40, 2)).await;
+    // A look at it finds nothing wrong, so it is found out anew each time.
+    daemon.logs_times("the target does not work", 3).await;
+    stage.simulator.faults(&json!({"f15_no_etag": 0})).await.unwrap();
+    let ledger = stage.applied(80).await;
+    let ended = daemon.stop().await;
+    assert_eq!((ledger.overlaps, ledger.out_of_order), (0, 0));
+    assert_eq!(ended.summary.unwrap()["dead_lettered"], json!({}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn drain_in_an_outage_is_immediate_and_the_next_start_goes_on() {
     let stage = Stage::new("outage-drain", &OWN_PORT).await;
     stage.simulator.faults(&json!({"f18_refuse_connections": 1})).await.unwrap();

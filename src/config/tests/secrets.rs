@@ -23,6 +23,21 @@ fn secret_file_is_read_without_its_newline_and_is_the_origin() {
 }
 
 #[test]
+fn secret_that_can_be_read_again_says_where() {
+    let secret = file("hush");
+    let path = secret.path().to_str().unwrap();
+    let auth = "[target.auth]\nkind = \"client_secret\"\ntenant = \"t\"\nclient_id = \"c\"";
+    let from = |text: &str, variable: &str, value: &str| {
+        let target = load(text, &[(variable, value)]).unwrap().settings.target;
+        [target.bearer_token_file, target.auth.client_secret_file]
+    };
+    let there = Some(path.into());
+    assert_eq!(from("", "TARGET__BEARER_TOKEN_FILE", path), [there.clone(), None]);
+    assert_eq!(from(auth, "TARGET__AUTH__CLIENT_SECRET_FILE", path), [None, there]);
+    assert_eq!(from("", "TARGET__BEARER_TOKEN", "hush"), [None, None]);
+}
+
+#[test]
 fn both_forms_of_a_secret_in_one_source_are_refused() {
     assert_eq!(
         mistakes("", &[("TARGET__BEARER_TOKEN", "hush"), ("TARGET__BEARER_TOKEN_FILE", "/t")]),

@@ -1,7 +1,5 @@
 //! What a look at the target says of one that is not as it should be.
 
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-
 use super::*;
 
 async fn steps(settings: &Settings, key: Option<OrderKey>) -> Vec<Step> {
@@ -77,36 +75,13 @@ async fn each_thing_that_is_not_as_it_should_be_is_told_by_its_step() {
     assert!(last.state == State::Unavailable && !last.hint.is_empty(), "{tcp:?}");
 }
 
-/// Answers every GET of an entity set and of one order, until it is dropped.
+/// Answers every GET of an entity set and of one order.
 async fn small_service(set: &'static str, order: &'static str) -> (Settings, JoinSet<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut settings = Settings::default();
-    let root = format!("http://{}/data", listener.local_addr().unwrap());
-    settings.target.url = root.parse().unwrap();
-    let mut serving = JoinSet::new();
-    serving.spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let mut stream = BufReader::new(stream);
-            let mut first = String::new();
-            let mut line = String::new();
-            while stream.read_line(&mut line).await.unwrap_or(0) > 2 {
-                if first.is_empty() {
-                    first.clone_from(&line);
-                }
-                line.clear();
-            }
-            let body = if first.contains("$top=1") { set } else { order };
-            let status = if body.is_empty() { "404 Not Found" } else { "200 OK" };
-            let answer = format!(
-                "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close\r\n\
-                 content-length: {}\r\n\r\n{body}",
-                body.len()
-            );
-            // A client that has left is no matter.
-            let _gone = stream.write_all(answer.as_bytes()).await;
-        }
-    });
-    (settings, serving)
+    tiny(move |first| {
+        let body = if first.contains("$top=1") { set } else { order };
+        (if body.is_empty() { "404 Not Found" } else { "200 OK" }, body)
+    })
+    .await
 }
 
 #[tokio::test]

@@ -1,0 +1,86 @@
+//! A drain, a lost channel, a channel that is given back; and what a former owner left behind.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn drain_gives_up_a_backoff_at_once_and_begins_nothing() {
+    let bench = bench(2);
+    bench.behave("down", Behaviour::Down);
+    bench.send("down", "1");
+    bench.send("down", "2");
+    sleep(Duration::from_millis(100)).await;
+    bench.stop.cancel();
+    bench.dispatch.drained().await;
+    assert_eq!(bench.fake.begun.elapsed(), Duration::from_millis(100));
+    assert_eq!(bench.told(), [""; 0], "nothing was settled: the broker keeps both");
+    assert_eq!(bench.tally.snapshot().released, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn drain_finishes_what_is_on_the_wire() {
+    let bench = bench(2);
+    bench.behave("slow", Behaviour::Slow);
+    bench.send("slow", "1");
+    bench.send("slow", "2");
+    sleep(Duration::from_millis(100)).await;
+    bench.stop.cancel();
+    bench.dispatch.drained().await;
+    assert_eq!(bench.story(), [(5_010, "ack 1".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn message_of_a_lost_channel_is_neither_retried_nor_settled() {
+    let mut bench = bench(2);
+    bench.behave("down", Behaviour::Down);
+    bench.send("down", "old 1");
+    bench.send("down", "old 2");
+    sleep(Duration::from_millis(100)).await;
+    bench.channel.cancel();
+    bench.channel = CancellationToken::new();
+    bench.behave("down", Behaviour::Fine);
+    for name in ["new 1", "new 2"] {
+        bench.send("down", name);
+    }
+    bench.dispatch.drained().await;
+    assert_eq!(bench.told(), ["ack new 1", "ack new 2"], "each once, in order");
+}
+
+#[tokio::test(start_paused = true)]
+async fn loss_of_the_channel_aborts_what_is_on_the_wire() {
+    let mut bench = bench(4);
+    bench.behave("slow", Behaviour::Slow);
+    bench.send("slow", "old");
+    sleep(Duration::from_millis(100)).await;
+    bench.channel.cancel();
+    bench.channel = CancellationToken::new();
+    bench.behave("slow", Behaviour::Fine);
+    bench.send("slow", "new");
+    bench.dispatch.drained().await;
+    assert_eq!(bench.story(), [(120, "ack new".to_owned())]);
+    assert_eq!(bench.tally.snapshot().released, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn channel_that_is_given_back_gets_what_was_begun_settled_and_nothing_else_begun() {
+    let bench = bench(4);
+    bench.behave("slow", Behaviour::Slow);
+    bench.behave("down", Behaviour::Down);
+    for (order, name) in [("slow", "1"), ("slow", "2"), ("down", "3")] {
+        bench.send(order, name);
+    }
+    sleep(Duration::from_millis(100)).await;
+    bench.ending.cancel();
+    bench.send("other", "4");
+    bench.dispatch.drained().await;
+    assert_eq!(bench.story(), [(5_010, "ack 1".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn redelivered_message_waits_for_its_former_owners_requests() {
+    let mut bench = bench(4);
+    bench.send("fresh", "f");
+    bench.settle = Duration::from_secs(5);
+    bench.send("redelivered", "r");
+    bench.dispatch.drained().await;
+    assert_eq!(bench.story(), [(20, "ack f".to_owned()), (5_020, "ack r".to_owned())]);
+}
