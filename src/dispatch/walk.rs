@@ -247,7 +247,7 @@ impl<'a, E: Effects> Walk<'a, E> {
         let body = self.shared.guard.body(self.update);
         let reply = tokio::select! { biased;
             () = self.held.lost() => return None,
-            reply = self.shared.effects.patch(key, &etag, &body, attempt.trail) => reply,
+            reply = self.shared.effects.patch(self.held, key, &etag, &body, attempt.trail) => reply,
         };
         attempt.record.etag_sent = Some(etag);
         attempt.record.patch_status = reply.as_ref().ok().map(|answer| answer.status);
