@@ -197,7 +197,7 @@ impl App {
     pub async fn build(settings: Settings, instance: &str) -> Result<Self, Error> {
         let link = Link::new(&settings.broker, &format!("orderwright {instance}"))?;
         let topology = Topology::new(&settings.topology);
-        let client = odata::Client::new(&settings, instance)?;
+        let client = odata::Client::new(&settings, instance)?.gathering(&settings);
         let letters = link.named(&format!("orderwright {instance} dead letters"));
         let publisher = Arc::new(Publisher::new(letters, settings.broker.publish_timeout));
         let (connection, generations) = prepared(&settings, &link, &publisher, &topology).await?;

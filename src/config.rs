@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 mod answers;
 mod auth;
+mod batch;
 mod bounded;
 mod breaker;
 mod broker;
@@ -44,6 +45,7 @@ mod throttle;
 
 pub use answers::Answers;
 pub use auth::{Auth, AuthEndpoint, AuthKind};
+pub use batch::{Batch, BatchCounts, BatchMode};
 pub use breaker::Breaker;
 pub use broker::{Broker, Topology};
 pub(crate) use guard::Transition;
@@ -118,6 +120,8 @@ impl Settings {
     pub fn hold_max(&self) -> Duration {
         let Retry { conflicts, failures, jitter } = &self.retry;
         let requests = self.target.get_timeout.saturating_add(self.target.patch_timeout);
+        let company = self.target.batch.wait_max().saturating_mul(2);
+        let requests = requests.saturating_add(company);
         // And the look at the target, and the last one at the order after a PATCH of unknown outcome.
         let looks = self.target.get_timeout.saturating_mul(2);
         let requests = requests.saturating_mul(self.attempts_max()).saturating_add(looks);

@@ -31,7 +31,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use admission::{Breaking, Status, Throttling};
+pub use admission::{Breaking, Quota, Status, Throttling};
 pub use attempt::Attempt;
 pub use letter::Letter;
 pub use tally::{Snapshot, Tally};
@@ -96,9 +96,12 @@ pub trait Effects: Send + Sync + 'static {
     /// One GET of the order.
     fn get(&self, key: &OrderKey, trail: Trail) -> impl Future<Output = Reply> + Send;
 
-    /// One PATCH of the order under `If-Match`.
+    /// One PATCH of the order under `If-Match`. Where it is not written at once, the message's
+    /// [`Held::is_live`] is asked again at the moment of writing: if it says no, nothing is written, and the
+    /// reply means nothing.
     fn patch(
         &self,
+        held: &Self::Held,
         key: &OrderKey,
         etag: &ETag,
         body: &str,

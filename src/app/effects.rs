@@ -136,8 +136,16 @@ impl Effects for Edges {
         self.client.get(key, trail).await
     }
 
-    async fn patch(&self, key: &OrderKey, etag: &ETag, body: &str, trail: Trail) -> Reply {
-        self.client.patch(key, etag, body, trail).await
+    async fn patch(
+        &self,
+        held: &Message,
+        key: &OrderKey,
+        etag: &ETag,
+        body: &str,
+        trail: Trail,
+    ) -> Reply {
+        let life = held.delivery.receipt.life();
+        self.client.patch(key, etag, body, trail, move || life.is_live()).await
     }
 
     async fn probe(&self, trail: Trail) -> Reply {

@@ -1,6 +1,6 @@
 //! The settings, in the words of the dispatch and of the protocol.
 
-use crate::config::{self, Settings};
+use crate::config::{self, BatchMode, Settings};
 use crate::dispatch::{Breaking, Limits, Throttling};
 use crate::protocol::backoff::Retry;
 use crate::protocol::guard::Transition;
@@ -20,12 +20,17 @@ pub(super) fn limits(settings: &Settings) -> Limits {
         wait_max: retries.wait_max,
     };
     let (throttle, breaker) = (&settings.throttle, &settings.breaker);
+    // Where requests are gathered, only the gatherer knows how many there are.
+    let quota = match settings.target.batch.mode {
+        BatchMode::Off => throttle.quota_share(),
+        BatchMode::On => None,
+    };
     Limits {
         concurrency_max: settings.dispatch.concurrency_max,
         throttling: Throttling {
             told: [throttle.told_wait_min, throttle.told_wait_max],
             untold: [throttle.untold_wait_min, throttle.untold_wait_max],
-            quota: throttle.quota_share().map(|share| (share, throttle.quota_window)),
+            quota: quota.map(|share| (share, throttle.quota_window)),
         },
         breaking: Breaking {
             orders_min: breaker.orders_min,

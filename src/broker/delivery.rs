@@ -109,6 +109,14 @@ impl Lease {
         self.delivered.load(Ordering::Relaxed) > 0 && !self.doubtful.load(Ordering::Relaxed)
     }
 
+    fn is_live(&self) -> bool {
+        if !self.pulse.is_fresh() {
+            // For good: what is dropped now must not find its channel alive again a moment later.
+            self.lost.cancel();
+        }
+        !self.lost.is_cancelled()
+    }
+
     fn give_up(&self) {
         self.troubled.store(true, Ordering::Relaxed);
         self.ending.cancel();
@@ -186,15 +194,27 @@ impl Begun {
 #[error("the channel of this delivery is gone; the broker hands the message out again")]
 pub struct SettleError;
 
+/// Tells whether the channel of a delivery lives, for whoever does not hold its receipt.
+#[derive(Debug, Clone)]
+pub struct Life(Arc<Lease>);
+
+impl Life {
+    /// As [`Receipt::is_live`].
+    pub fn is_live(&self) -> bool {
+        self.0.is_live()
+    }
+}
+
 impl Receipt {
     /// Whether the channel lives, as far as can be known: not closed, and the broker was heard of
     /// within two heartbeats. A process that was stopped and goes on finds this false.
     pub fn is_live(&self) -> bool {
-        if !self.lease.pulse.is_fresh() {
-            // For good: what is dropped now must not find its channel alive again a moment later.
-            self.lease.lost.cancel();
-        }
-        !self.lease.lost.is_cancelled()
+        self.lease.is_live()
+    }
+
+    /// Tells the same for longer than the receipt is here.
+    pub fn life(&self) -> Life {
+        Life(self.lease.clone())
     }
 
     /// Whether this message may be begun: its channel lives and is not about to be given back.

@@ -283,6 +283,8 @@ fn hold(settings: &Settings) -> Option<Finding> {
     let (held, half) = (settings.hold_max(), settings.broker.consumer_timeout / 2);
     let attempts = settings.attempts_max();
     let requests = settings.target.get_timeout.saturating_add(settings.target.patch_timeout);
+    let company = settings.target.batch.wait_max().saturating_mul(2);
+    let requests = requests.saturating_add(company);
     let looks = settings.target.get_timeout.saturating_mul(2);
     let requests = requests.saturating_mul(attempts).saturating_add(looks);
     (held >= half).then(|| Finding {

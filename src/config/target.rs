@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{Auth, Profile, secret};
+use super::{Auth, Batch, Profile, secret};
 
 /// The OData service that the updates are applied to.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -81,6 +81,8 @@ pub struct Target {
     /// No less than `dispatch.concurrency_max` avoids opening connections again in steady work.
     #[schemars(range(min = 0, max = 4096))]
     pub pool_idle_max: usize,
+    /// Whether several orders go in one request.
+    pub batch: Batch,
     /// How we prove to the service who we are.
     pub auth: Auth,
 }
@@ -109,6 +111,7 @@ impl Default for Target {
             body_bytes_max: 4_194_304,
             pool_idle_timeout: Duration::from_secs(55),
             pool_idle_max: 64,
+            batch: Batch::default(),
             auth: Auth::default(),
         }
     }

@@ -33,7 +33,7 @@ pub struct Throttle {
     /// Requests that all pods together send in any `quota_window`; 0 is no limit.
     ///
     /// Dataverse allows 6000 in 5 minutes for a user on a web server. Every attempt is counted as two
-    /// requests.
+    /// requests; where they are sent in batches, `target.batch.counts_as` says what counts.
     #[schemars(range(min = 0, max = 1_000_000_000))]
     pub quota_requests: u32,
     /// The window of `quota_requests`.

@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep_until};
 
 pub use breaker::Breaking;
 pub(super) use outage::Keeping;
+pub use pace::Quota;
 pub use throttle::Throttling;
 
 use crate::protocol::{Code, Request, Trouble, Verdict};

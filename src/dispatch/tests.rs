@@ -156,7 +156,7 @@ impl Effects for Fake {
         Ok(answer(200, if is_ahead { r#"{"A":0,"Seq":9}"# } else { r#"{"A":0}"# }))
     }
 
-    async fn patch(&self, key: &OrderKey, _: &ETag, _: &str, _: Trail) -> Reply {
+    async fn patch(&self, _: &Message, key: &OrderKey, _: &ETag, _: &str, _: Trail) -> Reply {
         sleep(Duration::from_millis(10)).await;
         self.world.in_flight.fetch_sub(1, Ordering::SeqCst);
         if let Some(reply) = self.outage() {

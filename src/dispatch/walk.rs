@@ -249,7 +249,7 @@ impl<'a, E: Effects> Walk<'a, E> {
         let before = std::mem::replace(&mut self.unsure, true);
         let reply = tokio::select! { biased;
             () = self.held.lost() => return None,
-            reply = self.shared.effects.patch(key, &etag, &body, attempt.trail) => reply,
+            reply = self.shared.effects.patch(self.held, key, &etag, &body, attempt.trail) => reply,
         };
         attempt.record.etag_sent = Some(etag);
         attempt.record.patch_status = reply.as_ref().ok().map(|answer| answer.status);

@@ -6,33 +6,28 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
 use reqwest::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH,
-    RETRY_AFTER,
+    ACCEPT, CONTENT_TYPE, DATE, ETAG, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
 };
-use reqwest::{ClientBuilder, Method, Request, Response};
-use tokio::time::{Instant, timeout_at};
+use reqwest::{ClientBuilder, Response};
 
-use super::csrf::{self, Session};
+use super::batch::{self, Ask};
+use super::csrf::Session;
+use super::gatherer::{self, Gatherer};
 use super::kept::Kept;
 use super::retry_after;
-use super::token::{Token, Tokens};
+use super::token::Tokens;
 use super::url::Orders;
-use crate::config::{Settings, Target};
+use crate::config::{BatchMode, Settings, Target};
 use crate::dispatch::Trail;
 use crate::order::{ETag, OrderKey};
 use crate::protocol::{Answer, Fault, Reply};
 
-/// Names one attempt in the service's logs.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-request-id");
-/// Names one walk: all attempts at one message.
-const SESSION_ID: HeaderName = HeaderName::from_static("x-ms-client-session-id");
 /// How Finance & Operations names a request in its own logs.
 const SERVICE_REQUEST_ID: &str = "ms-dyn-aid";
 /// Whether the service has taken a request that it may have seen before (OASIS Repeatable Requests 1.0).
 const REPEATABILITY_RESULT: &str = "repeatability-result";
 const ODATA_VERSION: HeaderName = HeaderName::from_static("odata-version");
 const ODATA_MAX_VERSION: HeaderName = HeaderName::from_static("odata-maxversion");
-const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// Why no client could be made.
 #[derive(Debug, thiserror::Error)]
@@ -52,20 +47,13 @@ pub struct Client {
     pub(super) orders: Orders,
     pub(super) tokens: Arc<Tokens>,
     /// Where the service wants a CSRF token.
-    session: Option<Arc<Kept<Session>>>,
-    get_timeout: Duration,
-    patch_timeout: Duration,
-    prefer_minimal: bool,
-    body_bytes_max: usize,
-}
-
-/// An answer, and what of its headers matters to the edge alone.
-struct Heard {
-    answer: Answer,
-    /// It asks for a CSRF token.
-    wants_csrf: bool,
-    /// It brought one.
-    session: Option<Session>,
+    pub(super) session: Option<Arc<Kept<Session>>>,
+    pub(super) get_timeout: Duration,
+    pub(super) patch_timeout: Duration,
+    pub(super) prefer_minimal: bool,
+    pub(super) body_bytes_max: usize,
+    /// Where requests are gathered into batches.
+    gatherer: Option<Gatherer>,
 }
 
 impl Client {
@@ -95,18 +83,33 @@ impl Client {
             patch_timeout: target.patch_timeout,
             prefer_minimal: target.prefer_minimal,
             body_bytes_max: target.body_bytes_max,
+            gatherer: None,
         })
+    }
+
+    /// Gathers requests of different orders into batches from now on, where the settings want that. Must
+    /// be called within the runtime: a task of its own does it, and ends with the last clone.
+    #[must_use]
+    pub fn gathering(mut self, settings: &Settings) -> Self {
+        if settings.target.batch.mode == BatchMode::On {
+            let limits = gatherer::Limits::new(settings);
+            self.gatherer = Some(Gatherer::spawn(self.clone(), limits));
+        }
+        self
     }
 
     /// GETs one order.
     pub async fn get(&self, key: &OrderKey, trail: Trail) -> Reply {
-        self.fetch(&self.orders.url(key), trail).await
+        let ask = Ask { url: self.orders.url(key), change: None, trail };
+        match &self.gatherer {
+            Some(gatherer) => gatherer.ask(ask, Box::new(|| true)).await,
+            None => self.alone(&ask).await,
+        }
     }
 
     /// GETs what this URL names.
     pub(super) async fn fetch(&self, url: &str, trail: Trail) -> Reply {
-        let request = traced(self.http.get(url), trail)?;
-        self.perform(&request, Instant::now() + self.get_timeout).await
+        self.alone(&Ask { url: url.to_owned(), change: None, trail }).await
     }
 
     /// GETs one order, whichever: whether the service answers at all.
@@ -114,111 +117,23 @@ impl Client {
         self.fetch(&self.orders.first(), trail).await
     }
 
-    /// PATCHes one order under `If-Match`.
-    pub async fn patch(&self, key: &OrderKey, etag: &ETag, body: &str, trail: Trail) -> Reply {
-        let mut request = self
-            .http
-            .patch(self.orders.url(key))
-            .header(IF_MATCH, etag.as_str())
-            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
-            .body(body.to_owned());
-        if self.prefer_minimal {
-            request = request.header(PREFER, HeaderValue::from_static("return=minimal"));
-        }
-        self.perform(&traced(request, trail)?, Instant::now() + self.patch_timeout).await
-    }
-
-    /// Sends a request. One that was refused for its token, or for its CSRF token, wrote nothing: it
-    /// is sent once more with a fresh one, all within the time of one request.
-    async fn perform(&self, request: &Request, deadline: Instant) -> Reply {
-        let (mut token_is_fresh, mut session_is_fresh) = (false, false);
-        loop {
-            let token = self.tokens.get(deadline).await.map_err(Fault::SignIn)?;
-            let token = token.as_ref();
-            let (heard, session) = match self.session(request, token, deadline).await? {
-                Ok(session) => {
-                    let send = |headers: &mut HeaderMap| {
-                        if let Some(session) = &session {
-                            session.send(headers);
-                        }
-                    };
-                    (self.send(request, token, send, deadline).await?, session)
-                }
-                Err(heard) => (heard, None),
-            };
-            if heard.answer.status == 401 && !token_is_fresh && self.tokens.give_up(token) {
-                token_is_fresh = true;
-            } else if let (true, Some(kept), Some(session)) =
-                (heard.wants_csrf, &self.session, session)
-            {
-                kept.give_up(&session);
-                if session_is_fresh {
-                    return Err(Fault::Csrf);
-                }
-                session_is_fresh = true;
-            } else {
-                return Ok(heard.answer);
-            }
-        }
-    }
-
-    /// What a write needs beside the token; fetched where it is not there yet. `Err` with the answer
-    /// to that GET, if it was no success: the write has not been sent, and this is why.
-    async fn session(
+    /// PATCHes one order under `If-Match`. `may_write` is asked at the moment in which the request is
+    /// written, which in a batch is not that of the call: if it says no, nothing is sent, and the reply
+    /// means nothing.
+    pub async fn patch(
         &self,
-        request: &Request,
-        token: Option<&Arc<Token>>,
-        deadline: Instant,
-    ) -> Result<Result<Option<Arc<Session>>, Heard>, Fault> {
-        let Some(kept) = self.session.as_ref().filter(|_| request.method() == Method::PATCH) else {
-            return Ok(Ok(None));
-        };
-        if let Some(session) = kept.now() {
-            return Ok(Ok(Some(session)));
+        key: &OrderKey,
+        etag: &ETag,
+        body: &str,
+        trail: Trail,
+        may_write: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Reply {
+        let change = Some((etag.clone(), body.to_owned()));
+        let ask = Ask { url: self.orders.url(key), change, trail };
+        match &self.gatherer {
+            Some(gatherer) => gatherer.ask(ask, Box::new(may_write)).await,
+            None => self.alone(&ask).await,
         }
-        let _turn = timeout_at(deadline, kept.turn()).await.map_err(|_elapsed| Fault::Timeout)?;
-        if let Some(session) = kept.now() {
-            return Ok(Ok(Some(session)));
-        }
-        let mut get = Request::new(Method::GET, request.url().clone());
-        for name in [REQUEST_ID, SESSION_ID] {
-            if let Some(value) = request.headers().get(&name) {
-                get.headers_mut().insert(name, value.clone());
-            }
-        }
-        let heard = self.send(&get, token, Session::ask, deadline).await?;
-        match (heard.answer.status, heard.session) {
-            (200, Some(session)) => Ok(Ok(Some(kept.keep(session)))),
-            // Told as the answer to the write, any success would say that it was written.
-            (200..=299, _) => Err(Fault::Csrf),
-            (_, session) => Ok(Err(Heard { session, ..heard })),
-        }
-    }
-
-    async fn send(
-        &self,
-        request: &Request,
-        token: Option<&Arc<Token>>,
-        more: impl FnOnce(&mut HeaderMap),
-        deadline: Instant,
-    ) -> Result<Heard, Fault> {
-        // Every body of ours is bytes, which can be sent again.
-        let mut request = request.try_clone().ok_or(Fault::Broken)?;
-        *request.timeout_mut() = Some(deadline.saturating_duration_since(Instant::now()));
-        let headers = request.headers_mut();
-        if let Some(token) = token {
-            headers.insert(AUTHORIZATION, token.header.clone());
-        }
-        more(headers);
-        let response = self.http.execute(request).await.map_err(|error| fault(&error))?;
-        let mut answer = head(&response);
-        let headers = response.headers();
-        let (wants_csrf, session) = match &self.session {
-            Some(_) => (answer.status == 403 && csrf::is_refused(headers), Session::read(headers)),
-            None => (false, None),
-        };
-        answer.body = body(response, self.body_bytes_max).await?;
-        Ok(Heard { answer, wants_csrf, session })
     }
 }
 
@@ -231,16 +146,6 @@ pub(super) fn builder(target: &Target, instance: &str) -> ClientBuilder {
         .connect_timeout(target.connect_timeout)
         .pool_idle_timeout(target.pool_idle_timeout)
         .pool_max_idle_per_host(target.pool_idle_max)
-}
-
-/// Says in the request which attempt of which walk it belongs to.
-fn traced(request: reqwest::RequestBuilder, trail: Trail) -> Result<Request, Fault> {
-    let mut buffer = uuid::Uuid::encode_buffer();
-    let request =
-        request.header(REQUEST_ID, &*trail.attempt.hyphenated().encode_lower(&mut buffer));
-    let request = request.header(SESSION_ID, &*trail.walk.hyphenated().encode_lower(&mut buffer));
-    // The address is checked with the settings, and the key in it is percent-encoded.
-    request.build().map_err(|_invalid| Fault::Broken)
 }
 
 /// Reads a body up to its limit: a broken proxy may send without end.
@@ -277,26 +182,22 @@ pub(super) fn causes(error: reqwest::Error) -> String {
     text.chars().take(512).collect()
 }
 
-fn head(response: &Response) -> Answer {
+pub(super) fn head(response: &Response) -> Answer {
     let text = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
-    let is_json = text(CONTENT_TYPE.as_str()).is_some_and(|kind| {
-        let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        essence == "application/json" || essence.ends_with("+json")
-    });
     Answer {
         status: response.status().as_u16(),
         etag: text(ETAG.as_str()).and_then(ETag::new),
         retry_after: retry_after(response),
         repeat_rejected: text(REPEATABILITY_RESULT)
             .is_some_and(|result| result.trim().eq_ignore_ascii_case("rejected")),
-        is_json,
+        is_json: text(CONTENT_TYPE.as_str()).is_some_and(batch::is_json),
         service_request_id: text(SERVICE_REQUEST_ID).map(|id| id.chars().take(128).collect()),
         body: Bytes::new(),
     }
 }
 
 /// A timeout while connecting is no timeout of the request: nothing was sent.
-fn fault(error: &reqwest::Error) -> Fault {
+pub(super) fn fault(error: &reqwest::Error) -> Fault {
     if error.is_connect() {
         if is_about_trust(error) { Fault::Untrusted } else { Fault::Unreachable }
     } else if error.is_timeout() {

@@ -1,5 +1,6 @@
 //! The client against the simulator, over real sockets. Time is moved by hand where it matters.
 
+mod batches;
 mod csrf;
 mod probe;
 mod sign_in;
@@ -147,7 +148,7 @@ fn status(reply: &Reply) -> u16 {
 
 async fn patch(client: &Client, etag: &ETag, day: u8) -> Reply {
     let body = json!({"DeliveryDate": format!("2025-02-{day:02}")}).to_string();
-    client.patch(&key("SO-000001"), etag, &body, TRAIL).await
+    client.patch(&key("SO-000001"), etag, &body, TRAIL, || true).await
 }
 
 async fn etag(client: &Client) -> ETag {

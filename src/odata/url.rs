@@ -50,6 +50,13 @@ impl Orders {
         format!("{set}{query}{separator}$top=1")
     }
 
+    /// Where batches are posted.
+    #[must_use]
+    pub fn batch(&self) -> String {
+        let service = self.head.rsplit_once('/').map_or("", |(service, _)| service);
+        format!("{service}/$batch")
+    }
+
     fn is_guid(&self, property: &str) -> bool {
         self.guids.iter().any(|guid| guid == property)
     }
@@ -150,6 +157,7 @@ mod tests {
         let orders = Orders::new(&service, "Orders", false);
         assert_eq!(orders.url(&key), "http://localhost:1/odata/Orders(Id=-7)");
         assert_eq!(orders.first(), "http://localhost:1/odata/Orders?$top=1");
+        assert_eq!(orders.batch(), "http://localhost:1/odata/$batch");
         let orders = Orders::new(&service, "Orders", true);
         assert_eq!(orders.first(), "http://localhost:1/odata/Orders?cross-company=true&$top=1");
     }

@@ -91,6 +91,7 @@ catalogue! {
     F21MissingParts "f21_missing_parts" BATCH "the answer lacks its last part; all are carried out";
     F21WrongContentId "f21_wrong_content_id" BATCH "every part of the answer has the Content-ID 1";
     F21OkInFailedGroup "f21_ok_in_failed_group" BATCH "members of a change set that was rolled back are answered as if written";
+    F21Refused "f21_refused" BATCH "501 (or `status`), and nothing applied";
     F22TokenBadRequest "f22_token_bad_request" TOKEN "400 unauthorized_client";
     F22TokenUnauthorized "f22_token_unauthorized" TOKEN "401 invalid_client";
     F22TokenThrottled "f22_token_throttled" TOKEN "429 with Retry-After 1 (or `retry_after`)";
@@ -204,6 +205,7 @@ impl Name {
             Self::F21MissingParts => Fault::MissingParts {},
             Self::F21WrongContentId => Fault::WrongContentId {},
             Self::F21OkInFailedGroup => Fault::OkInFailedGroup {},
+            Self::F21Refused => status(501),
             Self::F23BodyForNoContent => Fault::BodyForNoContent {},
             Self::F24DeletedBetween => Fault::Delete {},
             Self::F18RefuseConnections

@@ -12,10 +12,15 @@ const SLOW: (&str, &str) = ("TARGET__PATCH_TIMEOUT", "60s");
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_in_mid_run_and_a_second_start_lose_nothing_and_overlap_nowhere() {
+    stopped_and_started_again(&[]).await;
+}
+
+pub(crate) async fn stopped_and_started_again(more: &[(&str, &str)]) {
     let trouble = ["--conflict-rate", "0.2", "--error-rate", "0.05"];
     let stage = Stage::new("sigterm", &[&LATENCY[..], &trouble].concat()).await;
     let retries = [("RETRY__CONFLICTS__RETRIES_MAX", "16"), ("RETRY__FAILURES__RETRIES_MAX", "16")];
-    let first = stage.daemon(&retries).await;
+    let settings = [&retries[..], more].concat();
+    let first = stage.daemon(&settings).await;
     stage.publish(&updates(100, 10)).await;
     stage.applied(250).await;
     let first = first.stop().await;
@@ -24,7 +29,7 @@ async fn sigterm_in_mid_run_and_a_second_start_lose_nothing_and_overlap_nowhere(
     assert!((1..1_000).contains(&done), "it was stopped in the middle: {first:?}");
     assert_eq!(u64::from(stage.waiting().await), 1_000 - done, "the rest is with the broker");
 
-    let second = stage.daemon(&retries).await;
+    let second = stage.daemon(&settings).await;
     let ledger = stage.applied(1_000).await;
     let second = second.stop().await;
     let wrong = (ledger.overlaps, ledger.out_of_order, ledger.applied_twice);
@@ -79,13 +84,17 @@ async fn broker_killed_in_mid_run_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_daemon_loses_nothing() {
+    killed(&[]).await;
+}
+
+pub(crate) async fn killed(more: &[(&str, &str)]) {
     let stage = Stage::new("sigkill", &LATENCY).await;
-    let first = stage.daemon(&[]).await;
+    let first = stage.daemon(more).await;
     stage.publish(&updates(100, 5)).await;
     stage.applied(100).await;
     first.signal("KILL").await;
     assert!(!first.ended().await.status.success());
-    let second = stage.daemon(&[]).await;
+    let second = stage.daemon(more).await;
     stage.last_word(100, 6, 600).await;
     second.stop().await;
     assert_eq!(stage.waiting().await, 0);

@@ -19,8 +19,12 @@ const RECOVERY_MAX: Duration = Duration::from_millis(2_500);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn outage_of_several_kinds_dead_letters_nothing_keeps_the_order_and_ends_by_itself() {
+    outage_of_several_kinds(&[]).await;
+}
+
+pub(crate) async fn outage_of_several_kinds(more: &[(&str, &str)]) {
     let stage = Stage::new("outage", &OWN_PORT).await;
-    let daemon = stage.daemon(&QUICK).await;
+    let daemon = stage.daemon(&[&QUICK[..], more].concat()).await;
     let mut done = 0;
     let mut sequence = 0;
     let kinds = ["f18_maintenance", "f18_refuse_connections", "f8_unauthorized"];

@@ -12,6 +12,8 @@ const POLL: Duration = Duration::from_millis(250);
 /// The simulator's account. It does not believe the daemon: it sees requests and rows.
 #[derive(Debug, Default, Clone, serde::Deserialize)]
 pub(crate) struct Ledger {
+    /// Requests, of which a batch is one.
+    pub(crate) requests: u64,
     /// GETs answered.
     pub(crate) gets: u64,
     /// PATCHes received.

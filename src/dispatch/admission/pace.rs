@@ -84,7 +84,7 @@ impl Pace {
 /// At most so many requests in any window: a tenth of them at once, the others evenly spaced
 /// (GCRA, ITU-T I.371).
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Quota {
+pub struct Quota {
     spacing: Duration,
     at_once: Duration,
     full: Duration,
@@ -92,19 +92,29 @@ pub(super) struct Quota {
 
 impl Quota {
     /// `requests` must be 10 at least.
-    pub(super) fn new(requests: f64, window: Duration) -> Self {
+    #[must_use]
+    pub fn new(requests: f64, window: Duration) -> Self {
         // In a window: the first one, those at once, and the spaced ones.
         let spacing = window.div_f64((0.9 * requests - 1.0).max(1.0));
         Self { spacing, at_once: spacing.mul_f64(0.1 * requests), full: Duration::ZERO }
     }
 
     /// When the next request may begin.
-    pub(super) const fn due(&self) -> Duration {
+    #[must_use]
+    pub const fn due(&self) -> Duration {
         self.full.saturating_sub(self.at_once)
     }
 
+    /// How many may begin at once, if one may begin now.
+    #[must_use]
+    pub fn room(&self, now: Duration) -> usize {
+        let free = (now + self.at_once).saturating_sub(self.full.max(now));
+        let more = free.as_nanos() / self.spacing.as_nanos().max(1);
+        usize::try_from(more).unwrap_or(usize::MAX).saturating_add(1)
+    }
+
     /// So many begin now.
-    pub(super) fn take(&mut self, requests: u32, now: Duration) {
+    pub fn take(&mut self, requests: u32, now: Duration) {
         self.full = self.full.max(now) + self.spacing * requests;
     }
 }

@@ -1,0 +1,201 @@
+//! Sends one request, with the token and whatever else the service wants of it.
+
+use std::sync::Arc;
+
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, IF_MATCH,
+};
+use reqwest::{Request, RequestBuilder};
+use tokio::time::{Instant, timeout_at};
+
+use super::batch::Ask;
+use super::client::{Client, body, fault, head};
+use super::csrf::{self, Session};
+use super::multipart;
+use super::token::Token;
+use crate::dispatch::Trail;
+use crate::protocol::{Answer, Fault, Reply};
+
+/// Names one attempt in the service's logs.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-request-id");
+/// Names one walk: all attempts at one message.
+const SESSION_ID: HeaderName = HeaderName::from_static("x-ms-client-session-id");
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+
+/// An answer, and what of its headers matters to the edge alone.
+#[derive(Debug)]
+pub(super) struct Heard {
+    pub(super) answer: Answer,
+    /// The boundary of an answer to a batch.
+    pub(super) boundary: Option<String>,
+    /// It is that of the GET that was to bring a CSRF token: the request itself has not been sent.
+    pub(super) is_look: bool,
+    /// It asks for a CSRF token.
+    wants_csrf: bool,
+    /// It brought one.
+    session: Option<Session>,
+}
+
+/// What is sent. It may have to be written twice: once more after a token was refused.
+pub(super) struct Sending<W> {
+    /// Writes it; `None` if there is nothing left to be sent.
+    pub(super) write: W,
+    /// For a write: the order whose GET brings a CSRF token.
+    pub(super) look: Option<Request>,
+    /// Largest answer that is read.
+    pub(super) bytes_max: usize,
+    pub(super) deadline: Instant,
+}
+
+impl Client {
+    /// Sends one request by itself.
+    pub(super) async fn alone(&self, ask: &Ask) -> Reply {
+        let request = self.single(ask)?;
+        let timeout = if ask.change.is_some() { self.patch_timeout } else { self.get_timeout };
+        let sending = Sending {
+            // Every body of ours is bytes, which can be sent again.
+            write: || request.try_clone(),
+            look: ask.change.is_some().then(|| self.look(&ask.url, ask.trail)).transpose()?,
+            bytes_max: self.body_bytes_max,
+            deadline: Instant::now() + timeout,
+        };
+        self.perform(sending).await.map(|heard| heard.answer)
+    }
+
+    fn single(&self, ask: &Ask) -> Result<Request, Fault> {
+        let Some((etag, body)) = &ask.change else { return self.look(&ask.url, ask.trail) };
+        let mut request = self
+            .http
+            .patch(&ask.url)
+            .header(IF_MATCH, etag.as_str())
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+            .body(body.clone());
+        if self.prefer_minimal {
+            request = request.header(PREFER, HeaderValue::from_static("return=minimal"));
+        }
+        traced(request, ask.trail)
+    }
+
+    /// A GET.
+    pub(super) fn look(&self, url: &str, trail: Trail) -> Result<Request, Fault> {
+        traced(self.http.get(url), trail)
+    }
+
+    /// A batch. `trail` names it, not what is in it.
+    pub(super) fn batch(&self, body: String, boundary: &str, trail: Trail) -> Option<Request> {
+        let request = self
+            .http
+            .post(self.orders.batch())
+            .header(ACCEPT, HeaderValue::from_static("multipart/mixed"))
+            .header(CONTENT_TYPE, format!("multipart/mixed; boundary={boundary}"))
+            // Else the service stops at the first part that it refuses.
+            .header(PREFER, HeaderValue::from_static("odata.continue-on-error"))
+            .body(body);
+        traced(request, trail).ok()
+    }
+
+    /// Sends a request. One that was refused for its token, or for its CSRF token, wrote nothing: it
+    /// is sent once more with a fresh one, all within the time of one request.
+    pub(super) async fn perform(
+        &self,
+        mut sending: Sending<impl FnMut() -> Option<Request> + Send>,
+    ) -> Result<Heard, Fault> {
+        let Sending { bytes_max, deadline, .. } = sending;
+        let look = sending.look.take();
+        let (mut token_is_fresh, mut session_is_fresh) = (false, false);
+        loop {
+            let token = self.tokens.get(deadline).await.map_err(Fault::SignIn)?;
+            let token = token.as_ref();
+            let (heard, session) = match self.session(look.as_ref(), token, deadline).await? {
+                Ok(session) => {
+                    let send = |headers: &mut HeaderMap| {
+                        if let Some(session) = &session {
+                            session.send(headers);
+                        }
+                    };
+                    let request = (sending.write)().ok_or(Fault::Broken)?;
+                    (self.send(request, token, send, bytes_max, deadline).await?, session)
+                }
+                Err(heard) => (heard, None),
+            };
+            if heard.answer.status == 401 && !token_is_fresh && self.tokens.give_up(token) {
+                token_is_fresh = true;
+            } else if let (true, Some(kept), Some(session)) =
+                (heard.wants_csrf, &self.session, session)
+            {
+                kept.give_up(&session);
+                if session_is_fresh {
+                    return Err(Fault::Csrf);
+                }
+                session_is_fresh = true;
+            } else {
+                return Ok(heard);
+            }
+        }
+    }
+
+    /// What a write needs beside the token; fetched where it is not there yet. `Err` with the answer
+    /// to that GET, if it was no success: the write has not been sent, and this is why.
+    async fn session(
+        &self,
+        look: Option<&Request>,
+        token: Option<&Arc<Token>>,
+        deadline: Instant,
+    ) -> Result<Result<Option<Arc<Session>>, Heard>, Fault> {
+        let (Some(kept), Some(look)) = (&self.session, look) else {
+            return Ok(Ok(None));
+        };
+        if let Some(session) = kept.now() {
+            return Ok(Ok(Some(session)));
+        }
+        let _turn = timeout_at(deadline, kept.turn()).await.map_err(|_elapsed| Fault::Timeout)?;
+        if let Some(session) = kept.now() {
+            return Ok(Ok(Some(session)));
+        }
+        let get = look.try_clone().ok_or(Fault::Broken)?;
+        let heard = self.send(get, token, Session::ask, self.body_bytes_max, deadline).await?;
+        match (heard.answer.status, heard.session) {
+            (200, Some(session)) => Ok(Ok(Some(kept.keep(session)))),
+            // Told as the answer to the write, any success would say that it was written.
+            (200..=299, _) => Err(Fault::Csrf),
+            (_, session) => Ok(Err(Heard { session, is_look: true, ..heard })),
+        }
+    }
+
+    async fn send(
+        &self,
+        mut request: Request,
+        token: Option<&Arc<Token>>,
+        more: impl FnOnce(&mut HeaderMap),
+        bytes_max: usize,
+        deadline: Instant,
+    ) -> Result<Heard, Fault> {
+        *request.timeout_mut() = Some(deadline.saturating_duration_since(Instant::now()));
+        let headers = request.headers_mut();
+        if let Some(token) = token {
+            headers.insert(AUTHORIZATION, token.header.clone());
+        }
+        more(headers);
+        let response = self.http.execute(request).await.map_err(|error| fault(&error))?;
+        let mut answer = head(&response);
+        let headers = response.headers();
+        let (wants_csrf, session) = match &self.session {
+            Some(_) => (answer.status == 403 && csrf::is_refused(headers), Session::read(headers)),
+            None => (false, None),
+        };
+        let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        let boundary = kind.and_then(multipart::boundary).map(str::to_owned);
+        answer.body = body(response, bytes_max).await?;
+        Ok(Heard { answer, boundary, is_look: false, wants_csrf, session })
+    }
+}
+
+/// Says in the request which attempt of which walk it belongs to.
+fn traced(request: RequestBuilder, trail: Trail) -> Result<Request, Fault> {
+    let mut buffer = uuid::Uuid::encode_buffer();
+    let request =
+        request.header(REQUEST_ID, &*trail.attempt.hyphenated().encode_lower(&mut buffer));
+    let request = request.header(SESSION_ID, &*trail.walk.hyphenated().encode_lower(&mut buffer));
+    // The address is checked with the settings, and the key in it is percent-encoded.
+    request.build().map_err(|_invalid| Fault::Broken)
+}
