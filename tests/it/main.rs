@@ -15,6 +15,7 @@
 
 mod alarms;
 mod broker_objects;
+mod browse;
 mod commands;
 mod connecting;
 mod daemon;
