@@ -55,6 +55,9 @@ const PURE: &[(&str, &[&str])] = &[
     ("src/broker/doctor.rs", &[]),
     ("src/broker/doctor/", &[]),
     ("src/dead_letter/record.rs", &["lapin::types", "lapin::BasicProperties"]),
+    ("src/dead_letter/view.rs", &["lapin::types", "lapin::BasicProperties"]),
+    ("src/dead_letter/fingerprint.rs", &[]),
+    ("src/dead_letter/select.rs", &["lapin::types"]),
     // Dice with a seed, handed in or made from the settings.
     ("src/simulator/answer.rs", &["fastrand::Rng"]),
     ("src/simulator/catalogue.rs", &["fastrand::Rng"]),

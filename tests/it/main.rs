@@ -16,6 +16,7 @@
 mod alarms;
 mod batch;
 mod broker_objects;
+mod browse;
 mod commands;
 mod connecting;
 mod daemon;
