@@ -31,6 +31,7 @@ mod restore;
 mod session;
 mod shard;
 mod slot;
+mod standing;
 mod topology;
 mod unsettled;
 mod watchdog;
@@ -46,6 +47,7 @@ pub use publisher::{Bulk, Outgoing, Publisher, Sent};
 pub use reshard::{Patience, Progress, Step, reshard, steps};
 pub use session::{Consumer, Intake, Stops};
 pub use slot::Source;
+pub use standing::{Consumed, Standing};
 pub use topology::{Binding, Destination, Exchange, Kind, Part, Queue, Topology};
 
 /// What can go wrong between us and the broker.

@@ -107,6 +107,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("dispatch", &["order", "protocol", "telemetry"]),
     ("config", &[]),
     ("telemetry", &["config"]),
+    ("admin", &["config", "telemetry"]),
     ("properties", &[]),
     ("shard", &[]),
     ("broker", &["config", "properties", "protocol", "telemetry"]),
@@ -115,6 +116,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "app",
         &[
+            "admin",
             "broker",
             "config",
             "dead_letter",
@@ -127,7 +129,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("cli", &["app", "broker", "config", "decode", "odata", "telemetry"]),
+    ("cli", &["admin", "app", "broker", "config", "decode", "odata", "telemetry"]),
     ("simulator", &[]),
 ];
 
