@@ -4,11 +4,14 @@ mod effects;
 pub mod inspection;
 mod intake;
 mod limits;
+mod metering;
 mod misplaced;
 mod overtakers;
+mod sight;
 pub mod target;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -16,15 +19,18 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::{Admin, Phase};
 use crate::broker::{self, Consumer, Forwarder, Generations, Link, Publisher, Stops, Topology};
 use crate::config::Settings;
 use crate::dispatch::{Dispatch, Snapshot, Tally};
 use crate::odata;
 use crate::protocol::backoff;
+use crate::telemetry::metrics::Metrics;
 use effects::Edges;
 use intake::Front;
 pub(crate) use intake::contract as intake_contract;
 use limits::{guard, limits, texts};
+use sight::{Bounds, Sight};
 
 /// How long closing channels and connections may take once everything is settled.
 const CLOSE_MAX: Duration = Duration::from_secs(3);
@@ -126,6 +132,8 @@ pub struct App {
     forwarder: Arc<Forwarder>,
     dispatch: Arc<Dispatch<Edges>>,
     tally: Arc<Tally>,
+    settle_waits: Arc<AtomicU64>,
+    admin: Arc<Admin>,
     stop: CancellationToken,
     force: CancellationToken,
 }
@@ -194,7 +202,11 @@ impl App {
     ///
     /// # Errors
     /// Any [`Error`]; nothing has been touched then.
-    pub async fn build(settings: Settings, instance: &str) -> Result<Self, Error> {
+    pub async fn build(
+        settings: Settings,
+        instance: &str,
+        (admin, metrics): (Arc<Admin>, Arc<Metrics>),
+    ) -> Result<Self, Error> {
         let link = Link::new(&settings.broker, &format!("orderwright {instance}"))?;
         let topology = Topology::new(&settings.topology);
         let client = odata::Client::new(&settings, instance)?.gathering(&settings);
@@ -203,7 +215,9 @@ impl App {
         let (connection, generations) = prepared(&settings, &link, &publisher, &topology).await?;
 
         let (stop, force) = (CancellationToken::new(), CancellationToken::new());
-        let edges = Edges::new(client, publisher.clone(), &topology, &settings, instance, &stop);
+        let watched = (&stop, metrics.clone());
+        let edges =
+            Edges::new(client.clone(), publisher.clone(), &topology, &settings, instance, watched);
         let tally = Arc::new(Tally::default());
         let (limits, judging) = (limits(&settings), (guard(&settings), texts(&settings)));
         let dispatch = Dispatch::new(edges, limits, judging, tally.clone(), stop.clone());
@@ -221,6 +235,20 @@ impl App {
             (stops, dispatch.paused()),
         );
         let consumer = Arc::new(consumer);
+        let settle_waits = Arc::default();
+        let sight = Arc::new(Sight {
+            dispatch: dispatch.clone(),
+            tally: tally.clone(),
+            consumer: consumer.clone(),
+            publisher: publisher.clone(),
+            forwarder: forwarder.clone(),
+            client,
+            settle_waits: Arc::clone(&settle_waits),
+            bounds: Bounds::new(&settings),
+            shows_orders: settings.admin.show_orders,
+        });
+        metering::observe(&metrics, &sight);
+        admin.show(sight);
         Ok(Self {
             settings,
             consumer,
@@ -230,6 +258,8 @@ impl App {
             forwarder,
             dispatch,
             tally,
+            settle_waits,
+            admin,
             stop,
             force,
         })
@@ -244,6 +274,7 @@ impl App {
     ) -> (Ended, Snapshot) {
         let (dispatch, tally) = (self.dispatch.clone(), self.tally.clone());
         let forwarder = self.forwarder.clone();
+        let tally = (tally, self.settle_waits.clone());
         let front = Front::new(&self.settings, dispatch, tally, forwarder, self.generations);
         let mut tasks = JoinSet::new();
         tasks.spawn(self.consumer.clone().run(self.connection, Arc::new(front)));
@@ -252,6 +283,7 @@ impl App {
             tokio::select! { biased;
                 () = &mut shutdown => {}
                 () = self.consumer.ready() => {
+                    self.admin.enter(Phase::Consuming);
                     ready();
                     shutdown.await;
                 }
@@ -260,6 +292,7 @@ impl App {
         let failed = ends_by_itself(&mut tasks, asked).await;
         // From here on nothing begins: what is on the wire is finished, backoffs are given up.
         self.stop.cancel();
+        self.admin.enter(Phase::Draining);
         let grace = self.settings.drain.grace;
         tracing::info!(orders = self.dispatch.running(), grace = ?grace, "draining");
         // A shard closes its channel as soon as nothing of it is at work, forwarding included.

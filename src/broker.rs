@@ -32,6 +32,7 @@ mod restore;
 mod session;
 mod shard;
 mod slot;
+mod standing;
 mod topology;
 mod unsettled;
 mod watchdog;
@@ -48,6 +49,7 @@ pub use publisher::{Bulk, Outgoing, Publisher, Sent};
 pub use reshard::{Patience, Progress, SHARDS_MAX, Step, Wanted, reshard, steps};
 pub use session::{Consumer, Intake, Stops};
 pub use slot::Source;
+pub use standing::{Consumed, Standing};
 pub use topology::{Binding, Destination, Exchange, Kind, Part, Queue, Topology};
 
 /// What can go wrong between us and the broker.

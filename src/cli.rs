@@ -2,6 +2,7 @@
 
 mod check;
 pub mod config;
+mod healthcheck;
 mod publish;
 mod run;
 mod topology;
@@ -49,6 +50,8 @@ enum Command {
     Publish(publish::Arguments),
     /// Look at what the daemon will meet, and write nothing.
     Check(check::Arguments),
+    /// Ask a daemon on this machine how it is: for the health checks of containers.
+    Healthcheck(healthcheck::Arguments),
     /// The exchanges, queues and bindings on the broker.
     Topology(topology::Arguments),
     /// The settings: look, check, and a reference of all keys.
@@ -105,6 +108,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         }
         Command::Check(arguments) => {
             with_settings(&sources, |loaded| check::run(&arguments, loaded))
+        }
+        Command::Healthcheck(arguments) => {
+            with_settings(&sources, |loaded| healthcheck::run(arguments, loaded))
         }
         Command::Topology(arguments) => {
             with_settings(&sources, |loaded| topology::run(&arguments, loaded))

@@ -19,6 +19,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod admin;
 mod answers;
 mod auth;
 mod batch;
@@ -43,6 +44,7 @@ mod target;
 mod tests;
 mod throttle;
 
+pub use admin::Admin;
 pub use answers::Answers;
 pub use auth::{Auth, AuthEndpoint, AuthKind};
 pub use batch::{Batch, BatchCounts, BatchMode};
@@ -93,6 +95,8 @@ pub struct Settings {
     pub dead_letter: DeadLetter,
     /// The end of the process.
     pub drain: Drain,
+    /// The listener for probes, metrics and people: `/livez`, `/readyz`, `/startupz`, `/metrics`, `/status`.
+    pub admin: Admin,
     /// The log, which goes to standard error.
     pub log: Log,
     /// Who this process says it is.

@@ -11,6 +11,7 @@
 
 mod admission;
 mod attempt;
+mod card;
 mod keeper;
 mod letter;
 mod mailbox;
@@ -33,11 +34,13 @@ use tokio_util::task::TaskTracker;
 
 pub use admission::{Breaking, Quota, Status, Throttling};
 pub use attempt::Attempt;
+pub use card::{Busy, Doing};
 pub use letter::Letter;
+pub use router::Mailboxes;
 pub use tally::{Snapshot, Tally};
 
 use crate::order::{ETag, OrderKey, OrderUpdate};
-use crate::protocol::{Guard, Reply, Rules, Texts};
+use crate::protocol::{Guard, Reply, Rules, Settlement, Texts};
 use admission::Admission;
 use router::{Routed, Router};
 use runner::Runner;
@@ -112,7 +115,7 @@ pub trait Effects: Send + Sync + 'static {
     fn probe(&self, trail: Trail) -> impl Future<Output = Reply> + Send;
 
     /// Acks. False if the settlement was lost with its channel: the broker redelivers.
-    fn ack(&self, held: Self::Held) -> impl Future<Output = bool> + Send;
+    fn ack(&self, held: Self::Held, settlement: Settlement) -> impl Future<Output = bool> + Send;
 
     /// Publishes the dead letter, waits for the confirm, then acks. False if that did not come
     /// about: the message is then not settled, and the broker redelivers.
@@ -215,8 +218,8 @@ impl<E: Effects> Dispatch<E> {
         let key = job.update.key.canonical().clone();
         let sequence = |job: &Job<E::Held>| job.update.sequence;
         let is_live = |job: &Job<E::Held>| job.held.may_begin();
-        if let Routed::Start(job) = self.shared.router.push(&key, job, sequence, is_live) {
-            let runner = Runner { shared: self.shared.clone(), key };
+        if let Routed::Start(job, card) = self.shared.router.push(&key, job, sequence, is_live) {
+            let runner = Runner { shared: self.shared.clone(), key, card };
             self.shared.runners.spawn(runner.run(job));
         }
     }
@@ -252,6 +255,21 @@ impl<E: Effects> Dispatch<E> {
     /// What is held back at the moment, and why.
     pub fn status(&self) -> Status {
         self.shared.admission.status()
+    }
+
+    /// How much is held.
+    pub fn mailboxes(&self) -> Mailboxes {
+        self.shared.router.mailboxes()
+    }
+
+    /// Every busy order, in no certain order.
+    pub fn busy(&self) -> Vec<Busy> {
+        self.shared.router.busy()
+    }
+
+    /// One order by its canonical key, if it is busy.
+    pub fn one(&self, key: &str) -> Option<Busy> {
+        self.shared.router.one(key)
     }
 
     /// Runners at work.

@@ -10,6 +10,7 @@
 //!   settle = ack | dead-letter (publish, await confirm, then ack) | release (the broker keeps it)
 //! ```
 
+pub mod admin;
 pub mod app;
 pub mod broker;
 pub mod cli;

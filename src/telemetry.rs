@@ -1,5 +1,8 @@
 //! The log subscriber, and the name of every field as a constant.
 
+pub mod instruments;
+pub mod metrics;
+
 use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;

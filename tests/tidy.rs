@@ -114,6 +114,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("dispatch", &["order", "protocol", "telemetry"]),
     ("config", &[]),
     ("telemetry", &["config"]),
+    ("admin", &["config", "telemetry"]),
     ("properties", &[]),
     ("shard", &[]),
     ("broker", &["config", "properties", "protocol", "telemetry"]),
@@ -122,6 +123,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "app",
         &[
+            "admin",
             "broker",
             "config",
             "dead_letter",
@@ -134,7 +136,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("cli", &["app", "broker", "config", "decode", "odata", "telemetry"]),
+    ("cli", &["admin", "app", "broker", "config", "decode", "odata", "telemetry"]),
     ("simulator", &[]),
 ];
 

@@ -1,9 +1,11 @@
 //! What the dispatch's steps do to the world: the edges behind one trait.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Begun, Delivery, Outgoing, Publisher, Topology, origin};
@@ -12,22 +14,47 @@ use crate::dead_letter::{self, Original};
 use crate::dispatch::{Effects, Held, Letter, Trail};
 use crate::odata::Client;
 use crate::order::{ETag, OrderKey};
-use crate::protocol::Reply;
 use crate::protocol::backoff::{Retry, jittered};
+use crate::protocol::{Fault, Reply, Settlement};
 use crate::telemetry::field;
+use crate::telemetry::metrics::{Method, Metrics, Took};
 
 /// A delivery, in the words of the dispatch.
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) delivery: Delivery,
     pub(super) settle_window: Duration,
+    /// When work on it began.
+    pub(super) begun: OnceLock<Instant>,
+    /// Counts those that waited for the settle window.
+    pub(super) settle_waits: Arc<AtomicU64>,
 }
+
+impl Message {
+    fn took(&self, now: Timestamp) -> Took {
+        let published = *self.delivery.properties.timestamp();
+        let age = published.and_then(|at| {
+            // A clock that runs ahead of ours makes no negative age.
+            u64::try_from(now.as_second()).ok().map(|now| now.saturating_sub(at))
+        });
+        Took {
+            held: self.delivery.arrived.elapsed(),
+            process: self.begun.get().map(Instant::elapsed),
+            age: age.map(Duration::from_secs),
+        }
+    }
+}
+
+/// Shorter than this, nothing was waited for.
+const WAITED_MIN: Duration = Duration::from_millis(1);
 
 impl Held for Message {
     type Begun = Begun;
 
     fn begin(&self) -> Option<Begun> {
-        self.delivery.receipt.begin()
+        let begun = self.delivery.receipt.begin()?;
+        let _first = self.begun.set(Instant::now());
+        Some(begun)
     }
 
     fn may_begin(&self) -> bool {
@@ -45,7 +72,11 @@ impl Held for Message {
     async fn settled(&self) {
         // A message that was never out has no former owner.
         if self.delivery.redelivered {
+            let since = Instant::now();
             self.delivery.receipt.settled(self.delivery.arrived, self.settle_window).await;
+            if since.elapsed() >= WAITED_MIN {
+                self.settle_waits.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 
@@ -75,6 +106,7 @@ pub(super) struct Edges {
     limits: dead_letter::Limits,
     retry: Retry,
     stop: CancellationToken,
+    metrics: Arc<Metrics>,
 }
 
 impl Edges {
@@ -84,7 +116,7 @@ impl Edges {
         topology: &Topology,
         settings: &Settings,
         instance: &str,
-        stop: &CancellationToken,
+        (stop, metrics): (&CancellationToken, Arc<Metrics>),
     ) -> Self {
         // One second up to half a minute: long enough for a broker's leader election or for an
         // operator's quick repair, short beside the consumer timeout, as is the default of all together.
@@ -100,6 +132,7 @@ impl Edges {
             limits: dead_letter::Limits::new(&settings.dead_letter, instance),
             retry,
             stop: stop.clone(),
+            metrics,
         }
     }
 
@@ -133,7 +166,10 @@ impl Effects for Edges {
     type Held = Message;
 
     async fn get(&self, key: &OrderKey, trail: Trail) -> Reply {
-        self.client.get(key, trail).await
+        let since = Instant::now();
+        let reply = self.client.get(key, trail).await;
+        self.metrics.request(Method::Get, answer(&reply), since.elapsed());
+        reply
     }
 
     async fn patch(
@@ -144,16 +180,24 @@ impl Effects for Edges {
         body: &str,
         trail: Trail,
     ) -> Reply {
+        let since = Instant::now();
         let life = held.delivery.receipt.life();
-        self.client.patch(key, etag, body, trail, move || life.is_live()).await
+        let reply = self.client.patch(key, etag, body, trail, move || life.is_live()).await;
+        self.metrics.request(Method::Patch, answer(&reply), since.elapsed());
+        reply
     }
 
     async fn probe(&self, trail: Trail) -> Reply {
         self.client.probe(trail).await
     }
 
-    async fn ack(&self, held: Message) -> bool {
-        held.delivery.receipt.ack().await.is_ok()
+    async fn ack(&self, held: Message, settlement: Settlement) -> bool {
+        let took = held.took(self.now());
+        let is_acked = held.delivery.receipt.ack().await.is_ok();
+        if is_acked {
+            self.metrics.settled(outcome(settlement), took);
+        }
+        is_acked
     }
 
     async fn dead_letter(&self, mut held: Message, letter: Letter) -> bool {
@@ -188,7 +232,12 @@ impl Effects for Edges {
             attempts = letter.attempts.len(),
             "dead-lettered"
         );
-        held.delivery.receipt.ack().await.is_ok()
+        let took = held.took(self.now());
+        let is_acked = held.delivery.receipt.ack().await.is_ok();
+        if is_acked {
+            self.metrics.settled("dead_lettered", took);
+        }
+        is_acked
     }
 
     fn now(&self) -> Timestamp {
@@ -202,5 +251,28 @@ impl Effects for Edges {
     fn uuid(&self) -> uuid::Uuid {
         // Names requests in logs. Guards nothing, so no secure randomness is spent on it.
         uuid::Builder::from_random_bytes(fastrand::u128(..).to_le_bytes()).into_uuid()
+    }
+}
+
+fn outcome(settlement: Settlement) -> &'static str {
+    match settlement {
+        Settlement::Applied => "applied",
+        Settlement::AlreadyApplied => "already_applied",
+        Settlement::Superseded => "superseded",
+        Settlement::DeadLetter(_) => "dead_lettered",
+    }
+}
+
+/// The status, or in one word why none came.
+fn answer(reply: &Reply) -> Result<u16, &'static str> {
+    match reply {
+        Ok(answer) => Ok(answer.status),
+        Err(Fault::Unreachable) => Err("unreachable"),
+        Err(Fault::Untrusted) => Err("certificate"),
+        Err(Fault::Timeout) => Err("timeout"),
+        Err(Fault::Broken) => Err("broken"),
+        Err(Fault::TooLarge) => Err("too_large"),
+        Err(Fault::Csrf) => Err("csrf"),
+        Err(Fault::SignIn(_)) => Err("sign_in"),
     }
 }

@@ -1,7 +1,8 @@
 //! Where deliveries come in: decoded, then handed to their order's mailbox.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -31,6 +32,7 @@ pub(super) struct Front {
     tally: Arc<Tally>,
     overtakers: Overtakers,
     reminders: Reminders,
+    settle_waits: Arc<AtomicU64>,
 }
 
 /// The contract that these settings agree on with publishers.
@@ -54,7 +56,7 @@ impl Front {
     pub(super) fn new(
         settings: &Settings,
         dispatch: Arc<Dispatch<Edges>>,
-        tally: Arc<Tally>,
+        (tally, settle_waits): (Arc<Tally>, Arc<AtomicU64>),
         forwarder: Arc<Forwarder>,
         generations: watch::Receiver<Generations>,
     ) -> Self {
@@ -68,13 +70,15 @@ impl Front {
             tally,
             overtakers: Overtakers::default(),
             reminders: Reminders::default(),
+            settle_waits,
         }
     }
 }
 
 impl Front {
     fn held(&self, delivery: Delivery) -> Message {
-        Message { delivery, settle_window: self.settle_window }
+        let (settle_window, settle_waits) = (self.settle_window, self.settle_waits.clone());
+        Message { delivery, settle_window, begun: OnceLock::new(), settle_waits }
     }
 
     /// The order's own queue, unless it was found there. Within a generation a message stays in it, so

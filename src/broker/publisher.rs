@@ -149,7 +149,7 @@ impl Publisher {
     }
 
     /// Whether the broker has told that it takes no messages, and has not taken that back.
-    pub(super) fn is_blocked(&self) -> bool {
+    pub fn is_blocked(&self) -> bool {
         let status = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let blocked = status.is_some_and(|status| status.connected() && status.blocked());
         if self.alarmed.swap(blocked, Ordering::Relaxed) != blocked {

@@ -3,7 +3,7 @@
 
 mod leases;
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use super::peers::Peers;
 use super::pulse::{Pulse, Session};
 use super::restore::Restorer;
 use super::slot::{Slot, Source};
+use super::standing::{Counts, add};
 use super::watchdog::Watchdog;
 use super::{Delivery, Error, Generation, Generations, Link, Publisher, Topology, connect};
 use crate::config;
@@ -47,7 +48,7 @@ pub struct Stops {
 pub struct Consumer {
     link: Link,
     publisher: Arc<Publisher>,
-    generations: watch::Sender<Generations>,
+    pub(super) generations: watch::Sender<Generations>,
     /// The queues of the present generations. A queue that stays keeps its slot.
     slots: Mutex<Vec<Arc<Slot>>>,
     settings: config::Broker,
@@ -58,11 +59,12 @@ pub struct Consumer {
     instance: String,
     stops: Stops,
     /// Whether nothing that is worked on here should be taken anew.
-    paused: watch::Receiver<bool>,
-    peers: Peers,
+    pub(super) paused: watch::Receiver<bool>,
+    pub(super) peers: Peers,
     /// Every queue of a session was subscribed to.
     ready: CancellationToken,
     channels: AtomicU64,
+    pub(super) counts: Counts,
 }
 
 impl Consumer {
@@ -94,6 +96,7 @@ impl Consumer {
             paused,
             ready: CancellationToken::new(),
             channels: AtomicU64::new(0),
+            counts: Counts::default(),
         }
     }
 
@@ -137,6 +140,7 @@ impl Consumer {
                     if !anew {
                         self.restore(&connected).await;
                     }
+                    add(&self.counts.reconnects);
                     tracing::info!("connected to the broker again");
                     connection = Some(connected);
                 }
@@ -186,6 +190,7 @@ impl Consumer {
             pulse: Arc::new(Pulse::new(self.settings.heartbeat)),
             lost: CancellationToken::new(),
         };
+        self.counts.connected.store(true, Ordering::Relaxed);
         let mut helpers = self.clone().helpers(&connection, &session, &slots, generations.live);
         let turned = CancellationToken::new();
         // Queues of a generation that was left may be gone already.
@@ -218,6 +223,7 @@ impl Consumer {
                 }
             }
         }
+        self.counts.connected.store(false, Ordering::Relaxed);
         helpers.shutdown().await;
         close(&connection, self.settings.connect_timeout).await;
         turned.is_cancelled()
@@ -242,7 +248,8 @@ impl Consumer {
             helpers.spawn(async move {
                 let Consumer { peers, balance: settings, .. } = &*me;
                 let (answer_max, shards) = (me.settings.connect_timeout, live.shards);
-                let dog = Watchdog { slots: &slots, peers, settings, answer_max, shards };
+                let fired = &me.counts.watchdog;
+                let dog = Watchdog { slots: &slots, peers, settings, answer_max, shards, fired };
                 let balancer = Balancer::new(&slots, peers, settings, answer_max, shards);
                 tokio::join!(balancer.run(), dog.run(&watched));
             });
@@ -275,6 +282,11 @@ impl Consumer {
                 self.learn(now.clone());
             }
         }
+    }
+
+    /// The queues that are consumed from at present.
+    pub(super) fn consumed(&self) -> Vec<Arc<Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The queues to consume from in these generations.

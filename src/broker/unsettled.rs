@@ -31,6 +31,11 @@ impl Unsettled {
         arrived.first_key_value().map(|(_, at)| *at)
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.arrived.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     fn is_first(&self, tag: u64) -> bool {
         let arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
         arrived.first_key_value().is_none_or(|(first, _)| *first >= tag)

@@ -4,6 +4,7 @@
 //! keep it from looking.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use lapin::options::QueueDeclareOptions;
@@ -15,6 +16,7 @@ use super::balance::{Peer, assign};
 use super::delivery::Lease;
 use super::peers::Peers;
 use super::slot::{Slot, Source};
+use super::standing::add;
 use crate::config;
 use crate::telemetry::field;
 
@@ -24,6 +26,8 @@ pub(super) struct Watchdog<'a> {
     pub(super) settings: &'a config::Balance,
     pub(super) answer_max: Duration,
     pub(super) shards: u16,
+    /// Counts how often it was needed.
+    pub(super) fired: &'a AtomicU64,
 }
 
 impl Watchdog<'_> {
@@ -57,6 +61,7 @@ impl Watchdog<'_> {
                         messages,
                         "messages wait and none is delivered; subscribing again"
                     );
+                    add(self.fired);
                     lease.ending.cancel();
                 }
                 Ok(Err(error)) => tracing::debug!(%error, "cannot look at a shard"),

@@ -1,12 +1,16 @@
 //! `orderwright run`: the daemon.
 
+use std::sync::Arc;
+
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
-use super::{Output, fail, instance, print};
+use super::{Output, complain, fail, instance, print};
+use crate::admin::{Admin, Identity, Serving};
 use crate::app::{App, Ended, exit};
-use crate::config::Loaded;
+use crate::config::{Loaded, Settings, catalogue};
+use crate::telemetry::metrics::Metrics;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -20,6 +24,29 @@ pub(super) struct Arguments {
     /// events `ready` and `summary`. The log goes to standard error.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
+}
+
+/// What the admin listener says of this process.
+fn identity(settings: &Settings, instance: &str) -> Identity {
+    let values = catalogue::values(settings);
+    let configuration = values.into_iter().collect::<serde_json::Map<_, _>>().into();
+    Identity { instance: instance.to_owned(), version: env!("CARGO_PKG_VERSION"), configuration }
+}
+
+/// Opens the admin listener, if there is to be one. An error is an exit code, and told.
+async fn listen(settings: &Settings, admin: &Arc<Admin>) -> Result<Option<Serving>, u8> {
+    // Empty is no listener; anything else was checked with the settings.
+    let Ok(address) = settings.admin.listen.parse() else { return Ok(None) };
+    match crate::admin::serve(address, admin.clone()).await {
+        Ok(serving) => {
+            tracing::info!(address = %serving.address, "the admin listener is open");
+            Ok(Some(serving))
+        }
+        Err(error) => {
+            complain(&format!("admin.listen: {address} cannot be listened on: {error}"));
+            Err(exit::CONFIG)
+        }
+    }
 }
 
 pub(super) async fn run(arguments: &Arguments, loaded: Loaded) -> u8 {
@@ -36,10 +63,22 @@ pub(super) async fn run(arguments: &Arguments, loaded: Loaded) -> u8 {
     };
     let begun = Instant::now();
     let name = instance(&loaded.settings);
+    let server = loaded.settings.target.url.host_str().unwrap_or_default();
+    let port = loaded.settings.target.url.port_or_known_default().unwrap_or_default();
+    let metrics = match Metrics::new(&name, (server, port)) {
+        Ok(metrics) => Arc::new(metrics),
+        Err(error) => return fail(exit::BUG, &error),
+    };
+    let admin = Arc::new(Admin::new(identity(&loaded.settings, &name), metrics.clone()));
+    // Until the end: the drain is worth looking at as well.
+    let _serving = match listen(&loaded.settings, &admin).await {
+        Ok(serving) => serving,
+        Err(code) => return code,
+    };
     let built = tokio::select! { biased;
         // Nothing has been consumed: there is nothing to drain.
         () = asked() => return exit::OK,
-        built = App::build(loaded.settings, &name) => built,
+        built = App::build(loaded.settings, &name, (admin, metrics)) => built,
     };
     let app = match built {
         Ok(app) => app,

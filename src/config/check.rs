@@ -32,6 +32,7 @@ impl Settings {
         findings.extend(guards(self));
         findings.extend(addresses(self));
         findings.extend(auth::findings(self));
+        findings.extend(admin(self));
         findings.extend(answers(self));
         findings.extend(waits(self));
         findings.extend(quota(self));
@@ -250,6 +251,13 @@ fn waits(settings: &Settings) -> Vec<Finding> {
     let wrong = pairs.into_iter().filter(|(_, (least, most))| least > most);
     let rule = || "the first must not be longer than the second".to_owned();
     wrong.map(|(keys, _)| Finding { keys: keys.to_vec(), rule: rule() }).collect()
+}
+
+fn admin(settings: &Settings) -> Option<Finding> {
+    let listen = &settings.admin.listen;
+    let is_fit = listen.is_empty() || listen.parse::<std::net::SocketAddr>().is_ok();
+    let rule = "must be empty, or an IP address and a port, such as 0.0.0.0:9464";
+    (!is_fit).then(|| finding("admin.listen", rule))
 }
 
 /// A part that is in every text would make all trouble one.

@@ -279,6 +279,8 @@ fn documented_defaults_are_the_defaults() {
         ("dead_letter.attempts_bytes_max", "16384"),
         ("dead_letter.detail_bytes_max", "2048"),
         ("drain.grace", "\"20s\""),
+        ("admin.listen", "\"127.0.0.1:9464\""),
+        ("admin.show_orders", "true"),
         ("log.level", "\"info\""),
         ("log.format", "\"auto\""),
         ("instance.name", "\"\""),

@@ -41,6 +41,11 @@ impl<T> Mailbox<T> {
         self.waiting.insert(self.waiting.len() - newer, item);
     }
 
+    /// How many wait, copies that are no longer live included.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// The next item that is still live.
     pub(super) fn next(&mut self, is_live: impl Fn(&T) -> bool) -> Option<T> {
         while let Some(item) = self.waiting.pop_front() {

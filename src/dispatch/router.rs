@@ -5,20 +5,39 @@ use std::sync::Arc;
 
 use dashmap::{DashMap, Entry};
 
+use super::card::{Busy, Card};
 use super::mailbox::Mailbox;
 use crate::order::Sequence;
 
 /// The mailboxes of all orders that have a runner.
 pub(super) struct Router<T> {
-    mailboxes: DashMap<Arc<str>, Mailbox<T>>,
+    mailboxes: DashMap<Arc<str>, Entered<T>>,
+}
+
+/// An order that has a runner.
+struct Entered<T> {
+    mailbox: Mailbox<T>,
+    /// What the runner is at.
+    card: Arc<Card>,
+}
+
+/// The mailboxes in numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Mailboxes {
+    /// Orders that are worked on.
+    pub orders: usize,
+    /// Updates that wait in the longest one.
+    pub longest: usize,
+    /// Updates that wait in all of them.
+    pub waiting: usize,
 }
 
 /// What became of an item.
 pub(super) enum Routed<T> {
     /// It waits behind the one that the order's runner works on.
     Queued,
-    /// The order was at rest: the caller starts a runner with it.
-    Start(T),
+    /// The order was at rest: the caller starts a runner with it, which writes on this card.
+    Start(T, Arc<Card>),
 }
 
 impl<T> Default for Router<T> {
@@ -39,12 +58,13 @@ impl<T> Router<T> {
     ) -> Routed<T> {
         match self.mailboxes.entry(key.clone()) {
             Entry::Occupied(mut entry) => {
-                entry.get_mut().push(item, sequence, is_live);
+                entry.get_mut().mailbox.push(item, sequence, is_live);
                 Routed::Queued
             }
             Entry::Vacant(entry) => {
-                entry.insert(Mailbox::default());
-                Routed::Start(item)
+                let card = Arc::new(Card::new());
+                entry.insert(Entered { mailbox: Mailbox::default(), card: card.clone() });
+                Routed::Start(item, card)
             }
         }
     }
@@ -54,7 +74,7 @@ impl<T> Router<T> {
     pub(super) fn next(&self, key: &Arc<str>, is_live: impl Fn(&T) -> bool) -> Option<T> {
         match self.mailboxes.entry(key.clone()) {
             Entry::Occupied(mut entry) => {
-                let next = entry.get_mut().next(is_live);
+                let next = entry.get_mut().mailbox.next(is_live);
                 if next.is_none() {
                     entry.remove();
                 }
@@ -62,6 +82,32 @@ impl<T> Router<T> {
             }
             Entry::Vacant(_) => None,
         }
+    }
+
+    /// Every busy order. One part of the map after the other: no picture of a single moment.
+    pub(super) fn busy(&self) -> Vec<Busy> {
+        let read = |entry: dashmap::mapref::multiple::RefMulti<'_, Arc<str>, Entered<T>>| {
+            entry.card.read(entry.key().clone(), entry.mailbox.len())
+        };
+        self.mailboxes.iter().map(read).collect()
+    }
+
+    /// One order, if it is busy.
+    pub(super) fn one(&self, key: &str) -> Option<Busy> {
+        let entry = self.mailboxes.get(key)?;
+        Some(entry.card.read(entry.key().clone(), entry.mailbox.len()))
+    }
+
+    /// How much is held. As [`Self::busy`].
+    pub(super) fn mailboxes(&self) -> Mailboxes {
+        let mut all = Mailboxes::default();
+        for entry in &self.mailboxes {
+            let waiting = entry.mailbox.len();
+            all.orders += 1;
+            all.waiting += waiting;
+            all.longest = all.longest.max(waiting);
+        }
+        all
     }
 
     /// Whether every order is at rest.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use tokio::time::sleep;
 
+use super::card::{Card, Doing};
 use super::walk::{Ended, Walk};
 use super::{Effects, Held, Job, Letter, Shared};
 use crate::protocol::{Code, Settlement};
@@ -15,6 +16,7 @@ use crate::telemetry::field;
 pub(super) struct Runner<E: Effects> {
     pub(super) shared: Arc<Shared<E>>,
     pub(super) key: Arc<str>,
+    pub(super) card: Arc<Card>,
 }
 
 impl<E: Effects> Runner<E> {
@@ -32,7 +34,8 @@ impl<E: Effects> Runner<E> {
         let Job { update, held, first_seen } = job;
         // Not begun, so not counted as given back: the broker hands it out again.
         let Some(begun) = held.begin() else { return };
-        let mut walk = Walk::new(&self.shared, &update, &held);
+        self.card.begin();
+        let mut walk = Walk::new(&self.shared, (&update, &held), &self.card);
         // The receipt stays out here: a panic in the walk costs this message its handling, never
         // its settlement.
         let ended = AssertUnwindSafe(walk.run()).catch_unwind().await;
@@ -52,10 +55,11 @@ impl<E: Effects> Runner<E> {
         if !held.is_live() {
             return self.shared.tally.settled(settlement, conflicts, false);
         }
+        self.card.doing(Doing::Settling);
         let settling = AssertUnwindSafe(async {
             match settlement {
                 Settlement::Applied | Settlement::AlreadyApplied | Settlement::Superseded => {
-                    self.shared.effects.ack(held).await
+                    self.shared.effects.ack(held, settlement).await
                 }
                 Settlement::DeadLetter(code) => {
                     let letter = Letter::of(code, self.key.clone(), attempts, first_seen);
@@ -72,6 +76,7 @@ impl<E: Effects> Runner<E> {
         self.shared.tally.settled(settlement, conflicts, done);
         // That PATCH may still be at work, and it would land on the next update's state.
         if unsure && matches!(settlement, Settlement::DeadLetter(_)) {
+            self.card.doing(Doing::Resting);
             tokio::select! { biased;
                 () = self.shared.stop.cancelled() => {}
                 () = sleep(self.shared.limits.settle_window) => {}

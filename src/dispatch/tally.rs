@@ -14,6 +14,7 @@ pub struct Tally {
     received: AtomicU64,
     misplaced_by_ring: AtomicU64,
     misplaced_by_key: AtomicU64,
+    attempts: AtomicU64,
     applied: AtomicU64,
     already_applied: AtomicU64,
     superseded: AtomicU64,
@@ -34,6 +35,8 @@ pub struct Tally {
 pub struct Snapshot {
     /// Deliveries handed to us, redelivered ones included.
     pub received: u64,
+    /// Attempts: GETs of an order, each with or without a PATCH.
+    pub attempts: u64,
     /// Messages acked after a successful PATCH.
     pub applied: u64,
     /// Messages acked because the order already looked as wanted.
@@ -84,6 +87,10 @@ impl Tally {
     /// A delivery stood in another shard queue than its order's own, by its routing key.
     pub fn misplaced_by_key(&self) {
         add(&self.misplaced_by_key);
+    }
+
+    pub(super) fn attempt(&self) {
+        add(&self.attempts);
     }
 
     pub(super) fn trouble(&self, trouble: Trouble) {
@@ -137,6 +144,7 @@ impl Tally {
         let letters = self.dead_lettered.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         Snapshot {
             received: get(&self.received),
+            attempts: get(&self.attempts),
             applied: get(&self.applied),
             already_applied: get(&self.already_applied),
             superseded: get(&self.superseded),

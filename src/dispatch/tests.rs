@@ -179,7 +179,7 @@ impl Effects for Fake {
         self.outage().unwrap_or_else(|| Ok(answer(200, r#"{"value":[]}"#)))
     }
 
-    async fn ack(&self, held: Message) -> bool {
+    async fn ack(&self, held: Message, _: Settlement) -> bool {
         assert!(held.name != "unsettleable", "as the test asked");
         self.tell(format!("ack {}", held.name));
         true

@@ -9,6 +9,7 @@ use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::admission::Turn;
+use super::card::{Card, Doing};
 use super::record::{Running, note_reply};
 use super::{Attempt, Effects, Held, Shared, Trail};
 use crate::order::OrderUpdate;
@@ -34,6 +35,8 @@ pub(super) struct Walk<'a, E: Effects> {
     shared: &'a Arc<Shared<E>>,
     update: &'a OrderUpdate,
     held: &'a E::Held,
+    /// Tells those who ask.
+    card: &'a Card,
     id: uuid::Uuid,
     /// Tells orders apart for the breaker.
     order: u64,
@@ -68,8 +71,8 @@ pub(super) struct Turns<'a> {
 impl<'a, E: Effects> Walk<'a, E> {
     pub(super) fn new(
         shared: &'a Arc<Shared<E>>,
-        update: &'a OrderUpdate,
-        held: &'a E::Held,
+        (update, held): (&'a OrderUpdate, &'a E::Held),
+        card: &'a Card,
     ) -> Self {
         let mut hasher = DefaultHasher::new();
         update.key.canonical().hash(&mut hasher);
@@ -77,6 +80,7 @@ impl<'a, E: Effects> Walk<'a, E> {
             shared,
             update,
             held,
+            card,
             id: shared.effects.uuid(),
             order: hasher.finish(),
             attempts: Vec::new(),
@@ -144,6 +148,7 @@ impl<'a, E: Effects> Walk<'a, E> {
     /// the innocent get settled one after the other, and only the guilty one's losses go on rising.
     async fn turn(&self, suspect: bool) -> Option<Turns<'a>> {
         let shared: &'a Shared<E> = self.shared;
+        self.card.doing(Doing::Turn);
         self.pass(async {
             let alone = if suspect { shared.alone.acquire().await.ok() } else { None };
             Turns { turn: shared.admission.enter().await, _alone: alone }
@@ -152,6 +157,7 @@ impl<'a, E: Effects> Walk<'a, E> {
     }
 
     async fn wait(&self, waiting: Waiting) -> Option<Step> {
+        self.card.doing(Doing::Backoff);
         let dice = self.shared.effects.dice();
         self.pass(sleep(waiting.duration(dice, &self.shared.limits.rules))).await?;
         self.shared.tally.retry();
@@ -163,6 +169,7 @@ impl<'a, E: Effects> Walk<'a, E> {
         let (Some(failed), Some(epoch)) = (self.failed, self.epoch) else {
             return Some(asking.on_answer(true));
         };
+        self.card.doing(Doing::Asking);
         let last = (failed.request, asking.code());
         let works = self.pass(self.shared.works(last, failed.since, epoch)).await?;
         Some(asking.on_answer(works))
@@ -181,6 +188,8 @@ impl<'a, E: Effects> Walk<'a, E> {
         if self.epoch.replace(epoch).is_some_and(|before| before != epoch) {
             fetching = fetching.afresh();
         }
+        self.shared.tally.attempt();
+        self.card.attempt();
         let trail = Trail { walk: self.id, attempt: self.shared.effects.uuid() };
         self.made = self.made.saturating_add(1);
         let mut attempt = Running::new(self.made, trail, self.shared.effects.now(), turns);
@@ -198,6 +207,7 @@ impl<'a, E: Effects> Walk<'a, E> {
         let verdict = self.hear(Request::Get, sent, fetch.verdict(), &mut attempt);
         match (&mut fetch, verdict) {
             (Fetch::Found(etag, judgement), _) => {
+                self.card.saw(etag);
                 attempt.record.etag_seen = Some(etag.clone());
                 if matches!(judgement, Judgement::Superseded | Judgement::Refused(_)) {
                     attempt.record.message = protocol::objection(&reply, self.update, guard);
@@ -226,6 +236,7 @@ impl<'a, E: Effects> Walk<'a, E> {
     ) -> Option<Step> {
         // No PATCH without its GET.
         let mut attempt = running.take()?;
+        self.card.doing(Doing::Turn);
         match self.shared.admission.write(&attempt.turn.turn) {
             // Now it would only be refused, or be one more that nobody knows the outcome of.
             Err(code) => {
@@ -247,6 +258,7 @@ impl<'a, E: Effects> Walk<'a, E> {
         let body = self.shared.guard.body(self.update);
         // Until it is answered, whatever ends the walk: a lost channel, or a panic.
         let before = std::mem::replace(&mut self.unsure, true);
+        self.card.doing(Doing::Patch);
         let reply = tokio::select! { biased;
             () = self.held.lost() => return None,
             reply = self.shared.effects.patch(self.held, key, &etag, &body, attempt.trail) => reply,

@@ -98,6 +98,11 @@ impl Client {
         self
     }
 
+    /// How long the token may still be used, where tokens are renewed and there is one.
+    pub fn token_left(&self) -> Option<Duration> {
+        self.tokens.left()
+    }
+
     /// GETs one order.
     pub async fn get(&self, key: &OrderKey, trail: Trail) -> Reply {
         let ask = Ask { url: self.orders.url(key), change: None, trail };

@@ -94,6 +94,14 @@ impl Tokens {
         }
     }
 
+    /// How long the present one may still be used, where it is renewed.
+    pub(super) fn left(&self) -> Option<Duration> {
+        match self {
+            Self::Fixed(_) => None,
+            Self::Renewed(renewed) => renewed.kept.now().map(|token| token.left()),
+        }
+    }
+
     /// Why asking failed, as long as that counts.
     pub(super) fn refusal(&self) -> Option<Refusal> {
         match self {

@@ -40,6 +40,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("DISPATCH__SETTLE_WINDOW", "1s"),
     ("BALANCE__INTERVAL", "1s"),
     ("DRAIN__GRACE", "5s"),
+    ("ADMIN__LISTEN", "127.0.0.1:0"),
     ("LOG__LEVEL", "info"),
     ("LOG__FORMAT", "json"),
 ];

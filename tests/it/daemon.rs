@@ -95,6 +95,8 @@ pub(crate) fn orderwright(settings: &[(String, String)]) -> Command {
             command.env_remove(name);
         }
     }
+    // Many at once, on one machine.
+    command.env("ORDERWRIGHT__ADMIN__LISTEN", "127.0.0.1:0");
     command.envs(settings.iter().map(|(name, value)| (name, value)));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
@@ -136,6 +138,13 @@ impl Daemon {
     /// Waits until so many lines of the log hold this text.
     pub(crate) async fn logs_times(&self, text: &str, times: usize) {
         self.stderr.find(text, times, |line| line.contains(text)).await;
+    }
+
+    /// The root of the admin listener.
+    pub(crate) async fn admin(&self) -> String {
+        let line = self.logs("the admin listener is open").await;
+        let line: Value = serde_json::from_str(&line).unwrap();
+        format!("http://{}", line["address"].as_str().unwrap())
     }
 
     pub(crate) fn pid(&self) -> u32 {

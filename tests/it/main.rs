@@ -13,6 +13,7 @@
     reason = "a test that cannot go on must fail, and say where"
 )]
 
+mod admin;
 mod alarms;
 mod batch;
 mod broker_objects;

@@ -220,6 +220,34 @@ fn log_fields_are_documented() {
 }
 
 #[test]
+fn instruments_are_documented() {
+    use orderwright::telemetry::{instruments::INSTRUMENTS, metrics::prometheus_name};
+    let attributes = |names: &[&str]| match names {
+        [] => "-".to_owned(),
+        names => names.join("`, `"),
+    };
+    let row = |it: &orderwright::telemetry::instruments::Instrument| {
+        let of = attributes(it.attributes);
+        let texts = [it.name, it.kind.as_str(), it.unit, &of, &prometheus_name(it), it.help];
+        texts.map(str::to_owned).to_vec()
+    };
+    let wanted: Vec<_> = INSTRUMENTS.iter().map(row).collect();
+    let written = table("docs/TELEMETRY.md", "## Metrics");
+    for (written, wanted) in written.iter().zip(&wanted) {
+        assert_eq!(written, wanted, "docs/TELEMETRY.md, left, must say what the table has, right");
+    }
+    assert_eq!(written.len(), wanted.len(), "docs/TELEMETRY.md must list every instrument");
+}
+
+#[test]
+fn states_of_an_order_are_documented() {
+    let states = orderwright::dispatch::Doing::ALL.map(|it| it.as_str().to_owned());
+    let written = pairs("docs/TELEMETRY.md", "### What is done for an order");
+    let written: BTreeSet<_> = written.into_keys().collect();
+    assert_eq!(written, states.into(), "docs/TELEMETRY.md, left, must list the states, right");
+}
+
+#[test]
 fn exit_codes_have_a_paragraph_each() {
     const DOCUMENT: &str = "docs/OPERATIONS.md";
     let source = read("src/app.rs");

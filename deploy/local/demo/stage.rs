@@ -163,6 +163,8 @@ fn environment(broker: &str, simulator: &str, prefix: &str) -> Vec<(String, Stri
     let target = format!("{simulator}/data");
     [
         ("BROKER__URL", broker),
+        // Whoever runs a daemon of their own beside the demo has the usual port.
+        ("ADMIN__LISTEN", "127.0.0.1:0"),
         ("TARGET__URL", &target),
         ("TARGET__GET_TIMEOUT", "5s"),
         ("TARGET__PATCH_TIMEOUT", "5s"),

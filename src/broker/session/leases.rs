@@ -14,6 +14,7 @@ use crate::broker::delivery::Lease;
 use crate::broker::pulse::Session;
 use crate::broker::shard::{End, Shard, Surroundings, Terms};
 use crate::broker::slot::{Slot, Source};
+use crate::broker::standing::add;
 use crate::telemetry::field;
 
 impl Consumer {
@@ -64,6 +65,11 @@ impl Consumer {
                     force: &self.stops.force,
                 };
                 let end = shard.hold(surroundings, || self.tell_clean(&slot, &lease)).await;
+                add(match end {
+                    End::GivenBack => &self.counts.given_back,
+                    End::Abandoned => &self.counts.abandoned,
+                    End::Broken(_) => &self.counts.broken,
+                });
                 if !matches!(end, End::GivenBack) {
                     self.peers.forget_clean(&slot.queue);
                     slot.broke(Instant::now());

@@ -1,0 +1,171 @@
+//! What can be seen of the running daemon: one place that knows all its parts, and changes none.
+
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::effects::Edges;
+use crate::admin::{Broker, Order, Report, Shard, Stuck, Target, View};
+use crate::broker::{Consumer, Forwarder, Publisher, Standing};
+use crate::config::Settings;
+use crate::dispatch::{Busy, Dispatch, Doing, Snapshot, Status, Tally};
+use crate::odata::Client;
+
+/// Orders in a report.
+const ORDERS_MAX: usize = 200;
+/// What a request may take beyond its deadline: a machine that is short of time is late.
+const LATE_MAX: Duration = Duration::from_secs(30);
+
+/// Everything that can be looked at.
+pub(super) struct Sight {
+    pub(super) dispatch: Arc<Dispatch<Edges>>,
+    pub(super) tally: Arc<Tally>,
+    pub(super) consumer: Arc<Consumer>,
+    pub(super) publisher: Arc<Publisher>,
+    pub(super) forwarder: Arc<Forwarder>,
+    pub(super) client: Client,
+    pub(super) settle_waits: Arc<AtomicU64>,
+    pub(super) bounds: Bounds,
+    pub(super) shows_orders: bool,
+}
+
+/// How long each thing can take at most.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    get: Duration,
+    patch: Duration,
+    /// Of everything else: a message that is held for longer has its shard given back.
+    hold: Duration,
+}
+
+impl Bounds {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            get: settings.target.get_timeout + LATE_MAX,
+            patch: settings.target.patch_timeout + LATE_MAX,
+            hold: settings.broker.consumer_timeout + LATE_MAX,
+        }
+    }
+
+    fn of(self, doing: Doing) -> Duration {
+        match doing {
+            Doing::Get => self.get,
+            Doing::Patch => self.patch,
+            Doing::SettleWindow
+            | Doing::Turn
+            | Doing::Backoff
+            | Doing::Asking
+            | Doing::Settling
+            | Doing::Resting => self.hold,
+        }
+    }
+}
+
+impl Sight {
+    /// All counts.
+    pub(super) fn counts(&self) -> Snapshot {
+        Snapshot { forwarded: self.forwarder.forwarded(), ..self.tally.snapshot() }
+    }
+
+    /// Deliveries that waited for the settle window.
+    pub(super) fn settle_waits(&self) -> u64 {
+        self.settle_waits.load(Ordering::Relaxed)
+    }
+
+    /// An order's key, or what stands for it.
+    fn name(&self, order: &str) -> String {
+        if self.shows_orders {
+            return order.to_owned();
+        }
+        let mut hasher = DefaultHasher::new();
+        order.hash(&mut hasher);
+        format!("#{:016x}", hasher.finish())
+    }
+
+    fn order(&self, busy: &Busy) -> Order {
+        Order {
+            order: self.name(&busy.order),
+            state: busy.doing.as_str(),
+            state_seconds: busy.doing_for.as_secs_f64(),
+            held_seconds: busy.held_for.as_secs_f64(),
+            attempt: busy.attempt,
+            etag: busy.etag.as_ref().map(|etag| etag.as_str().to_owned()),
+            behind: busy.behind,
+        }
+    }
+
+    fn stuck(&self, busy: &Busy) -> Option<Stuck> {
+        let max = self.bounds.of(busy.doing);
+        (busy.doing_for > max).then(|| Stuck {
+            order: self.name(&busy.order),
+            state: busy.doing.as_str(),
+            state_seconds: busy.doing_for.as_secs_f64(),
+            max_seconds: max.as_secs_f64(),
+        })
+    }
+}
+
+impl View for Sight {
+    fn report(&self) -> Report {
+        let (standing, mut busy) = (self.consumer.standing(), self.dispatch.busy());
+        busy.sort_by_key(|busy| std::cmp::Reverse(busy.held_for));
+        Report {
+            broker: broker(&standing, &self.publisher),
+            shards: shards(&standing),
+            target: target(&self.dispatch.status(), self.client.token_left()),
+            orders: busy.iter().take(ORDERS_MAX).map(|busy| self.order(busy)).collect(),
+            orders_busy: busy.len(),
+            updates_waiting: busy.iter().map(|busy| busy.behind).sum(),
+            stuck: busy.iter().filter_map(|busy| self.stuck(busy)).take(ORDERS_MAX).collect(),
+            counts: json!(self.counts()),
+        }
+    }
+}
+
+fn broker(standing: &Standing, publisher: &Publisher) -> Broker {
+    Broker {
+        connected: standing.connected,
+        alarm: publisher.is_blocked(),
+        generation: standing.generation,
+        pods: standing.pods,
+        reconnects: standing.reconnects,
+        oldest_seconds: standing.oldest().map(|age| age.as_secs_f64()),
+    }
+}
+
+fn shards(standing: &Standing) -> Vec<Shard> {
+    let missing: BTreeSet<_> = standing.missing().map(|it| it.queue.clone()).collect();
+    let shard = |it: &crate::broker::Consumed| Shard {
+        queue: it.queue.to_string(),
+        number: it.shard,
+        owned: it.is_owned,
+        subscribed: it.is_subscribed,
+        is_missing: missing.contains(&it.queue),
+        unsettled: it.unsettled,
+        oldest_seconds: it.oldest.map(|age| age.as_secs_f64()),
+    };
+    standing.queues.iter().map(shard).collect()
+}
+
+fn target(status: &Status, token: Option<Duration>) -> Target {
+    let state = match status.down {
+        Some(_) => "down",
+        None if !status.shut_for.is_zero() => "throttled",
+        None => "works",
+    };
+    Target {
+        state,
+        reason: status.down.map(|(code, _)| code.as_str()),
+        down_seconds: status.down.map(|(_, since)| since.as_secs_f64()),
+        shut_seconds: status.shut_for.as_secs_f64(),
+        in_flight: status.in_flight,
+        waiting: status.waiting,
+        limit: status.limit,
+        rate: status.rate,
+        token_seconds: token.map(|left| left.as_secs_f64()),
+    }
+}

@@ -1,0 +1,141 @@
+//! What a busy order is at, for those who ask. Decides nothing.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::order::ETag;
+
+/// What is done for an order at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doing {
+    /// Waits until a request of a former owner can be at work no more.
+    SettleWindow,
+    /// Waits until an attempt may begin, or its PATCH be sent.
+    Turn,
+    /// Its GET is on the wire.
+    Get,
+    /// Its PATCH is on the wire.
+    Patch,
+    /// Waits before it is tried again.
+    Backoff,
+    /// All that may fail has failed: the target is looked at.
+    Asking,
+    /// Is acked, or its dead letter published.
+    Settling,
+    /// Waits out a write of unknown outcome, before the next update of the order.
+    Resting,
+}
+
+impl Doing {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::SettleWindow,
+        Self::Turn,
+        Self::Get,
+        Self::Patch,
+        Self::Backoff,
+        Self::Asking,
+        Self::Settling,
+        Self::Resting,
+    ];
+
+    /// Its stable name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SettleWindow => "settle_window",
+            Self::Turn => "turn",
+            Self::Get => "get",
+            Self::Patch => "patch",
+            Self::Backoff => "backoff",
+            Self::Asking => "asking",
+            Self::Settling => "settling",
+            Self::Resting => "resting",
+        }
+    }
+}
+
+/// One busy order at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Busy {
+    /// Canonical order key.
+    pub order: Arc<str>,
+    /// What is done for it.
+    pub doing: Doing,
+    /// For how long already.
+    pub doing_for: Duration,
+    /// How long the update at work is held by its runner.
+    pub held_for: Duration,
+    /// Attempts at that update.
+    pub attempt: u32,
+    /// The ETag that its last GET brought.
+    pub etag: Option<ETag>,
+    /// Updates that wait behind it.
+    pub behind: usize,
+}
+
+#[derive(Debug)]
+struct Now {
+    begun: Instant,
+    doing: Doing,
+    since: Instant,
+    attempt: u32,
+    etag: Option<ETag>,
+}
+
+/// Written by a runner, read by whoever asks. The lock is held for a copy.
+#[derive(Debug)]
+pub(super) struct Card(Mutex<Now>);
+
+impl Card {
+    pub(super) fn new() -> Self {
+        let now = Instant::now();
+        let doing = Doing::SettleWindow;
+        Self(Mutex::new(Now { begun: now, doing, since: now, attempt: 0, etag: None }))
+    }
+
+    /// The next update of the order is begun.
+    pub(super) fn begin(&self) {
+        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = Instant::now();
+        // Its ETag stays: nobody has looked at the order since.
+        *now = Now {
+            begun: at,
+            doing: Doing::SettleWindow,
+            since: at,
+            attempt: 0,
+            etag: now.etag.take(),
+        };
+    }
+
+    pub(super) fn doing(&self, doing: Doing) {
+        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        now.doing = doing;
+        now.since = Instant::now();
+    }
+
+    /// An attempt begins, with its GET.
+    pub(super) fn attempt(&self) {
+        self.doing(Doing::Get);
+        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        now.attempt = now.attempt.saturating_add(1);
+    }
+
+    pub(super) fn saw(&self, etag: &ETag) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).etag = Some(etag.clone());
+    }
+
+    pub(super) fn read(&self, order: Arc<str>, behind: usize) -> Busy {
+        let now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Busy {
+            order,
+            doing: now.doing,
+            doing_for: now.since.elapsed(),
+            held_for: now.begun.elapsed(),
+            attempt: now.attempt,
+            etag: now.etag.clone(),
+            behind,
+        }
+    }
+}
