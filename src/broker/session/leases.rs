@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use lapin::Connection;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Consumer, Intake};
+use super::{Consumer, Intake, sleep_unless};
 use crate::broker::balance::assign;
 use crate::broker::declare::is_missing;
 use crate::broker::delivery::Lease;
@@ -16,6 +17,10 @@ use crate::broker::shard::{End, Shard, Surroundings, Terms};
 use crate::broker::slot::{Slot, Source};
 use crate::broker::standing::add;
 use crate::telemetry::field;
+
+/// Wait before a queue of a left generation is tried again. It is most likely being deleted, and a broker
+/// that is asked for it just then can end the whole connection (4.0.5, measured: `INTERNAL_ERROR`).
+const LEFT_AGAIN: Duration = Duration::from_secs(5);
 
 impl Consumer {
     /// One queue on this connection: a lease after the other.
@@ -86,10 +91,16 @@ impl Consumer {
             }
             // Only a channel that ended alone waits here: a lost connection waits in `run`.
             if !over() {
+                let again = async {
+                    match slot.source {
+                        Source::Shard { .. } | Source::Intake => self.pause(failures).await,
+                        Source::Left { .. } => sleep_unless(LEFT_AGAIN, &self.stops.stop).await,
+                    }
+                };
                 tokio::select! { biased;
                     () = turned.cancelled() => {}
                     () = session.lost.cancelled() => {}
-                    () = self.pause(failures) => {}
+                    () = again => {}
                 }
                 failures = failures.saturating_add(1);
             }
@@ -174,9 +185,12 @@ impl Consumer {
             Ok(None) => {
                 tracing::warn!({ field::QUEUE } = %slot.queue, "the broker does not answer");
             }
+            Err(error) if is_missing(&error) && matches!(slot.source, Source::Left { .. }) => {
+                tracing::debug!({ field::QUEUE } = %slot.queue, "the queue of a left generation is gone");
+            }
             Err(error) => {
                 tracing::warn!({ field::QUEUE } = %slot.queue, %error, "cannot subscribe");
-                if is_missing(&error) && !matches!(slot.source, Source::Left { .. }) {
+                if is_missing(&error) {
                     self.restore(connection).await;
                 }
             }
