@@ -210,7 +210,7 @@ impl Client {
             headers.insert(AUTHORIZATION, token.header.clone());
         }
         more(headers);
-        let response = self.http.execute(request).await.map_err(|error| fault(&error))?;
+        let response = self.http.execute(request).await.map_err(unanswered)?;
         let mut answer = head(&response);
         let headers = response.headers();
         let (wants_csrf, session) = match &self.session {
@@ -250,7 +250,7 @@ pub(super) async fn body(mut response: Response, bytes_max: usize) -> Result<Byt
         return Err(Fault::TooLarge);
     }
     let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| fault(&error))? {
+    while let Some(chunk) = response.chunk().await.map_err(unanswered)? {
         if body.len() + chunk.len() > bytes_max {
             return Err(Fault::TooLarge);
         }
@@ -293,6 +293,13 @@ fn head(response: &Response) -> Answer {
         service_request_id: text(SERVICE_REQUEST_ID).map(|id| id.chars().take(128).collect()),
         body: Bytes::new(),
     }
+}
+
+/// Only here is it known what exactly went wrong: the attempt's log has a code for it.
+fn unanswered(error: reqwest::Error) -> Fault {
+    let fault = fault(&error);
+    tracing::debug!(why = causes(error), "no answer from the target");
+    fault
 }
 
 /// A timeout while connecting is no timeout of the request: nothing was sent.
