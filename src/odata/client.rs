@@ -160,7 +160,7 @@ pub(super) async fn body(mut response: Response, bytes_max: usize) -> Result<Byt
         return Err(Fault::TooLarge);
     }
     let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| fault(&error))? {
+    while let Some(chunk) = response.chunk().await.map_err(unanswered)? {
         if body.len() + chunk.len() > bytes_max {
             return Err(Fault::TooLarge);
         }
@@ -201,8 +201,15 @@ pub(super) fn head(response: &Response) -> Answer {
     }
 }
 
+/// Only here is it known what exactly went wrong: the attempt's log has a code for it.
+pub(super) fn unanswered(error: reqwest::Error) -> Fault {
+    let fault = fault(&error);
+    tracing::debug!(why = causes(error), "no answer from the target");
+    fault
+}
+
 /// A timeout while connecting is no timeout of the request: nothing was sent.
-pub(super) fn fault(error: &reqwest::Error) -> Fault {
+fn fault(error: &reqwest::Error) -> Fault {
     if error.is_connect() {
         if is_about_trust(error) { Fault::Untrusted } else { Fault::Unreachable }
     } else if error.is_timeout() {

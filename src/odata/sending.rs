@@ -9,7 +9,7 @@ use reqwest::{Request, RequestBuilder};
 use tokio::time::{Instant, timeout_at};
 
 use super::batch::Ask;
-use super::client::{Client, body, fault, head};
+use super::client::{Client, body, head, unanswered};
 use super::csrf::{self, Session};
 use super::multipart;
 use super::token::Token;
@@ -176,7 +176,7 @@ impl Client {
             headers.insert(AUTHORIZATION, token.header.clone());
         }
         more(headers);
-        let response = self.http.execute(request).await.map_err(|error| fault(&error))?;
+        let response = self.http.execute(request).await.map_err(unanswered)?;
         let mut answer = head(&response);
         let headers = response.headers();
         let (wants_csrf, session) = match &self.session {

@@ -76,12 +76,14 @@ async fn service_without_etags_is_waited_for_and_none_of_its_orders_is_dead_lett
 async fn drain_in_an_outage_is_immediate_and_the_next_start_goes_on() {
     let stage = Stage::new("outage-drain", &OWN_PORT).await;
     stage.simulator.faults(&json!({"f18_refuse_connections": 1})).await.unwrap();
-    let daemon = stage.daemon(&QUICK).await;
+    let daemon = stage.daemon(&[QUICK[0], QUICK[1], ("LOG__LEVEL", "debug")]).await;
     stage.publish(&updates(40, 3)).await;
     daemon.logs("the target does not work").await;
     let asked = Instant::now();
     let ended = daemon.stop().await;
     assert!(ended.status.success() && asked.elapsed() < Duration::from_secs(3), "{ended:?}");
+    let why = ended.log.lines().find(|line| line.contains("no answer from the target")).unwrap();
+    assert!(why.contains("Connection refused"), "{why}");
     assert_eq!(ended.summary.unwrap()["dead_lettered"], json!({}));
     stage.simulator.faults(&json!({"f18_refuse_connections": 0})).await.unwrap();
     let daemon = stage.daemon(&QUICK).await;
