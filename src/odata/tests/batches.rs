@@ -168,3 +168,17 @@ async fn batches_that_are_refused_are_not_sent_again_for_a_while() {
         assert_eq!(service.totals().await["requests"], 5, "{status_of_it}");
     }
 }
+
+#[tokio::test]
+async fn no_more_requests_are_on_the_wire_at_a_time_than_the_settings_allow() {
+    let slow = simulator::Settings { get_latency: "20ms".parse().unwrap(), ..Default::default() };
+    let mut service = Service::new(slow).await;
+    service.settings.target.batch.requests_max = 2;
+    service.fault("f21_refused", json!(1)).await;
+    let client = gathering(&service, 3);
+    let keys = [1, 2, 3].map(number);
+    let gets = (0..12).map(|walk| client.get(&keys[walk % 3], trail(walk as u128)));
+    let replies = join_all(gets).await;
+    assert!(replies.iter().all(|reply| status(reply) == 200), "{replies:?}");
+    assert_eq!(service.totals().await["in_flight_max"], 2);
+}
