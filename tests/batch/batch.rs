@@ -7,7 +7,7 @@
 //!
 //! Each run publishes more than it can work off, lets the daemon get going, and counts in the simulator's
 //! ledger what was written in the time that is measured. The quota is one of requests, of which a batch is
-//! one; the simulator refuses what is more than a twentieth beyond, and then nothing is measured.
+//! one; the simulator refuses what is more than a quarter beyond, and then nothing is measured.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program whose result is text")]
 
@@ -187,7 +187,7 @@ async fn measured(
     let reader = Reader::new(url)?;
     if setting.has_quota {
         // On its way a request may take longer than the next one, and the two arrive closer together.
-        let most = options.quota + options.quota / 20;
+        let most = options.quota + options.quota / 4;
         let limits = json!({"throttle": {"requests": most, "window": WINDOW}});
         reader.faults(&limits).await?;
     }
