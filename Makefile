@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo chaos chaos-measure mutants test check broker fetch clean-cache
+.PHONY: help demo chaos chaos-measure batch-measure mutants test check broker fetch clean-cache
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -26,6 +26,10 @@ chaos: ## Workers killed, stopped and cut off while updates flow; then proof. SE
 chaos-measure: ## How long shards are without a pod, how even they lie, what a rolling restart costs
 	@$(CARGO) build --quiet --bins
 	@$(CARGO) run --quiet --example chaos -- --measure $(CHAOS_FLAGS)
+
+batch-measure: ## Updates a second with $$batch and without, as a ratio; SECONDS= RUNS= QUOTA= OPERATIONS=
+	@$(CARGO) build --quiet --bins
+	@$(CARGO) run --quiet --example batch -- $(foreach flag,seconds runs quota operations,$(call chaos_flag,$(flag)))
 
 mutants: ## Builds that are broken on purpose, each of which make chaos must catch; NAME= for some
 	@tests/chaos/mutants.sh $(NAME)

@@ -22,6 +22,12 @@ pub struct Batch {
     /// `target.get_timeout` or `target.patch_timeout`.
     #[schemars(range(min = 2, max = 1000))]
     pub operations_max: usize,
+    /// Most requests on the wire at the same time: batches, and what goes by itself.
+    ///
+    /// `dispatch.concurrency_max` bounds the updates at work, of which each waits in one of these. With as
+    /// many as `operations_max` times this, every batch can be full.
+    #[schemars(range(min = 1, max = 4096))]
+    pub requests_max: usize,
     /// How long a request waits for others to go with. One that nobody joined goes by itself.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String", extend("x-minimum" = "0s", "x-maximum" = "10s"))]
@@ -73,6 +79,7 @@ impl Default for Batch {
         Self {
             mode: BatchMode::Off,
             operations_max: 50,
+            requests_max: 52,
             wait: Duration::from_millis(20),
             body_bytes_max: 16 * 1024 * 1024,
             refused_for: Duration::from_mins(10),

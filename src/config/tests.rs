@@ -227,6 +227,7 @@ fn documented_defaults_are_the_defaults() {
         ("target.pool_idle_max", "64"),
         ("target.batch.mode", "\"off\""),
         ("target.batch.operations_max", "50"),
+        ("target.batch.requests_max", "52"),
         ("target.batch.wait", "\"20ms\""),
         ("target.batch.body_bytes_max", "16777216"),
         ("target.batch.refused_for", "\"10m\""),

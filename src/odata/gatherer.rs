@@ -34,8 +34,10 @@ use crate::protocol::{Answer, Fault, Reply};
 pub(super) struct Limits {
     rules: Rules,
     quota: Option<(f64, Duration)>,
-    /// Requests that may wait, and as many that may be on the wire. No more are asked for at a time.
+    /// Requests that may wait. No more are asked for at a time.
     asked_max: usize,
+    /// Requests that may be on the wire, a batch being one.
+    wire_max: usize,
 }
 
 /// Whether a request may still be written.
@@ -92,6 +94,7 @@ impl Limits {
             },
             quota: throttle.quota_share().map(|share| (share, throttle.quota_window)),
             asked_max,
+            wire_max: batch.requests_max,
         }
     }
 }
@@ -147,8 +150,7 @@ async fn gather(client: Client, limits: Limits, mut asked: mpsc::Receiver<Part>)
     let mut wire: JoinSet<Came> = JoinSet::new();
     loop {
         let is_full = lanes.len() >= limits.asked_max && lanes.purge() >= limits.asked_max;
-        // Also bounded by those who ask; a batch that nobody waits for ends by itself.
-        let has_wire = wire.len() < limits.asked_max;
+        let has_wire = wire.len() < limits.wire_max;
         let due = lanes.due(born.elapsed()).filter(|_| has_wire).map(|due| born + due);
         tokio::select! { biased; // What came of one may decide how the next one goes.
             Some(came) = wire.join_next(), if !wire.is_empty() => match came {

@@ -3,6 +3,8 @@
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 
+use tokio::time::timeout;
+
 use super::*;
 use crate::config::BatchMode;
 
@@ -151,7 +153,8 @@ async fn orders_whose_batch_failed_are_judged_by_answers_of_their_own() {
     let (one, two, three) = tokio::join!(write(1), write(2), write(3));
     assert_eq!([one, two, three].map(|reply| status(&reply)), [502; 3]);
     // Nobody joins it, and it does not wait.
-    let reply = client.get(&number(1), trail(1)).await.unwrap();
+    let reply = timeout(Duration::from_secs(30), client.get(&number(1), trail(1))).await;
+    let reply = reply.expect("it waits for nobody").unwrap();
     assert_ne!(reply.etag.unwrap(), tags[0], "it was written all the same");
 }
 
@@ -164,7 +167,22 @@ async fn batches_that_are_refused_are_not_sent_again_for_a_while() {
         let tags = tags(&client).await;
         assert_eq!(service.totals().await["requests"], 4, "{status_of_it}: and each by itself");
         // Of three, the half is one.
-        assert_eq!(status(&write(&client, 1, &tags[0], true).await), 204);
+        let alone = timeout(Duration::from_secs(30), write(&client, 1, &tags[0], true)).await;
+        assert_eq!(status(&alone.expect("it waits for nobody")), 204);
         assert_eq!(service.totals().await["requests"], 5, "{status_of_it}");
     }
+}
+
+#[tokio::test]
+async fn no_more_requests_are_on_the_wire_at_a_time_than_the_settings_allow() {
+    let slow = simulator::Settings { get_latency: "20ms".parse().unwrap(), ..Default::default() };
+    let mut service = Service::new(slow).await;
+    service.settings.target.batch.requests_max = 2;
+    service.fault("f21_refused", json!(1)).await;
+    let client = gathering(&service, 3);
+    let keys = [1, 2, 3].map(number);
+    let gets = (0..12).map(|walk| client.get(&keys[walk % 3], trail(walk as u128)));
+    let replies = join_all(gets).await;
+    assert!(replies.iter().all(|reply| status(reply) == 200), "{replies:?}");
+    assert_eq!(service.totals().await["in_flight_max"], 2);
 }
