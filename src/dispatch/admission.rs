@@ -242,18 +242,25 @@ impl Admission {
     pub(super) fn write(&self, turn: &Turn<'_>) -> Result<Instant, Code> {
         let now = self.now();
         let mut state = self.state();
-        match state.breaker.open() {
-            Some(open) if !turn.is_probe => return Err(open.code),
-            Some(_) | None => {}
-        }
-        if now < state.throttle.shut_until() {
-            return Err(Code::Throttled);
-        }
+        state.may_write(turn.is_probe, now)?;
         Ok(self.born + state.throttle.write(now))
+    }
+
+    /// The same for a PATCH that has waited for its moment: much may have happened meanwhile.
+    pub(super) fn may_write(&self, turn: &Turn<'_>) -> Result<(), Code> {
+        self.state().may_write(turn.is_probe, self.now())
     }
 }
 
 impl State {
+    fn may_write(&self, is_probe: bool, now: Duration) -> Result<(), Code> {
+        match self.breaker.open() {
+            Some(open) if !is_probe => return Err(open.code),
+            Some(_) | None => {}
+        }
+        if now < self.throttle.shut_until() { Err(Code::Throttled) } else { Ok(()) }
+    }
+
     fn tell_refusal(&self, code: Code, now: Duration) {
         let (reason, throttle) = (code.as_str(), &self.throttle);
         let shut_for = throttle.shut_until().saturating_sub(now);

@@ -237,19 +237,21 @@ impl<'a, E: Effects> Walk<'a, E> {
         // No PATCH without its GET.
         let mut attempt = running.take()?;
         self.card.doing(Doing::Turn);
-        match self.shared.admission.write(&attempt.turn.turn) {
-            // Now it would only be refused, or be one more that nobody knows the outcome of.
-            Err(code) => {
-                attempt.record.outcome = code.as_str();
-                let step = patching.not_sent();
-                self.over(&step, attempt);
-                return Some(step);
-            }
-            Ok(due) => tokio::select! { biased;
+        let admission = &self.shared.admission;
+        let due = admission.write(&attempt.turn.turn);
+        if let Ok(due) = due {
+            tokio::select! { biased;
                 () = self.held.ending() => {}
                 () = self.shared.stop.cancelled() => {}
                 () = sleep_until(due) => {}
-            },
+            }
+        }
+        if let Err(code) = due.and_then(|_waited| admission.may_write(&attempt.turn.turn)) {
+            // Now it would only be refused, or be one more that nobody knows the outcome of.
+            attempt.record.outcome = code.as_str();
+            let step = patching.not_sent();
+            self.over(&step, attempt);
+            return Some(step);
         }
         if !self.held.is_live() {
             return None;
