@@ -71,6 +71,8 @@ enum Behaviour {
     Down,
     /// Answers the GET with 500.
     Unreadable,
+    /// Answers the PATCH with 500.
+    Unwritable,
     Panics,
     /// Holds the sequence 9.
     Ahead,
@@ -85,6 +87,8 @@ struct World {
     story: Mutex<Vec<(u64, String)>>,
     letters: Mutex<Vec<Letter>>,
     outage: Mutex<Option<Reply>>,
+    /// What every PATCH is answered, while GETs are answered well.
+    read_only: Mutex<Option<Reply>>,
     in_flight: AtomicU64,
     in_flight_max: AtomicU64,
     identifiers: AtomicU64,
@@ -152,11 +156,13 @@ impl Effects for Fake {
     async fn patch(&self, key: &OrderKey, _: &ETag, _: &str, _: Trail) -> Reply {
         sleep(Duration::from_millis(10)).await;
         self.world.in_flight.fetch_sub(1, Ordering::SeqCst);
-        if let Some(reply) = self.outage() {
+        if let Some(reply) = self.outage().or_else(|| self.world.read_only.lock().unwrap().clone())
+        {
             return reply;
         }
         match self.behaviour(key) {
             Behaviour::Down => Err(Fault::Broken),
+            Behaviour::Unwritable => Ok(answer(500, "")),
             Behaviour::Fine
             | Behaviour::Panics
             | Behaviour::Ahead
