@@ -216,8 +216,13 @@ struct Bench {
 fn bench(concurrency_max: usize) -> Bench {
     let wait_max = Duration::from_secs(4);
     let retry = Retry { retries_max: 3, wait_min: Duration::from_secs(1), wait_max };
-    let rules =
-        Rules { conflicts: retry, failures: retry, jitter: 0.2, superseded: Superseded::Settle };
+    let rules = Rules {
+        conflicts: retry,
+        failures: retry,
+        not_found: Retry { retries_max: 0, ..retry },
+        jitter: 0.2,
+        superseded: Superseded::Settle,
+    };
     let fake = Fake { world: Arc::default(), begun: Instant::now() };
     let (stop, tally) = (CancellationToken::new(), Arc::new(Tally::default()));
     let guard = Guard { sequence_property: Some("Seq".into()), ..Guard::default() };

@@ -7,6 +7,9 @@ use bytes::Bytes;
 use super::*;
 use crate::order::{Changes, KeyValue, Literal, OrderKey};
 
+const NONE: Retry =
+    Retry { retries_max: 0, wait_min: Duration::from_secs(1), wait_max: Duration::from_secs(4) };
+
 const RULES: Rules = Rules {
     conflicts: Retry {
         retries_max: 3,
@@ -18,6 +21,7 @@ const RULES: Rules = Rules {
         wait_min: Duration::from_secs(1),
         wait_max: Duration::from_secs(4),
     },
+    not_found: NONE,
     jitter: 0.2,
     superseded: Superseded::Settle,
 };
@@ -315,6 +319,22 @@ fn conflicts_wait_one_two_four_seconds_and_are_dead_lettered_after_the_third_ret
 }
 
 #[test]
+fn order_that_may_be_new_is_looked_for_as_often_as_the_rules_say() {
+    let not_found = judged(Request::Get, &Ok(answer(404, "")));
+    let Verdict::Not(missing) = not_found else { panic!("{not_found:?}") };
+    let dead = Step::Settle(Settlement::DeadLetter(Code::NotFound));
+    assert_eq!(get(start()).on_fetch(Fetch::Missed(missing), &RULES), dead, "not at all");
+    let rules = Rules { not_found: Retry { retries_max: 2, ..NONE }, ..RULES };
+    let first = wait(get(start()).on_fetch(Fetch::Missed(missing), &rules));
+    assert_eq!(first.duration(0.5, &rules), Duration::from_secs(1));
+    let second = wait(get(first.elapsed()).on_fetch(Fetch::Missed(missing), &rules));
+    assert_eq!(second.duration(0.5, &rules), Duration::from_secs(2));
+    let third = get(second.elapsed());
+    assert_eq!((third.budget.failures, third.budget.conflicts), (0, 0), "counted apart");
+    assert_eq!(third.on_fetch(Fetch::Missed(missing), &rules), dead);
+}
+
+#[test]
 fn lost_patch_reply_is_looked_up_and_not_repeated() {
     let patching = patch(get(start()).on_fetch(found("\"1\"", Judgement::Outdated), &RULES));
     let lost = judged(Request::Patch, &Err(Fault::Broken));
@@ -404,6 +424,7 @@ fn replies(status: &str, text: &str) -> Vec<Reply> {
     let write = "Microsoft.Dynamics.Platform.Integration.Services.OData.AxODataWriteException";
     let body = match text {
         "JSON" => r#"{"A":1}"#.to_owned(),
+        "broken JSON" => r#"{"A":"#.to_owned(),
         "HTML" => "<html>Sign in</html>".to_owned(),
         "empty" | "Retry-After" => String::new(),
         "update conflict" => infolog("An Update conflict occurred due to another user.", write),
@@ -495,7 +516,8 @@ fn only_what_certainly_changed_nothing_leaves_no_doubt() {
     for code in [Code::Gateway, Code::Timeout, Code::UnknownOutcome, Code::ServerError] {
         assert!(doubt(code), "{code:?}");
     }
-    for code in [Code::Unreachable, Code::Auth, Code::Forbidden, Code::Certificate] {
+    let unwritten = [Code::Unreachable, Code::Auth, Code::Forbidden, Code::Certificate];
+    for code in unwritten.into_iter().chain([Code::Dependency]) {
         assert!(!doubt(code), "{code:?}");
     }
     let throttled = |code| Trouble::Throttled { code, retry_after: None }.leaves_doubt();

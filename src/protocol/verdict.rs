@@ -169,6 +169,8 @@ codes! {
     Redirected = "redirected";
     /// Success, but the body is not OData: a login or maintenance page.
     NotOData = "not_odata";
+    /// 424: something else failed that this request depends on.
+    Dependency = "dependency";
     /// 408 or 425, or our own deadline.
     Timeout = "timeout";
     /// 429.
@@ -232,6 +234,8 @@ fn by_status(request: Request, answer: &Answer, texts: &Texts) -> Verdict {
         404 if request == Request::Patch => conflict(Code::NotFound),
         404 => refused(Code::NotFound),
         408 | 425 => failure(Code::Timeout),
+        // Whatever it was that failed before it: asked again, alone, it is answered for itself.
+        424 => failure(Code::Dependency),
         409 => conflict(Code::Conflict),
         412 if answer.repeat_rejected => conflict(Code::RepeatWindow),
         412 => conflict(Code::EtagConflict),
@@ -251,7 +255,10 @@ fn by_status(request: Request, answer: &Answer, texts: &Texts) -> Verdict {
 fn success(request: Request, answer: &Answer) -> Verdict {
     match request {
         Request::Get if answer.is_json => Verdict::Done,
-        Request::Patch if answer.is_json || answer.body.is_empty() => Verdict::Done,
+        Request::Patch if answer.body.is_empty() => Verdict::Done,
+        Request::Patch if answer.is_json && is_whole(&answer.body) => Verdict::Done,
+        // Cut off on its way, or by what should have done the work: nobody knows.
+        Request::Patch if answer.is_json => failure(Code::UnknownOutcome),
         Request::Get if answer.body.is_empty() => failure(Code::UnknownOutcome),
         Request::Get | Request::Patch => systemic(Code::NotOData),
     }
@@ -268,6 +275,11 @@ fn by_text(answer: &Answer, texts: &Texts) -> Verdict {
         (Meaning::BusinessRule, _) => failure(Code::BusinessRule),
         (Meaning::Other, _) => failure(Code::ServerError),
     }
+}
+
+/// Whether a body is JSON from its beginning to its end.
+fn is_whole(body: &[u8]) -> bool {
+    serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok()
 }
 
 /// Whether a body is HTML, whatever its content type says.
@@ -323,6 +335,7 @@ impl Trouble {
                 code,
                 Code::Auth
                     | Code::Forbidden
+                    | Code::Dependency
                     | Code::Throttled
                     | Code::Unreachable
                     | Code::Certificate
