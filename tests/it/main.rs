@@ -14,6 +14,7 @@
 )]
 
 mod alarms;
+mod answers;
 mod broker_objects;
 mod commands;
 mod connecting;
