@@ -95,7 +95,8 @@ impl Reader {
     /// How often each fault has struck, by its name.
     pub(crate) async fn struck(&self) -> Result<Value> {
         let url = self.url.replace("/sim/ledger", "/sim/faults");
-        self.ask(self.client.get(url)).await.map(|mut view| view["struck"].take())
+        let view = self.ask(self.client.get(url)).await?;
+        Ok(view.get("struck").cloned().unwrap_or_default())
     }
 
     /// Lets every token die that was given out.
