@@ -57,7 +57,7 @@ pub use mistake::{Errors, Mistake, Origin, Place};
 pub use order::Order;
 pub use process::{Balance, DeadLetter, Dispatch, Drain, Instance, Log, LogFormat};
 pub use profile::Profile;
-pub use retry::{Retries, Retry};
+pub use retry::{NotFound, Retries, Retry};
 pub use secret::SecretUrl;
 pub use target::Target;
 pub use throttle::Throttle;
@@ -110,8 +110,9 @@ const MEMORY_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 impl Settings {
     /// The most attempts, each a GET and a PATCH, that the budgets allow one delivery.
     pub fn attempts_max(&self) -> u32 {
-        let Retry { conflicts, failures, .. } = &self.retry;
-        conflicts.retries_max.saturating_add(failures.retries_max).saturating_add(1)
+        let Retry { conflicts, failures, not_found, .. } = &self.retry;
+        let retries = [conflicts.retries_max, failures.retries_max, not_found.retries_max];
+        retries.into_iter().fold(1, u32::saturating_add)
     }
 
     /// The longest time that the requests and waits of one delivery can take.
@@ -122,14 +123,16 @@ impl Settings {
     /// `broker.consumer_timeout` this is refused: past the whole of it, the broker closes the
     /// channel under a delivery that is still being worked on.
     pub fn hold_max(&self) -> Duration {
-        let Retry { conflicts, failures, jitter } = &self.retry;
+        let Retry { conflicts, failures, not_found, jitter } = &self.retry;
         let requests = self.target.get_timeout.saturating_add(self.target.patch_timeout);
         let company = self.target.batch.wait_max().saturating_mul(2);
         let requests = requests.saturating_add(company);
         // And the look at the target, and the last one at the order after a PATCH of unknown outcome.
         let looks = self.target.get_timeout.saturating_mul(2);
         let requests = requests.saturating_mul(self.attempts_max()).saturating_add(looks);
-        let waits = conflicts.waits_total(*jitter).saturating_add(failures.waits_total(*jitter));
+        let retries = [conflicts, failures, &not_found.retries()];
+        let waits = retries.map(|retries| retries.waits_total(*jitter));
+        let waits = waits.into_iter().fold(Duration::ZERO, Duration::saturating_add);
         let settle = self.dispatch.settle_window;
         requests.saturating_add(waits).saturating_add(settle)
     }

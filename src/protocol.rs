@@ -12,6 +12,7 @@
 //! any   ── conflict ─────────▶ Wait ── elapsed ──▶ Get   spends one conflict
 //! any   ── failure ──────────▶ Wait ── elapsed ──▶ Get   spends one failure; outcome unknown
 //! any   ── throttled, outage ▶ Get                       spends nothing; the caller lets it wait
+//! Get   ── not found ────────▶ Wait ── elapsed ──▶ Get   where the rules allow for an order that is new
 //! any   ── refused, or no conflict left to spend ▶ Settle(DeadLetter)
 //! any   ── no failure left ──▶ Ask ── target works ────▶ Settle(DeadLetter)
 //!                               └──── it does not ─────▶ Get, with everything to spend again
@@ -50,6 +51,8 @@ pub struct Rules {
     pub conflicts: Retry,
     /// After an answer that tells of trouble, or none at all.
     pub failures: Retry,
+    /// After an answer that the order does not exist: it may be new.
+    pub not_found: Retry,
     /// Each wait is multiplied by `1 ± jitter`, so that orders that failed together do not come
     /// back together.
     pub jitter: f64,
@@ -72,6 +75,7 @@ pub enum Superseded {
 struct Budget {
     conflicts: u32,
     failures: u32,
+    not_found: u32,
     /// A PATCH was sent of which nobody knows what became.
     unsure: bool,
 }
@@ -292,8 +296,18 @@ impl Budget {
             Trouble::Throttled { .. } | Trouble::Outage(_) => {
                 Step::Get(Fetching { budget: self, last: None })
             }
+            Trouble::Refused(Code::NotFound) => self.spend_not_found(rules),
             Trouble::Refused(code) => dead_letter(code),
         }
+    }
+
+    /// The target works, and says so: nothing is asked when nothing is left.
+    fn spend_not_found(self, rules: &Rules) -> Step {
+        let Some(wait) = rules.not_found.wait(self.not_found) else {
+            return dead_letter(Code::NotFound);
+        };
+        let budget = Self { not_found: self.not_found + 1, ..self };
+        Step::Wait(Waiting { budget, wait })
     }
 
     fn spend_conflict(self, rules: &Rules) -> Step {

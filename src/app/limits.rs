@@ -43,6 +43,7 @@ pub(super) fn limits(settings: &Settings) -> Limits {
         rules: Rules {
             conflicts: retry(&settings.retry.conflicts),
             failures: retry(&settings.retry.failures),
+            not_found: retry(&settings.retry.not_found.retries()),
             jitter: settings.retry.jitter,
             superseded: match settings.guard.superseded {
                 config::Superseded::Settle => Superseded::Settle,

@@ -247,6 +247,10 @@ fn waits(settings: &Settings) -> Vec<Finding> {
             ["retry.failures.wait_min", "retry.failures.wait_max"],
             (retry.failures.wait_min, retry.failures.wait_max),
         ),
+        (
+            ["retry.not_found.wait_min", "retry.not_found.wait_max"],
+            (retry.not_found.wait_min, retry.not_found.wait_max),
+        ),
     ];
     let wrong = pairs.into_iter().filter(|(_, (least, most))| least > most);
     let rule = || "the first must not be longer than the second".to_owned();
@@ -299,12 +303,15 @@ fn hold(settings: &Settings) -> Option<Finding> {
         keys: vec![
             "retry.conflicts.retries_max",
             "retry.failures.retries_max",
+            "retry.not_found.retries_max",
             "target.get_timeout",
             "target.patch_timeout",
             "retry.conflicts.wait_min",
             "retry.conflicts.wait_max",
             "retry.failures.wait_min",
             "retry.failures.wait_max",
+            "retry.not_found.wait_min",
+            "retry.not_found.wait_max",
             "retry.jitter",
             "broker.consumer_timeout",
         ],

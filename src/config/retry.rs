@@ -19,11 +19,47 @@ pub struct Retry {
     pub conflicts: Retries,
     /// After a failure: a server error, a timeout or a broken connection.
     pub failures: Retries,
+    /// After a 404 to a GET: the order may be new, and not be visible yet. Off by default: an order that
+    /// does not exist is dead-lettered at once.
+    pub not_found: NotFound,
 }
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { jitter: 0.2, conflicts: Retries::default(), failures: Retries::default() }
+        let (conflicts, failures) = (Retries::default(), Retries::default());
+        Self { jitter: 0.2, conflicts, failures, not_found: NotFound::default() }
+    }
+}
+
+/// How often an order is looked for that the service does not find. Each wait holds up the next updates
+/// of its order, and no others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct NotFound {
+    /// Retries before the update is dead-lettered; 0 dead-letters it at once.
+    #[schemars(range(min = 0, max = 20))]
+    pub retries_max: u32,
+    /// First wait. Doubles with each retry, up to `wait_max`.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", extend("x-minimum" = "1ms", "x-maximum" = "10m"))]
+    pub wait_min: Duration,
+    /// Longest single wait, before jitter. At least `wait_min`.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", extend("x-minimum" = "1ms", "x-maximum" = "10m"))]
+    pub wait_max: Duration,
+}
+
+impl Default for NotFound {
+    fn default() -> Self {
+        Self { retries_max: 0, wait_min: Duration::from_secs(1), wait_max: Duration::from_secs(4) }
+    }
+}
+
+impl NotFound {
+    /// The same as any other budget.
+    pub fn retries(&self) -> Retries {
+        let Self { retries_max, wait_min, wait_max } = *self;
+        Retries { retries_max, wait_min, wait_max }
     }
 }
 

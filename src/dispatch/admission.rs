@@ -207,7 +207,7 @@ impl Admission {
             Verdict::Done | Verdict::Not(Trouble::Conflict(_) | Trouble::Refused(_)) => {
                 let in_flight = state.in_flight;
                 state.throttle.accepted(sent, in_flight, now);
-                state.breaker.lived(order, request, turn.epoch, now);
+                state.breaker.lived(order, request, turn.epoch, [sent, now]);
                 turn.lived = true;
                 return heard;
             }

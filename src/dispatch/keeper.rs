@@ -24,15 +24,17 @@ impl<E: Effects> Shared<E> {
         heard.verdict
     }
 
-    /// Whether the target works, asked for an order that has spent all its failures.
+    /// Whether the target works, asked for an order that has spent all its failures: the first one at
+    /// `times[0]`, the last but one at `times[1]`.
     pub(super) async fn works(
         self: &Arc<Self>,
+        order: u64,
         last: (Request, Code),
-        since: Instant,
+        times: [Instant; 2],
         epoch: u64,
     ) -> bool {
         let known = || {
-            let (works, heard) = self.admission.works(last, since, epoch);
+            let (works, heard) = self.admission.works(order, last, times, epoch);
             self.mind(heard);
             works
         };

@@ -76,6 +76,8 @@ enum Behaviour {
     Down,
     /// Answers the GET with 500.
     Unreadable,
+    /// Answers the PATCH with 500.
+    Unwritable,
     Panics,
     /// Panics when the PATCH has been sent.
     PanicsLate,
@@ -92,6 +94,8 @@ struct World {
     story: Mutex<Vec<(u64, String)>>,
     letters: Mutex<Vec<Letter>>,
     outage: Mutex<Option<Reply>>,
+    /// What every PATCH is answered, while GETs are answered well.
+    read_only: Mutex<Option<Reply>>,
     in_flight: AtomicU64,
     in_flight_max: AtomicU64,
     identifiers: AtomicU64,
@@ -159,12 +163,14 @@ impl Effects for Fake {
     async fn patch(&self, _: &Message, key: &OrderKey, _: &ETag, _: &str, _: Trail) -> Reply {
         sleep(Duration::from_millis(10)).await;
         self.world.in_flight.fetch_sub(1, Ordering::SeqCst);
-        if let Some(reply) = self.outage() {
+        if let Some(reply) = self.outage().or_else(|| self.world.read_only.lock().unwrap().clone())
+        {
             return reply;
         }
         match self.behaviour(key) {
             Behaviour::Down => Err(Fault::Broken),
             Behaviour::PanicsLate => panic!("as the test asked"),
+            Behaviour::Unwritable => Ok(answer(500, "")),
             Behaviour::Fine
             | Behaviour::Panics
             | Behaviour::Ahead
@@ -218,8 +224,13 @@ struct Bench {
 fn bench(concurrency_max: usize) -> Bench {
     let wait_max = Duration::from_secs(4);
     let retry = Retry { retries_max: 3, wait_min: Duration::from_secs(1), wait_max };
-    let rules =
-        Rules { conflicts: retry, failures: retry, jitter: 0.2, superseded: Superseded::Settle };
+    let rules = Rules {
+        conflicts: retry,
+        failures: retry,
+        not_found: Retry { retries_max: 0, ..retry },
+        jitter: 0.2,
+        superseded: Superseded::Settle,
+    };
     let fake = Fake { world: Arc::default(), begun: Instant::now() };
     let (stop, tally) = (CancellationToken::new(), Arc::new(Tally::default()));
     let guard = Guard { sequence_property: Some("Seq".into()), ..Guard::default() };

@@ -55,6 +55,8 @@ pub(super) struct Walk<'a, E: Effects> {
 /// A failure of the target, or of this order at it.
 #[derive(Clone, Copy)]
 struct Failed {
+    /// The first one of these that have been spent.
+    begun: Instant,
     at: Instant,
     since: Instant,
     request: Request,
@@ -171,7 +173,8 @@ impl<'a, E: Effects> Walk<'a, E> {
         };
         self.card.doing(Doing::Asking);
         let last = (failed.request, asking.code());
-        let works = self.pass(self.shared.works(last, failed.since, epoch)).await?;
+        let times = [failed.begun, failed.since];
+        let works = self.pass(self.shared.works(self.order, last, times, epoch)).await?;
         Some(asking.on_answer(works))
     }
 
@@ -187,6 +190,7 @@ impl<'a, E: Effects> Walk<'a, E> {
         let epoch = turns.turn.epoch();
         if self.epoch.replace(epoch).is_some_and(|before| before != epoch) {
             fetching = fetching.afresh();
+            self.failed = None;
         }
         self.shared.tally.attempt();
         self.card.attempt();
@@ -290,8 +294,10 @@ impl<'a, E: Effects> Walk<'a, E> {
         self.shared.tally.trouble(trouble);
         self.conflicts |= matches!(trouble, Trouble::Conflict(_));
         if matches!(trouble, Trouble::Failure(_) | Trouble::Systemic(_)) {
-            let since = self.failed.map_or(attempt.begun, |before| before.at);
-            self.failed = Some(Failed { at: Instant::now(), since, request });
+            let at = Instant::now();
+            let (begun, since) =
+                self.failed.map_or((at, attempt.begun), |before| (before.begun, before.at));
+            self.failed = Some(Failed { begun, at, since, request });
         }
         attempt.record.outcome = trouble.code().as_str();
         verdict

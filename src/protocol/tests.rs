@@ -11,6 +11,9 @@ use bytes::Bytes;
 use super::*;
 use crate::order::{Changes, KeyValue, Literal, OrderKey};
 
+const NONE: Retry =
+    Retry { retries_max: 0, wait_min: Duration::from_secs(1), wait_max: Duration::from_secs(4) };
+
 const RULES: Rules = Rules {
     conflicts: Retry {
         retries_max: 3,
@@ -22,6 +25,7 @@ const RULES: Rules = Rules {
         wait_min: Duration::from_secs(1),
         wait_max: Duration::from_secs(4),
     },
+    not_found: NONE,
     jitter: 0.2,
     superseded: Superseded::Settle,
 };
@@ -132,6 +136,22 @@ fn conflicts_wait_one_two_four_seconds_and_are_dead_lettered_after_the_third_ret
     };
     assert_eq!(waits, [1, 2, 4]);
     assert_eq!(ended, Step::Settle(Settlement::DeadLetter(Code::ConflictExhausted)));
+}
+
+#[test]
+fn order_that_may_be_new_is_looked_for_as_often_as_the_rules_say() {
+    let not_found = judged(Request::Get, &Ok(answer(404, "")));
+    let Verdict::Not(missing) = not_found else { panic!("{not_found:?}") };
+    let dead = Step::Settle(Settlement::DeadLetter(Code::NotFound));
+    assert_eq!(get(start()).on_fetch(Fetch::Missed(missing), &RULES), dead, "not at all");
+    let rules = Rules { not_found: Retry { retries_max: 2, ..NONE }, ..RULES };
+    let first = wait(get(start()).on_fetch(Fetch::Missed(missing), &rules));
+    assert_eq!(first.duration(0.5, &rules), Duration::from_secs(1));
+    let second = wait(get(first.elapsed()).on_fetch(Fetch::Missed(missing), &rules));
+    assert_eq!(second.duration(0.5, &rules), Duration::from_secs(2));
+    let third = get(second.elapsed());
+    assert_eq!((third.budget.failures, third.budget.conflicts), (0, 0), "counted apart");
+    assert_eq!(third.on_fetch(Fetch::Missed(missing), &rules), dead);
 }
 
 #[test]

@@ -170,6 +170,8 @@ codes! {
     Redirected = "redirected";
     /// Success, but the body is not OData: a login or maintenance page.
     NotOData = "not_odata";
+    /// 424: something else failed that this request depends on.
+    Dependency = "dependency";
     /// 408 or 425, or our own deadline.
     Timeout = "timeout";
     /// 429.
@@ -233,15 +235,17 @@ fn by_status(request: Request, answer: &Answer, texts: &Texts) -> Verdict {
         404 if request == Request::Patch => conflict(Code::NotFound),
         404 => refused(Code::NotFound),
         408 | 425 => failure(Code::Timeout),
+        // Whatever it was that failed before it: asked again, alone, it is answered for itself.
+        424 => failure(Code::Dependency),
         409 => conflict(Code::Conflict),
         412 if answer.repeat_rejected => conflict(Code::RepeatWindow),
         412 => conflict(Code::EtagConflict),
         413 | 414 | 431 => refused(Code::TooLarge),
         428 => refused(Code::EtagRequired),
         429 => throttled(Code::Throttled, answer),
-        // About us (402) or about the way there (421), passing (423, 424), or known to no standard, so
+        // About us (402) or about the way there (421), passing (423), or known to no standard, so
         // said by something between us and the service: none of it is about the order for sure.
-        402 | 418..=421 | 423 | 424 | 427 | 430 | 432..=450 | 452..=499 => failure(Code::Rejected),
+        402 | 418..=421 | 423 | 427 | 430 | 432..=450 | 452..=499 => failure(Code::Rejected),
         405 | 406 | 410 | 411 | 415..=417 | 422 | 426 | 451 => refused(Code::Rejected),
         501 | 505 => refused(Code::NotSupported),
         503 if answer.retry_after.is_some() => throttled(Code::Unavailable, answer),
@@ -331,6 +335,7 @@ impl Trouble {
                 code,
                 Code::Auth
                     | Code::Forbidden
+                    | Code::Dependency
                     | Code::Throttled
                     | Code::Unreachable
                     | Code::Certificate

@@ -148,3 +148,26 @@ async fn status_that_would_take_another_way_than_the_allowed_ones_is_dead_letter
     assert_eq!(properties(&stage).await["SalesStatus"], "Delivered");
     assert_eq!(stage.simulator.read(0).await.unwrap().patches, 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn update_whose_expectation_fails_is_dead_lettered_and_writes_nothing() {
+    let stage = Stage::new("expect", &["--orders", "5"]).await;
+    let daemon = stage.daemon(&[]).await;
+    let mut letters = stage.letters().await;
+
+    let expecting = |order: &str, status: &str| {
+        json!({
+            "key": {"dataAreaId": "USMF", "SalesOrderNumber": order},
+            "changes": {"SalesStatus": "Canceled", "UpdateSequence": 1},
+            "expect": {"SalesStatus": [status]},
+        })
+        .to_string()
+    };
+    stage
+        .publish(&[expecting("SO-000001", "Delivered"), expecting("SO-000002", "Backorder")])
+        .await;
+    assert_eq!(letters.next().await.reason(), "expectation_failed");
+    let ledger = stage.applied(1).await;
+    daemon.stop().await;
+    assert_eq!(ledger.patches, 1);
+}

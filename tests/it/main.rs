@@ -15,6 +15,7 @@
 
 mod admin;
 mod alarms;
+mod answers;
 mod batch;
 mod broker_objects;
 mod browse;

@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 use crate::daemon::orderwright;
 use crate::stage::{Stage, update};
 
-const SECRET: &str = "s3cr3t-0f-the-app";
+pub(crate) const SECRET: &str = "s3cr3t-0f-the-app";
 const GUARD: [&str; 8] =
     ["--orders", "2", "--client-id", "app", "--client-secret", SECRET, "--tenant", "contoso.com"];
 
-fn signing_in<'a>(authority: &'a str, secret: &'a str) -> [(&'a str, &'a str); 6] {
+pub(crate) fn signing_in<'a>(authority: &'a str, secret: &'a str) -> [(&'a str, &'a str); 6] {
     [
         ("TARGET__AUTH__KIND", "client_secret"),
         ("TARGET__AUTH__TENANT", "contoso.com"),

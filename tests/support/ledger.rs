@@ -94,6 +94,13 @@ impl Reader {
         self.ask(put).await.map(drop)
     }
 
+    /// How often each fault has struck, by its name.
+    pub(crate) async fn struck(&self) -> Result<Value> {
+        let url = self.url.replace("/sim/ledger", "/sim/faults");
+        let view = self.ask(self.client.get(url)).await?;
+        Ok(view.get("struck").cloned().unwrap_or_default())
+    }
+
     /// Lets every token die that was given out.
     pub(crate) async fn revoke_tokens(&self) -> Result<()> {
         let url = self.url.replace("/sim/ledger", "/sim/tokens");

@@ -274,6 +274,33 @@ fn counts_of_the_summary_are_documented() {
     assert_eq!(written, wanted, "docs/OPERATIONS.md, left, must list the counts, right");
 }
 
+#[test]
+fn every_fault_of_the_simulator_has_a_test_that_bears_its_number() {
+    use orderwright::simulator::catalogue::CATALOGUE;
+    const FOLDER: &str = "tests/it/faults";
+    // Faults of a `$batch`, which no test against the daemon can meet as long as it sends none.
+    const NOT_MET: &str = "f21_";
+    let mut tests: Vec<(String, String)> = Vec::new();
+    for file in rust(&[FOLDER]) {
+        for part in read(&file).split("async fn ").skip(1) {
+            let (name, body) = part.split_once('(').unwrap();
+            tests.push((name.to_owned(), body.to_owned()));
+        }
+    }
+    let mut findings = Vec::new();
+    for (_, name, _) in CATALOGUE.iter().filter(|(_, name, _)| !name.starts_with(NOT_MET)) {
+        let number: u32 = name[1..].split('_').next().unwrap().parse().unwrap();
+        let prefix = format!("f{number:02}_");
+        let is_met = |(test, body): &(String, String)| {
+            test.starts_with(&prefix) && body.contains(&format!("\"{name}\""))
+        };
+        if !tests.iter().any(is_met) {
+            findings.push(format!("{FOLDER}: no test {prefix}… lets {name} strike: write one"));
+        }
+    }
+    tidy(&findings);
+}
+
 /// The fields that serde expects, as it says when it meets one that it does not.
 fn fields<T: serde::de::DeserializeOwned>() -> BTreeSet<String> {
     let error = serde_json::from_str::<T>(r#"{"?":0}"#).err().unwrap().to_string();

@@ -9,7 +9,9 @@
 //! ```
 //!
 //! Reads and writes are looked at apart: where every PATCH fails, a GET that is answered is no sign
-//! that writing works.
+//! that writing works. Nothing harmless can be asked to find that out. So a write is judged by the
+//! writes of others: an order that fails before and after one that was answered is bad by itself, and
+//! orders that fail together while none is answered wait for one (ADR 5).
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -22,8 +24,9 @@ const SYSTEMIC_MAX: u32 = 2;
 /// updates that wait may all be of one order that fails by itself.
 const LOOK_EVERY: u32 = 3;
 
-/// Most orders that are known to have opened it.
-const ACCUSED_MAX: usize = 256;
+/// Most orders that are known to have failed, by reads, by writes and before a sign of life each. In an
+/// outage far fewer are enough; of more that are bad by themselves, the later ones are found later.
+const FAILED_MAX: usize = 256;
 
 /// When the target is taken for down, and how it is found out that it works again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,12 +39,19 @@ pub struct Breaking {
     pub probe_interval: Duration,
 }
 
+/// An order, by a hash, of which a request failed.
+#[derive(Debug, Clone, Copy)]
+struct Failed {
+    order: u64,
+    request: Request,
+    first: Duration,
+    last: Duration,
+}
+
 /// What failed since the last sign of life.
 #[derive(Debug, Default)]
 struct Signs {
-    /// Different orders, by a hash. Bounded by `orders_min`: more are not needed.
-    orders: Vec<u64>,
-    since: Duration,
+    orders: Vec<Failed>,
     systemic: u32,
 }
 
@@ -50,7 +60,8 @@ struct Signs {
 pub(super) struct Open {
     pub(super) since: Duration,
     pub(super) code: Code,
-    cause: Request,
+    /// What fails: GETs, or PATCHes alone.
+    pub(super) cause: Request,
     probe_at: Duration,
     probes: u32,
 }
@@ -84,10 +95,12 @@ pub(super) struct Breaker {
     epoch: u64,
     read: Signs,
     write: Signs,
-    /// Orders whose failures have opened it, oldest first, until they are answered: the same ones do not
-    /// open it again. They may be bad by themselves.
-    accused: VecDeque<(u64, Request)>,
+    /// Orders whose failures have opened it, or whose write failed before another one was answered; oldest
+    /// first, until they are answered. They do not open it again: they may be bad by themselves.
+    accused: VecDeque<Failed>,
     lived: Option<Duration>,
+    /// When the last write was sent that was answered.
+    wrote: Option<Duration>,
     open: Option<Open>,
 }
 
@@ -95,7 +108,7 @@ impl Breaker {
     pub(super) fn new(settings: Breaking) -> Self {
         let (read, write) = (Signs::default(), Signs::default());
         let accused = VecDeque::new();
-        Self { settings, epoch: 0, read, write, accused, lived: None, open: None }
+        Self { settings, epoch: 0, read, write, accused, lived: None, wrote: None, open: None }
     }
 
     pub(super) const fn epoch(&self) -> u64 {
@@ -106,15 +119,24 @@ impl Breaker {
         self.open
     }
 
-    /// An answer proves that the target works on orders: on this one.
-    pub(super) fn lived(&mut self, order: u64, request: Request, epoch: u64, now: Duration) {
-        self.accused.retain(|accused| *accused != (order, request));
-        if self.open.is_some() || epoch != self.epoch {
+    /// An answer to what was sent at `sent` proves that the target works on orders: on this one.
+    pub(super) fn lived(
+        &mut self,
+        order: u64,
+        request: Request,
+        epoch: u64,
+        [sent, now]: [Duration; 2],
+    ) {
+        self.accused.retain(|it| (it.order, it.request) != (order, request));
+        if epoch != self.epoch {
             return;
         }
-        match request {
-            Request::Patch => self.write.clear(),
-            Request::Get => {}
+        if request == Request::Patch {
+            self.wrote = self.wrote.max(Some(sent));
+            let failed = std::mem::take(&mut self.write.orders);
+            // One that failed later may have met the beginning of an outage.
+            self.accuse(failed.into_iter().filter(|it| it.order != order && it.first < sent));
+            self.write.clear();
         }
         self.seen(epoch, now);
     }
@@ -139,19 +161,23 @@ impl Breaker {
         if self.open.is_some() || epoch != self.epoch {
             return About::Target;
         }
-        if !is_systemic && self.accused.contains(&(order, request)) {
+        let is_it = |it: &&mut Failed| (it.order, it.request) == (order, request);
+        if let Some(accused) = self.accused.iter_mut().find(is_it)
+            && !is_systemic
+        {
+            accused.last = now;
             return About::Order;
         }
         let Breaking { orders_min, silence_min, .. } = self.settings;
         let signs = self.signs(request);
-        if signs.orders.is_empty() {
-            signs.since = now;
-        }
-        if !signs.orders.contains(&order) && signs.orders.len() < orders_min {
-            signs.orders.push(order);
+        if let Some(failed) = signs.orders.iter_mut().find(is_it) {
+            failed.last = now;
+        } else if signs.orders.len() < FAILED_MAX {
+            signs.orders.push(Failed { order, request, first: now, last: now });
         }
         signs.systemic += u32::from(is_systemic);
-        let silent = now.saturating_sub(signs.since) >= silence_min;
+        let since = signs.orders.first().map_or(now, |it| it.first);
+        let silent = now.saturating_sub(since) >= silence_min;
         if signs.systemic >= SYSTEMIC_MAX || (signs.orders.len() >= orders_min && silent) {
             self.trip(request, code, now);
             return About::Opened;
@@ -159,11 +185,13 @@ impl Breaker {
         About::Order
     }
 
-    /// An order has spent all its failures, the last one now; the one before was at `since`.
+    /// An order has spent all its failures, the last one now. The first one was at `begun`, and the last
+    /// but one at `since`.
     pub(super) fn works(
         &mut self,
+        order: u64,
         (request, code): (Request, Code),
-        since: Duration,
+        [begun, since]: [Duration; 2],
         epoch: u64,
         now: Duration,
     ) -> Works {
@@ -171,11 +199,21 @@ impl Breaker {
             return Works::No;
         }
         // However short the time was: its retries are behind it.
-        if self.signs(request).orders.len() >= self.settings.orders_min {
+        let many = self.signs(request).orders.len() >= self.settings.orders_min;
+        if many || (request == Request::Patch && self.doubts_writing(order, begun)) {
             self.trip(request, code, now);
             return Works::Opened;
         }
         if self.lived.is_some_and(|lived| lived >= since) { Works::Yes } else { Works::Unknown }
+    }
+
+    /// Whether an order whose writes fail since `begun` is not the only one, and no other was answered.
+    fn doubts_writing(&self, order: u64, begun: Duration) -> bool {
+        let known = self.accused.iter().filter(|it| it.request == Request::Patch);
+        let own = known.clone().find(|it| it.order == order).map_or(begun, |it| it.first);
+        let proven = self.wrote.is_some_and(|wrote| wrote >= begun.min(own));
+        let others = known.chain(&self.write.orders).filter(|it| it.order != order);
+        !proven && others.into_iter().any(|it| it.last >= begun)
     }
 
     /// The target was looked at because an order had spent all, and did not work. Whether that was
@@ -223,16 +261,21 @@ impl Breaker {
     }
 
     fn trip(&mut self, cause: Request, code: Code, now: Duration) {
-        let orders = std::mem::take(&mut self.signs(cause).orders);
-        for order in orders {
-            if self.accused.len() >= ACCUSED_MAX {
-                self.accused.pop_front();
-            }
-            self.accused.push_back((order, cause));
-        }
+        let failed = std::mem::take(&mut self.signs(cause).orders);
+        self.accuse(failed.into_iter());
         self.epoch += 1;
         let probe_at = now + self.settings.probe_interval;
         self.open = Some(Open { since: now, code, cause, probe_at, probes: 0 });
+    }
+
+    /// What fails of these from now on says nothing of the target.
+    fn accuse(&mut self, failed: impl Iterator<Item = Failed>) {
+        for it in failed {
+            if self.accused.len() >= FAILED_MAX {
+                self.accused.pop_front();
+            }
+            self.accused.push_back(it);
+        }
     }
 
     fn signs(&mut self, request: Request) -> &mut Signs {
@@ -297,7 +340,7 @@ mod tests {
         for at in 0..50 {
             assert_eq!(failed(&mut breaker, at, GATEWAY, at * 900), About::Order);
             if at % 2 == 1 {
-                breaker.lived(1, Request::Get, 0, ms(at * 900 + 1));
+                breaker.lived(1, Request::Get, 0, [ms(at * 900 + 1); 2]);
             }
         }
     }
@@ -306,10 +349,10 @@ mod tests {
     fn answered_gets_are_no_sign_that_writing_works() {
         let mut breaker = Breaker::new(SETTINGS);
         for order in 1..=2 {
-            breaker.lived(1, Request::Get, 0, ms(order * 1_000));
+            breaker.lived(1, Request::Get, 0, [ms(order * 1_000); 2]);
             assert_eq!(failed(&mut breaker, order, WRITE, order * 1_000), About::Order);
         }
-        breaker.lived(1, Request::Get, 0, ms(3_000));
+        breaker.lived(1, Request::Get, 0, [ms(3_000); 2]);
         assert_eq!(failed(&mut breaker, 3, WRITE, 3_000), About::Opened);
         assert!(!breaker.wants_look(), "a look would find that reading works");
     }
@@ -319,7 +362,7 @@ mod tests {
         let auth = (Request::Get, Code::Auth);
         let mut breaker = Breaker::new(SETTINGS);
         assert_eq!(breaker.failed(1, auth, true, 0, ms(0)), About::Order);
-        breaker.lived(1, Request::Get, 0, ms(1));
+        breaker.lived(1, Request::Get, 0, [ms(1); 2]);
         assert_eq!(breaker.failed(1, auth, true, 0, ms(2)), About::Order);
         assert_eq!(breaker.failed(1, auth, true, 0, ms(3)), About::Opened);
         assert_eq!(breaker.open().map(|open| open.code), Some(Code::Auth));
@@ -329,16 +372,16 @@ mod tests {
     fn order_that_has_spent_all_is_to_blame_only_where_others_were_answered() {
         let mut breaker = Breaker::new(SETTINGS);
         failed(&mut breaker, 1, GATEWAY, 1_000);
-        assert_eq!(breaker.works(GATEWAY, ms(1_000), 0, ms(5_000)), Works::Unknown);
-        breaker.lived(1, Request::Get, 0, ms(999));
-        assert_eq!(breaker.works(GATEWAY, ms(1_000), 0, ms(5_000)), Works::Unknown);
-        breaker.lived(1, Request::Get, 0, ms(4_000));
-        assert_eq!(breaker.works(GATEWAY, ms(1_000), 0, ms(5_000)), Works::Yes);
+        assert_eq!(breaker.works(1, GATEWAY, [ms(1_000); 2], 0, ms(5_000)), Works::Unknown);
+        breaker.lived(1, Request::Get, 0, [ms(999); 2]);
+        assert_eq!(breaker.works(1, GATEWAY, [ms(1_000); 2], 0, ms(5_000)), Works::Unknown);
+        breaker.lived(1, Request::Get, 0, [ms(4_000); 2]);
+        assert_eq!(breaker.works(1, GATEWAY, [ms(1_000); 2], 0, ms(5_000)), Works::Yes);
         for order in 1..=3 {
             failed(&mut breaker, order, GATEWAY, 6_000);
         }
-        assert_eq!(breaker.works(GATEWAY, ms(1_000), 0, ms(6_001)), Works::Opened);
-        assert_eq!(breaker.works(GATEWAY, ms(1_000), 1, ms(6_002)), Works::No);
+        assert_eq!(breaker.works(1, GATEWAY, [ms(1_000); 2], 0, ms(6_001)), Works::Opened);
+        assert_eq!(breaker.works(1, GATEWAY, [ms(1_000); 2], 1, ms(6_002)), Works::No);
     }
 
     #[test]
@@ -346,7 +389,7 @@ mod tests {
         let mut breaker = Breaker::new(SETTINGS);
         assert!(breaker.looked_dead(Code::Unreachable, 0, ms(0)));
         assert!(!breaker.looked_dead(Code::Unreachable, 0, ms(1)));
-        breaker.lived(1, Request::Patch, 0, ms(1));
+        breaker.lived(1, Request::Patch, 0, [ms(1); 2]);
         assert!(breaker.open().is_some() && breaker.close(0, ms(1)).is_none());
         assert!(breaker.close(1, ms(2)).is_some());
         for order in 1..=9 {
@@ -370,10 +413,99 @@ mod tests {
         assert_eq!(open(&mut breaker, 4_000), 0, "the fourth alone counts");
         assert_eq!(failed(&mut breaker, 2, GATEWAY, 9_000), About::Order);
         for order in 1..=3 {
-            breaker.lived(order, Request::Get, 1, ms(10_000));
+            breaker.lived(order, Request::Get, 1, [ms(10_000); 2]);
         }
         assert_eq!(open(&mut breaker, 11_000), 0);
         assert_eq!(failed(&mut breaker, 2, GATEWAY, 13_000), About::Opened);
+    }
+
+    fn spent(breaker: &mut Breaker, order: u64, begun: u64, at: u64) -> Works {
+        let epoch = breaker.epoch();
+        breaker.works(order, WRITE, [ms(begun), ms(at - 1_000)], epoch, ms(at))
+    }
+
+    #[test]
+    fn order_whose_writes_fail_alone_is_to_blame_and_two_at_a_time_are_an_outage_of_writing() {
+        let mut breaker = Breaker::new(SETTINGS);
+        breaker.lived(1, Request::Get, 0, [ms(6_900); 2]);
+        failed(&mut breaker, 1, WRITE, 100);
+        assert_eq!(spent(&mut breaker, 1, 100, 7_000), Works::Yes, "the only one");
+        // Another one later on: nobody else fails at the same time.
+        failed(&mut breaker, 2, WRITE, 60_000);
+        breaker.lived(2, Request::Get, 0, [ms(66_900); 2]);
+        assert_eq!(spent(&mut breaker, 2, 60_000, 67_000), Works::Yes);
+        let mut breaker = Breaker::new(SETTINGS);
+        for at in [100, 3_000] {
+            failed(&mut breaker, 1, WRITE, at);
+            failed(&mut breaker, 2, WRITE, at + 1);
+            breaker.lived(2, Request::Get, 0, [ms(at + 2); 2]);
+        }
+        assert_eq!(spent(&mut breaker, 1, 100, 3_500), Works::Opened);
+        assert_eq!(breaker.open().map(|open| open.cause), Some(Request::Patch));
+        assert_eq!(spent(&mut breaker, 2, 101, 3_501), Works::No);
+    }
+
+    #[test]
+    fn orders_that_fail_before_and_after_an_answered_write_are_bad_by_themselves() {
+        let mut breaker = Breaker::new(SETTINGS);
+        for order in 1..=5 {
+            failed(&mut breaker, order, WRITE, 100);
+        }
+        breaker.lived(9, Request::Patch, 0, [ms(101), ms(200)]);
+        // Nothing else goes on any more.
+        for at in [1_100, 3_100, 7_100] {
+            for order in 1..=5 {
+                assert_eq!(failed(&mut breaker, order, WRITE, at), About::Order);
+            }
+        }
+        for order in 1..=5 {
+            breaker.lived(order, Request::Get, 0, [ms(7_000); 2]);
+            assert_eq!(spent(&mut breaker, order, 100, 7_101), Works::Yes);
+        }
+        // Once answered they count again.
+        for order in 1..=3 {
+            breaker.lived(order, Request::Patch, 0, [ms(8_000), ms(8_001)]);
+        }
+        for order in 1..=3 {
+            failed(&mut breaker, order, WRITE, 9_000);
+        }
+        assert_eq!(failed(&mut breaker, 1, WRITE, 10_000), About::Opened);
+    }
+
+    #[test]
+    fn write_that_was_on_its_way_when_others_failed_proves_nothing() {
+        let mut breaker = Breaker::new(SETTINGS);
+        for order in 1..=3 {
+            failed(&mut breaker, order, WRITE, 100);
+        }
+        breaker.lived(9, Request::Patch, 0, [ms(99), ms(200)]);
+        for order in 1..=3 {
+            failed(&mut breaker, order, WRITE, 1_100);
+        }
+        assert_eq!(failed(&mut breaker, 1, WRITE, 2_100), About::Opened);
+    }
+
+    #[test]
+    fn answered_write_that_ends_an_outage_of_writing_says_who_was_bad_by_himself() {
+        let mut breaker = Breaker::new(SETTINGS);
+        for order in 1..=3 {
+            failed(&mut breaker, order, WRITE, order * 500);
+        }
+        assert!(breaker.open().is_some());
+        // A look finds that reading works, and says nothing of writing.
+        assert!(breaker.close(1, ms(900_000)).is_some());
+        for order in 1..=3 {
+            failed(&mut breaker, order, WRITE, 901_000);
+            breaker.lived(order, Request::Get, 1, [ms(906_000); 2]);
+        }
+        assert_eq!(spent(&mut breaker, 1, 901_000, 907_000), Works::Opened);
+        breaker.lived(9, Request::Patch, 2, [ms(910_000), ms(910_100)]);
+        assert!(breaker.close(2, ms(910_100)).is_some());
+        for order in 1..=3 {
+            assert_eq!(failed(&mut breaker, order, WRITE, 911_000), About::Order);
+            breaker.lived(order, Request::Get, 2, [ms(917_000); 2]);
+            assert_eq!(spent(&mut breaker, order, 911_000, 918_000), Works::Yes);
+        }
     }
 
     #[test]

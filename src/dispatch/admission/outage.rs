@@ -27,18 +27,21 @@ pub(in crate::dispatch) enum Keeping {
 
 impl Admission {
     /// Whether the target works, as far as is known, for an order that has spent all its failures: the
-    /// last one by this request, in this epoch, the one before at `since`. `None`: look.
+    /// last one by this request, in this epoch. The first one was at `times[0]`, the last but one at
+    /// `times[1]`. `None`: look.
     pub(in crate::dispatch) fn works(
         &self,
+        order: u64,
         last: (Request, Code),
-        since: Instant,
+        times: [Instant; 2],
         epoch: u64,
     ) -> (Option<bool>, Heard) {
-        let (now, since) = (self.now(), since.saturating_duration_since(self.born));
+        let now = self.now();
+        let times = times.map(|at| at.saturating_duration_since(self.born));
         let mut state = self.state();
         let verdict = Verdict::Not(Trouble::Outage(last.1));
         let mut heard = Heard { verdict, must_keep: false, opened: false };
-        let works = match state.breaker.works(last, since, epoch, now) {
+        let works = match state.breaker.works(order, last, times, epoch, now) {
             Works::Yes => Some(true),
             Works::No => Some(false),
             Works::Unknown => None,
@@ -125,10 +128,18 @@ impl Admission {
     }
 
     pub(super) fn opened(&self, state: &mut State, code: Code) -> bool {
-        tracing::warn!(
-            { field::REASON } = code.as_str(),
-            "the target does not work; everything waits for it"
-        );
+        let reason = code.as_str();
+        match state.breaker.open().map_or(Request::Get, |open| open.cause) {
+            Request::Get => tracing::warn!(
+                { field::REASON } = reason,
+                "the target does not work; everything waits for it"
+            ),
+            Request::Patch => tracing::warn!(
+                { field::REASON } = reason,
+                "the target does not work: writes fail, and none is answered; everything waits for one \
+                 that is. Should these orders be bad by themselves, one update of another tells"
+            ),
+        }
         self.trouble(state)
     }
 

@@ -6,6 +6,10 @@ use std::time::Duration;
 const CUT: f64 = 0.08;
 /// After this time it is back at the rate that was found; from then on it rises ever faster.
 const BACK: Duration = Duration::from_secs(20);
+/// And after so many requests at least: each search ends in a refusal, and that costs a slow pace most.
+const BACK_REQUESTS: f64 = 60.0;
+/// However slow.
+const BACK_MAX: Duration = Duration::from_mins(2);
 /// A guess doubles in this time.
 const DOUBLED: Duration = Duration::from_secs(3);
 /// After this time without a refusal nobody is slowed down any more: by then the rate has grown more
@@ -49,8 +53,14 @@ impl Pace {
             return self.found
                 * 2.0_f64.powf((age.as_secs_f64() / DOUBLED.as_secs_f64()).min(40.0));
         }
-        let age = age.as_secs_f64() / BACK.as_secs_f64();
+        let back = (BACK_REQUESTS / self.found).clamp(BACK.as_secs_f64(), BACK_MAX.as_secs_f64());
+        let age = age.as_secs_f64() / back;
         (self.found * (1.0 + CUT * (age - 1.0).powi(3))).max(RATE_MIN)
+    }
+
+    /// What it began around.
+    pub(super) const fn found(&self) -> f64 {
+        self.found
     }
 
     pub(super) const fn is_guess(&self) -> bool {
@@ -127,30 +137,48 @@ pub(super) struct Accepted {
     last: Duration,
     /// For each slice of time its number and what was accepted in it.
     slices: [(u64, u32); SLICES],
+    /// When the latest were accepted, each written over the one so many before it.
+    latest: [Duration; LATEST],
+    count: usize,
 }
 
 const SLICES: usize = 20;
+/// Where the slices hold fewer than these, so many are counted over the time that they took.
+const LATEST: usize = 10;
+/// Fewer say nothing.
+const LATEST_MIN: usize = 3;
 const SLICE: Duration = Duration::from_millis(100);
-/// A pause after which the rate before it says nothing of the one now.
+/// A pause after which the rate before it says nothing of the one now; and so many times the gap that is
+/// usual.
 const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_GAPS: u32 = 4;
 /// Shortest time that is counted over: shorter, and what a service allows at once would be taken for a rate.
 const COUNTED_MIN: Duration = Duration::from_secs(1);
 
 impl Accepted {
     pub(super) const fn new() -> Self {
-        Self { since: Duration::ZERO, last: Duration::ZERO, slices: [(0, 0); SLICES] }
+        Self::begun(Duration::ZERO)
     }
 
-    /// One more.
-    pub(super) fn add(&mut self, now: Duration) {
+    const fn begun(at: Duration) -> Self {
+        let (slices, latest) = ([(0, 0); SLICES], [Duration::ZERO; LATEST]);
+        Self { since: at, last: at, slices, latest, count: 0 }
+    }
+
+    /// One more, where one is to be expected every `gap`.
+    pub(super) fn add(&mut self, now: Duration, gap: Duration) {
         // Sent before the restart, and answered late.
         if now < self.since {
             return;
         }
-        if now.saturating_sub(self.last) > PAUSE {
+        if now.saturating_sub(self.last) > PAUSE.max(gap * PAUSE_GAPS) {
             self.restart(now);
         }
         self.last = now;
+        if let Some(at) = self.latest.get_mut(self.count % LATEST) {
+            *at = now;
+            self.count += 1;
+        }
         let (number, index) = slice(now);
         let Some((at, count)) = self.slices.get_mut(index) else { return };
         if *at != number {
@@ -159,20 +187,44 @@ impl Accepted {
         *count += 1;
     }
 
-    /// What comes from now on is counted alone.
-    pub(super) fn restart(&mut self, now: Duration) {
-        *self = Self { since: now, last: now, slices: [(0, 0); SLICES] };
+    /// Whether they are too few to say anything, however long they took.
+    pub(super) const fn are_few(&self) -> bool {
+        self.count < LATEST_MIN
     }
 
-    /// Requests a second, over two seconds at most. `None` where the time was too short to tell.
+    /// What comes from now on is counted alone.
+    pub(super) fn restart(&mut self, now: Duration) {
+        *self = Self::begun(now);
+    }
+
+    /// Requests a second, over two seconds, or over the latest ten where those took longer. `None` where
+    /// they are too few, or the time was too short to tell.
     pub(super) fn rate(&self, now: Duration) -> Option<f64> {
         let (newest, _) = slice(now);
         let oldest = newest.saturating_sub(SLICES as u64 - 1);
         let lately = self.slices.iter().filter(|(number, _)| (oldest..=newest).contains(number));
         let count: u32 = lately.map(|(_, count)| count).sum();
+        if usize::try_from(count).unwrap_or(usize::MAX) < LATEST {
+            return self.slow_rate(now);
+        }
         let begun = self.since.max(SLICE * u32::try_from(oldest).unwrap_or(u32::MAX));
         let time = now.saturating_sub(begun);
         (count > 0 && time >= COUNTED_MIN).then(|| f64::from(count) / time.as_secs_f64())
+    }
+}
+
+impl Accepted {
+    /// From the oldest of the latest until now: the one that was not accepted came about a gap after the
+    /// last.
+    fn slow_rate(&self, now: Duration) -> Option<f64> {
+        let known = self.count.min(LATEST);
+        let oldest = if self.count > LATEST { self.count % LATEST } else { 0 };
+        let time = now.saturating_sub(*self.latest.get(oldest)?);
+        let known = u32::try_from(known).ok()?;
+        let gap = time / known.max(1);
+        let goes_on = now.saturating_sub(self.last) <= PAUSE.max(gap * PAUSE_GAPS);
+        let is_enough = !self.are_few() && time >= COUNTED_MIN && goes_on;
+        is_enough.then(|| f64::from(known) / time.as_secs_f64())
     }
 }
 
@@ -242,12 +294,12 @@ mod tests {
     fn accepted_requests_are_counted_since_the_last_pause() {
         let mut accepted = Accepted::new();
         for tenth in 0..=300 {
-            accepted.add(SECOND * tenth / 10);
+            accepted.add(SECOND * tenth / 10, SECOND / 10);
         }
         let about = |at, least| (least..least + 2.0).contains(&accepted.rate(at).unwrap());
         assert!(about(30 * SECOND, 9.5));
         for twentieth in 0..=20 {
-            accepted.add(60 * SECOND + SECOND * twentieth / 20);
+            accepted.add(60 * SECOND + SECOND * twentieth / 20, SECOND / 10);
         }
         assert_eq!(accepted.rate(60 * SECOND + SECOND / 2), None, "too early to tell");
         assert_eq!(accepted.rate(90 * SECOND), None, "nothing lately");

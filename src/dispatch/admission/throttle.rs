@@ -15,6 +15,8 @@ use crate::protocol::backoff::{exponential, jittered};
 const LONGER_MAX: f64 = 0.2;
 /// The pace at which the target refused is too much by about this: it takes a while to show.
 const BEYOND: f64 = 0.985;
+/// One at which it refused almost at once is too much by far more.
+const FAR_BEYOND: f64 = 0.75;
 /// Requests at the same time with which a target that has come back is met.
 const FIRST: f64 = 2.0;
 
@@ -107,7 +109,8 @@ impl Throttle {
 
     /// A request that was sent at `sent`, one of so many at the same time, was taken.
     pub(super) fn accepted(&mut self, sent: Duration, in_flight: usize, now: Duration) {
-        self.accepted.add(now);
+        let gap = self.rate(now).map_or(Duration::ZERO, |rate| Duration::from_secs_f64(1.0 / rate));
+        self.accepted.add(now, gap);
         if sent >= self.shut_until {
             self.untold = 0;
         }
@@ -148,9 +151,10 @@ impl Throttle {
             self.safe = self.limit;
             let (found, since) = (self.found(now), self.shut_until);
             // Where nothing is known yet, each guess is half of the one before.
+            let half = self.pace.as_ref().map_or(self.limit, |pace| pace.found() / 2.0);
             self.pace = Some(match found {
                 Some(found) => Pace::new(found, since, dice),
-                None => Pace::guess(self.limit, since, dice),
+                None => Pace::guess(self.limit.min(half), since, dice),
             });
             self.accepted.restart(self.shut_until);
         } else if let Some(pace) = &mut self.pace {
@@ -163,6 +167,7 @@ impl Throttle {
     fn found(&self, now: Duration) -> Option<f64> {
         let accepted = self.accepted.rate(now);
         match self.pace.as_ref().filter(|pace| !pace.is_guess()).map(|pace| pace.rate(now)) {
+            Some(pace) if self.accepted.are_few() => Some(pace * FAR_BEYOND),
             // It was made use of, or nobody knows: a little less than it must be right. What was
             // accepted lags behind a rate that rises.
             Some(pace) if accepted.is_none_or(|rate| rate >= 0.9 * pace) => Some(pace * BEYOND),

@@ -9,6 +9,10 @@ impl Bench {
         *self.fake.world.outage.lock().unwrap() = reply;
     }
 
+    fn read_only(&self, reply: Option<Reply>) {
+        *self.fake.world.read_only.lock().unwrap() = reply;
+    }
+
     async fn until(&self, at: u64) {
         let begun = self.fake.begun;
         tokio::time::sleep_until(begun + Duration::from_millis(at)).await;
@@ -206,7 +210,7 @@ async fn end_of_an_outage_is_found_out_where_no_update_waits() {
 
 #[tokio::test(start_paused = true)]
 async fn orders_that_are_bad_by_themselves_come_to_an_end_though_they_look_like_an_outage() {
-    for behaviour in [Behaviour::Unreadable, Behaviour::Down] {
+    for behaviour in [Behaviour::Unreadable, Behaviour::Unwritable, Behaviour::Down] {
         let bench = bench(4);
         for order in 0..7 {
             let order = format!("bad{order}");
@@ -223,6 +227,66 @@ async fn orders_that_are_bad_by_themselves_come_to_an_end_though_they_look_like_
         let counts = bench.tally.snapshot();
         assert_eq!((counts.applied, bench.letters()), (60, 7), "{behaviour:?} {:?}", bench.told());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn outage_of_writing_alone_is_held_from_the_second_order_on_and_ends_with_a_write() {
+    for reply in [Ok(answer(503, "")), Ok(answer(500, "")), Ok(answer(403, "")), Err(Fault::Broken)]
+    {
+        let bench = bench(4);
+        bench.send("before", "0");
+        sleep(Duration::from_millis(30)).await;
+        bench.read_only(Some(reply.clone()));
+        // Two orders, fewer than it takes to be sure at once.
+        for order in ["a", "b"] {
+            for number in 1..=3 {
+                bench.send(order, &format!("{order}{number}"));
+            }
+        }
+        bench.until(3_600_000).await;
+        assert_eq!(bench.settled(), ["ack 0"], "{reply:?}");
+        let (code, _) = bench.dispatch.status().down.unwrap();
+        assert_eq!(bench.tally.snapshot().outages, 1, "{reply:?} {code:?}");
+        bench.read_only(None);
+        bench.dispatch.drained().await;
+        assert_eq!((bench.letters(), bench.tally.snapshot().applied), (0, 7), "{reply:?}");
+        let last = bench.story().last().unwrap().0;
+        assert!(last <= 3_600_000 + INTERVAL + 2_000, "{reply:?}: {last}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bad_orders_of_a_burst_are_dead_lettered_though_nothing_follows() {
+    let bench = bench(4);
+    for order in 0..8 {
+        bench.behave(&format!("bad{order}"), Behaviour::Unwritable);
+        bench.send(&format!("bad{order}"), "bad");
+    }
+    for order in 0..90 {
+        bench.send(&format!("good{order}"), "good");
+    }
+    bench.until(8_000).await;
+    let counts = bench.tally.snapshot();
+    assert_eq!((counts.applied, bench.letters(), counts.outages), (90, 8, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn orders_whose_writes_alone_fail_wait_for_one_that_is_answered() {
+    let bench = bench(4);
+    for order in ["a", "b", "c", "d"] {
+        bench.behave(order, Behaviour::Unwritable);
+        bench.send(order, order);
+    }
+    bench.until(3_600_000).await;
+    assert_eq!(bench.letters(), 0, "nothing proves that the target takes a write");
+    assert!(bench.dispatch.status().down.is_some());
+    bench.send("good", "good");
+    // It has its turn behind the four that wait; then they have their retries.
+    bench.dispatch.drained().await;
+    let (told, last) = (bench.settled(), bench.story().last().unwrap().0);
+    assert_eq!((told[0].as_str(), bench.letters()), ("ack good", 4), "{told:?}");
+    assert!(last <= 3_600_000 + 5 * INTERVAL + 8_000, "{last}");
+    assert_eq!(bench.tally.snapshot().outages, 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -109,12 +109,13 @@ fn pace_is_given_up_in_the_end() {
 /// A server that takes so many requests a second, a tenth of a second's worth at once.
 struct Server {
     rate: f64,
+    burst: f64,
     tokens: f64,
 }
 
 impl Server {
     fn tick(&mut self) {
-        self.tokens = (self.tokens + self.rate / 1_000.0).min((self.rate / 10.0).max(1.0));
+        self.tokens = (self.tokens + self.rate / 1_000.0).min(self.burst);
     }
 
     /// How long to wait, in whole seconds, if it is too much.
@@ -181,8 +182,8 @@ impl Client {
 
 /// Share of the allowed rate that was used, and share of the requests that were refused, over five
 /// minutes after the first two.
-fn steady(clients: usize, rate: f64) -> (f64, f64) {
-    let mut server = Server { rate, tokens: 1.0 };
+fn steady(clients: usize, rate: f64, burst: f64) -> (f64, f64) {
+    let mut server = Server { rate, burst, tokens: 1.0 };
     let mut rng = fastrand::Rng::with_seed(7);
     let client = |_| Client {
         throttle: Throttle::new(SETTINGS, 52),
@@ -208,9 +209,21 @@ fn steady(clients: usize, rate: f64) -> (f64, f64) {
 
 #[test]
 fn throttled_at_a_fixed_rate_one_and_four_pods_settle_just_below_it() {
-    for (pods, rate) in [(1, 10.0), (1, 100.0), (4, 50.0), (4, 200.0)] {
-        let (used, refused) = steady(pods, rate);
+    for (pods, rate) in [(1, 2.0), (1, 5.0), (1, 10.0), (1, 100.0), (4, 50.0), (4, 200.0)] {
+        let (used, refused) = steady(pods, rate, (rate / 10.0).max(1.0));
         assert!(used > 0.9, "{pods} pods at {rate}/s: only {used:.3} is used");
         assert!(refused < 0.05, "{pods} pods at {rate}/s: {refused:.3} refused");
     }
+}
+
+#[test]
+fn few_requests_a_second_are_found_where_the_target_takes_some_at_once() {
+    for (pods, rate, burst) in [(1, 1.0, 2.0), (4, 4.0, 4.0), (4, 8.0, 4.0)] {
+        let (used, refused) = steady(pods, rate, burst);
+        assert!(used > 0.9, "{pods} pods at {rate}/s: only {used:.3} is used");
+        assert!(refused < 0.05, "{pods} pods at {rate}/s: {refused:.3} refused");
+    }
+    // Where it takes no two at once, one a second leaves the least room.
+    let (used, refused) = steady(1, 1.0, 1.0);
+    assert!(used > 0.7 && refused < 0.05, "only {used:.3} is used, {refused:.3} refused");
 }
