@@ -23,10 +23,11 @@ const AGAIN: Duration = Duration::from_secs(1);
   orderwright topology reshard --shards 64 --new-ring   also where there are 64 already: a new ring,
                                                         for one that a restart of the broker scrambled
 
-With as many shards as there are, nothing is done without --new-ring. New messages wait in the new queues until all the old ones are settled, so it takes about as long as
-the pods need for what waits now. Pods learn of it by themselves. It can be stopped at any time and
-started again with the same number: it goes on where it stopped; until then, what came in after the
-switch waits. The setting topology.shards counts at the first start only.
+Where there are so many shards already, nothing is done without --new-ring. New messages wait in the
+new queues until all the old ones are settled, so it takes about as long as the pods need for what
+waits now. Pods learn of it by themselves. It can be stopped at any time and started again with the
+same number: it goes on where it stopped; until then, what came in after the switch waits. The setting
+topology.shards counts at the first start only.
 
 Exit codes: 0 done, 69 unreachable, 75 the time is over, or somebody
 else is at it (start it again), 78 another reshard has to be
@@ -160,8 +161,9 @@ fn told(progress: &Progress, output: Output) -> String {
 fn text(progress: &Progress) -> String {
     match progress {
         Progress::Already(live) => format!(
-            "nothing to do: there are {} shards already (--new-ring gives them a new ring)\n",
-            live.shards
+            "nothing to do: generation {} has {} shards already; --new-ring makes another one, with its \
+             ring in order\n",
+            live.number, live.shards
         ),
         Progress::Begun(Step::Open(next)) => {
             format!("make the queues of generation {}: {} shards\n", next.number, next.shards)
