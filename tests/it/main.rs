@@ -34,6 +34,7 @@ mod shard;
 mod stage;
 mod target;
 mod throttle;
+mod triage;
 mod watchdog;
 mod wire;
 
