@@ -281,6 +281,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("dead_letter.publish_retries_max", "30"),
     ("dead_letter.attempts_bytes_max", "16384"),
     ("dead_letter.detail_bytes_max", "2048"),
+    ("dead_letter.archive_retention", "\"30days\""),
     ("drain.grace", "\"20s\""),
     ("admin.listen", "\"127.0.0.1:9464\""),
     ("admin.show_orders", "true"),
