@@ -111,7 +111,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("properties", &[]),
     ("shard", &[]),
     ("broker", &["config", "properties", "protocol", "telemetry"]),
-    ("odata", &["config", "dispatch", "order", "protocol"]),
+    ("odata", &["config", "dispatch", "order", "protocol", "telemetry"]),
     ("dead_letter", &["config", "dispatch", "properties"]),
     (
         "app",

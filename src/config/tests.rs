@@ -274,6 +274,11 @@ fn documented_defaults_are_the_defaults() {
         ("admin.show_orders", "true"),
         ("log.level", "\"info\""),
         ("log.format", "\"auto\""),
+        ("otlp.endpoint", "\"\""),
+        ("otlp.sample_ratio", "0.1"),
+        ("otlp.metrics", "true"),
+        ("otlp.metrics_interval", "\"30s\""),
+        ("otlp.timeout", "\"2s\""),
         ("instance.name", "\"\""),
     ];
     let urls = ["broker.url", "target.url", "target.auth.authority"];

@@ -34,6 +34,7 @@ mod shard;
 mod stage;
 mod target;
 mod throttle;
+mod traces;
 mod watchdog;
 mod wire;
 
