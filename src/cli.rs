@@ -106,7 +106,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let sources = Sources::of_process(cli.config);
     match cli.command {
         Command::Config(arguments) => configuration(&arguments.command, &sources),
-        Command::Run(arguments) => with_settings(&sources, |loaded| run::run(&arguments, loaded)),
+        Command::Run(arguments) => run::start(&arguments, &sources),
         Command::Publish(arguments) => {
             with_settings(&sources, |loaded| publish::run(&arguments, loaded))
         }
@@ -148,12 +148,17 @@ where
         Ok(loaded) => loaded,
         Err(errors) => return fail(exit::CONFIG, &errors),
     };
-    if let Err(error) = telemetry::init(&loaded.settings.log) {
+    if let Err(error) = telemetry::log::init(&loaded.settings.log, None) {
         return fail(exit::CONFIG, &error);
     }
+    block_on(command(loaded))
+}
+
+/// Starts the runtime and runs a command to its end.
+fn block_on(command: impl Future<Output = u8>) -> u8 {
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => {
-            let code = runtime.block_on(command(loaded));
+            let code = runtime.block_on(command);
             // Nothing that matters is left; a blocking read of standard input must not hold us.
             runtime.shutdown_background();
             code

@@ -34,6 +34,7 @@ mod list;
 mod load;
 mod mistake;
 mod order;
+mod otlp;
 mod process;
 mod profile;
 mod retry;
@@ -55,6 +56,7 @@ pub use guard::{Guard, Superseded};
 pub use load::{Loaded, Sources};
 pub use mistake::{Errors, Mistake, Origin, Place};
 pub use order::Order;
+pub use otlp::Otlp;
 pub use process::{Balance, DeadLetter, Dispatch, Drain, Instance, Log, LogFormat};
 pub use profile::Profile;
 pub use retry::{NotFound, Retries, Retry};
@@ -99,6 +101,9 @@ pub struct Settings {
     pub admin: Admin,
     /// The log, which goes to standard error.
     pub log: Log,
+    /// Traces and metrics for a collector, by OTLP over HTTP in binary form. Headers, such as a key, are
+    /// taken from OpenTelemetry's own variable `OTEL_EXPORTER_OTLP_HEADERS`.
+    pub otlp: Otlp,
     /// Who this process says it is.
     pub instance: Instance,
 }

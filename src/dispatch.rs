@@ -72,6 +72,9 @@ pub trait Held: Send + Sync + 'static {
     /// How often a holder of the message was lost while it held it.
     fn losses(&self) -> u64;
 
+    /// The span of its handling.
+    fn span(&self, order: &OrderKey) -> tracing::Span;
+
     /// For a message that can neither be settled nor skipped: the broker hands out again all that
     /// came by its channel, in order.
     fn give_up_channel(begun: &Self::Begun);

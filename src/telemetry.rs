@@ -1,48 +1,81 @@
-//! The log subscriber, and the name of every field as a constant.
+//! What the process says of itself: its log, its metrics, its traces, and the name of every log field as
+//! a constant.
 
+mod flood;
 pub mod instruments;
+pub mod log;
 pub mod metrics;
+pub mod otlp;
+pub mod trace;
 
-use std::io::{self, IsTerminal};
+use std::sync::Arc;
+use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use opentelemetry_sdk::trace::SdkTracerProvider;
 
-use crate::config::{Log, LogFormat};
+use crate::config::Settings;
+use log::Log;
+use metrics::Metrics;
 
-/// Why the log could not be set up.
+/// How long the last spans and numbers may take to go out at the end.
+const FLUSH_MAX: Duration = Duration::from_secs(2);
+
+/// Why nothing could be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The directives make no sense.
-    #[error("log.level is no filter")]
-    Filter(#[from] tracing_subscriber::filter::ParseError),
-    /// There is a subscriber already.
-    #[error("the log was set up before")]
-    Twice(#[from] TryInitError),
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] log::Error),
+    /// The metrics.
+    #[error(transparent)]
+    Metrics(#[from] metrics::Error),
+    /// What sends spans and numbers out.
+    #[error("nothing can be sent to otlp.endpoint")]
+    Otlp(#[from] opentelemetry_otlp::ExporterBuildError),
 }
 
-/// Sends the log to standard error: JSON, or lines for people where a terminal reads them.
-///
-/// # Errors
-/// [`Error::Filter`], [`Error::Twice`].
-pub fn init(settings: &Log) -> Result<(), Error> {
-    // The AMQP library logs the body of a returned message and calls every closed channel an error.
-    // What it has to say reaches us as errors, and is logged once, where it is handled.
-    let filter: EnvFilter = format!("{},lapin=off", settings.level).parse()?;
-    let json = match settings.format {
-        LogFormat::Json => true,
-        LogFormat::Human => false,
-        LogFormat::Auto => !io::stderr().is_terminal(),
-    };
-    let registry = tracing_subscriber::registry().with(filter);
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
-    if json {
-        registry.with(layer.json().flatten_event(true)).try_init()?;
-    } else {
-        registry.with(layer.with_ansi(io::stderr().is_terminal())).try_init()?;
+/// All of it, for the daemon.
+#[derive(Debug)]
+pub struct Telemetry {
+    /// The log.
+    pub log: Arc<Log>,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    tracer: Option<SdkTracerProvider>,
+}
+
+impl Telemetry {
+    /// Sets everything up. Outside any runtime: what sends spans out has threads of its own, and waits in
+    /// them.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub fn start(settings: &Settings, instance: &str) -> Result<Self, Error> {
+        let otlp = &settings.otlp;
+        let is_on = !otlp.endpoint.is_empty();
+        let tracer = is_on.then(|| otlp::tracer(otlp, instance)).transpose()?;
+        let log = Arc::new(log::init(&settings.log, tracer.as_ref())?);
+        let (target, numbers) = (&settings.target.url, is_on && otlp.metrics);
+        let reader = numbers.then(|| otlp::reader(otlp)).transpose()?;
+        let host = target.host_str().unwrap_or_default();
+        let port = target.port_or_known_default().unwrap_or_default();
+        let metrics = Arc::new(Metrics::new(instance, (host, port), reader)?);
+        Ok(Self { log, metrics, tracer })
     }
-    Ok(())
+
+    /// Sends out what is still here, for two seconds at most. Outside any runtime.
+    pub fn end(&self) {
+        self.log.tell_floods();
+        // Side by side: a collector that does not answer takes its time once.
+        std::thread::scope(|scope| {
+            scope.spawn(|| self.metrics.shutdown(FLUSH_MAX));
+            if let Some(tracer) = &self.tracer
+                && let Err(error) = tracer.shutdown_with_timeout(FLUSH_MAX)
+            {
+                tracing::warn!(%error, "the last spans were not sent");
+            }
+        });
+    }
 }
 
 /// Names of log fields. Fixed: dashboards and alerts of operators are built on them.
@@ -73,4 +106,10 @@ pub mod field {
     pub const QUEUE: &str = "queue";
     /// Reason code of a dead letter.
     pub const REASON: &str = "reason";
+    /// Trace that an attempt belongs to, where there are traces.
+    pub const TRACE_ID: &str = "trace_id";
+    /// How often something was said that is no longer shown.
+    pub const TIMES: &str = "times";
+    /// What was said.
+    pub const SAID: &str = "said";
 }

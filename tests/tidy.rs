@@ -124,7 +124,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("properties", &[]),
     ("shard", &[]),
     ("broker", &["config", "properties", "protocol", "telemetry"]),
-    ("odata", &["config", "dispatch", "order", "protocol"]),
+    ("odata", &["config", "dispatch", "order", "protocol", "telemetry"]),
     ("dead_letter", &["config", "dispatch", "properties"]),
     (
         "app",
@@ -142,10 +142,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    (
-        "cli",
-        &["admin", "app", "broker", "config", "dead_letter", "decode", "odata", "telemetry"],
-    ),
+    ("cli", &["admin", "app", "broker", "config", "dead_letter", "decode", "odata", "telemetry"]),
     ("simulator", &[]),
 ];
 

@@ -61,7 +61,7 @@ fn report() -> Report {
 fn admin() -> Arc<Admin> {
     let identity =
         Identity { instance: "pod-1".to_owned(), version: "0", configuration: Value::Null };
-    let metrics = Metrics::new("pod-1", ("localhost", 80)).unwrap();
+    let metrics = Metrics::new("pod-1", ("localhost", 80), None).unwrap();
     Arc::new(Admin::new(identity, Arc::new(metrics)))
 }
 

@@ -5,8 +5,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use lapin::types::ShortString;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::broker::{Begun, Delivery, Outgoing, Publisher, Topology, origin};
 use crate::config::Settings;
@@ -16,8 +18,8 @@ use crate::odata::Client;
 use crate::order::{ETag, OrderKey};
 use crate::protocol::backoff::{Retry, jittered};
 use crate::protocol::{Fault, Reply, Settlement};
-use crate::telemetry::field;
 use crate::telemetry::metrics::{Method, Metrics, Took};
+use crate::telemetry::{field, trace};
 
 /// A delivery, in the words of the dispatch.
 #[derive(Debug)]
@@ -84,6 +86,22 @@ impl Held for Message {
         self.delivery.delivery_count()
     }
 
+    fn span(&self, order: &OrderKey) -> tracing::Span {
+        let properties = &self.delivery.properties;
+        let header = |name: &str| {
+            let text = properties.headers().as_ref()?.inner().get(name)?.as_long_string()?;
+            std::str::from_utf8(text.as_bytes()).ok()
+        };
+        let parent = header("traceparent");
+        let carried = parent.map(|parent| trace::Carried { parent, state: header("tracestate") });
+        trace::process(trace::Processed {
+            order: order.canonical(),
+            queue: self.delivery.receipt.queue(),
+            message_id: properties.message_id().as_ref().map(ShortString::as_str),
+            carried,
+        })
+    }
+
     fn give_up_channel(begun: &Begun) {
         begun.give_up_channel();
     }
@@ -107,6 +125,8 @@ pub(super) struct Edges {
     retry: Retry,
     stop: CancellationToken,
     metrics: Arc<Metrics>,
+    /// Host and port of the service.
+    server: (String, u16),
 }
 
 impl Edges {
@@ -125,6 +145,8 @@ impl Edges {
             wait_min: Duration::from_secs(1),
             wait_max: Duration::from_secs(30),
         };
+        let url = &settings.target.url;
+        let port = url.port_or_known_default().unwrap_or_default();
         Self {
             client,
             publisher,
@@ -133,7 +155,19 @@ impl Edges {
             retry,
             stop: stop.clone(),
             metrics,
+            server: (url.host_str().unwrap_or_default().to_owned(), port),
         }
+    }
+
+    /// Performs a request under a span of its own, and writes down how long it took.
+    async fn watched(&self, method: Method, request: impl Future<Output = Reply>) -> Reply {
+        let (span, since) =
+            (trace::request(method, (&self.server.0, self.server.1)), Instant::now());
+        let reply = request.instrument(span.clone()).await;
+        let answer = answer(&reply);
+        self.metrics.request(method, answer, since.elapsed());
+        trace::answered(&span, answer);
+        reply
     }
 
     /// Publishes until confirmed. False when it is time to give up: a drain, a lost channel, or no
@@ -166,10 +200,7 @@ impl Effects for Edges {
     type Held = Message;
 
     async fn get(&self, key: &OrderKey, trail: Trail) -> Reply {
-        let since = Instant::now();
-        let reply = self.client.get(key, trail).await;
-        self.metrics.request(Method::Get, answer(&reply), since.elapsed());
-        reply
+        self.watched(Method::Get, self.client.get(key, trail)).await
     }
 
     async fn patch(
@@ -180,11 +211,9 @@ impl Effects for Edges {
         body: &str,
         trail: Trail,
     ) -> Reply {
-        let since = Instant::now();
         let life = held.delivery.receipt.life();
-        let reply = self.client.patch(key, etag, body, trail, move || life.is_live()).await;
-        self.metrics.request(Method::Patch, answer(&reply), since.elapsed());
-        reply
+        let patch = self.client.patch(key, etag, body, trail, move || life.is_live());
+        self.watched(Method::Patch, patch).await
     }
 
     async fn probe(&self, trail: Trail) -> Reply {
@@ -196,6 +225,7 @@ impl Effects for Edges {
         let is_acked = held.delivery.receipt.ack().await.is_ok();
         if is_acked {
             self.metrics.settled(outcome(settlement), took);
+            trace::settled(outcome(settlement), None);
         }
         is_acked
     }
@@ -236,6 +266,7 @@ impl Effects for Edges {
         let is_acked = held.delivery.receipt.ack().await.is_ok();
         if is_acked {
             self.metrics.settled("dead_lettered", took);
+            trace::settled("dead_lettered", Some(letter.code));
         }
         is_acked
     }

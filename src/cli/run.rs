@@ -6,11 +6,11 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
-use super::{Output, complain, fail, instance, print};
+use super::{Output, block_on, complain, fail, instance, print};
 use crate::admin::{Admin, Identity, Serving};
 use crate::app::{App, Ended, exit};
-use crate::config::{Loaded, Settings, catalogue};
-use crate::telemetry::metrics::Metrics;
+use crate::config::{Loaded, Settings, Sources, catalogue};
+use crate::telemetry::Telemetry;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -49,7 +49,28 @@ async fn listen(settings: &Settings, admin: &Arc<Admin>) -> Result<Option<Servin
     }
 }
 
-pub(super) async fn run(arguments: &Arguments, loaded: Loaded) -> u8 {
+/// Sets up what the daemon says of itself, runs it, and sends out what is left to say.
+pub(super) fn start(arguments: &Arguments, sources: &Sources) -> u8 {
+    let loaded = match Settings::load(sources) {
+        Ok(loaded) => loaded,
+        Err(errors) => return fail(exit::CONFIG, &errors),
+    };
+    let name = instance(&loaded.settings);
+    let telemetry = match Telemetry::start(&loaded.settings, &name) {
+        Ok(telemetry) => telemetry,
+        Err(error) => return fail(exit::CONFIG, &error),
+    };
+    let code = block_on(async {
+        tokio::select! { biased;
+            code = run(arguments, loaded, &name, &telemetry) => code,
+            () = telemetry.log.run() => exit::BUG,
+        }
+    });
+    telemetry.end();
+    code
+}
+
+async fn run(arguments: &Arguments, loaded: Loaded, name: &str, telemetry: &Telemetry) -> u8 {
     let (mut terminate, mut interrupt) =
         match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
             (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
@@ -62,14 +83,8 @@ pub(super) async fn run(arguments: &Arguments, loaded: Loaded) -> u8 {
         }
     };
     let begun = Instant::now();
-    let name = instance(&loaded.settings);
-    let server = loaded.settings.target.url.host_str().unwrap_or_default();
-    let port = loaded.settings.target.url.port_or_known_default().unwrap_or_default();
-    let metrics = match Metrics::new(&name, (server, port)) {
-        Ok(metrics) => Arc::new(metrics),
-        Err(error) => return fail(exit::BUG, &error),
-    };
-    let admin = Arc::new(Admin::new(identity(&loaded.settings, &name), metrics.clone()));
+    let metrics = telemetry.metrics.clone();
+    let admin = Arc::new(Admin::new(identity(&loaded.settings, name), metrics.clone()));
     // Until the end: the drain is worth looking at as well.
     let _serving = match listen(&loaded.settings, &admin).await {
         Ok(serving) => serving,
@@ -78,7 +93,7 @@ pub(super) async fn run(arguments: &Arguments, loaded: Loaded) -> u8 {
     let built = tokio::select! { biased;
         // Nothing has been consumed: there is nothing to drain.
         () = asked() => return exit::OK,
-        built = App::build(loaded.settings, &name, (admin, metrics)) => built,
+        built = App::build(loaded.settings, name, (admin, metrics)) => built,
     };
     let app = match built {
         Ok(app) => app,
@@ -86,7 +101,7 @@ pub(super) async fn run(arguments: &Arguments, loaded: Loaded) -> u8 {
     };
     let json = arguments.output == Output::Json;
     let ready = || {
-        tracing::info!(instance = %name, version = env!("CARGO_PKG_VERSION"), "consuming");
+        tracing::info!(instance = name, version = env!("CARGO_PKG_VERSION"), "consuming");
         if json {
             print("{\"event\":\"ready\"}\n");
         }

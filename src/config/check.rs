@@ -166,9 +166,24 @@ fn addresses(settings: &Settings) -> Vec<Finding> {
     let target = root_rule(&settings.target.url).map(|rule| finding("target.url", rule));
     let authority = &settings.target.auth.authority;
     let authority = root_rule(authority).map(|rule| finding("target.auth.authority", rule));
+    let otlp = otlp_rule(&settings.otlp.endpoint).map(|rule| finding("otlp.endpoint", rule));
     let management = settings.broker.management_url.as_ref().and_then(management_rule);
     let management = management.map(|rule| finding("broker.management_url", rule));
-    broker.into_iter().chain(management).chain(target).chain(authority).collect()
+    broker.into_iter().chain(management).chain(target).chain(authority).chain(otlp).collect()
+}
+
+fn otlp_rule(endpoint: &str) -> Option<&'static str> {
+    if endpoint.is_empty() {
+        return None;
+    }
+    match Url::parse(endpoint) {
+        Ok(url) if ["http", "https"].contains(&url.scheme()) => {
+            let is_bare = url.username().is_empty() && url.password().is_none();
+            let is_root = is_bare && url.query().is_none() && url.fragment().is_none();
+            (!is_root).then_some("must hold no user, password, query or fragment")
+        }
+        Ok(_) | Err(_) => Some("must be empty, or an address such as http://collector:4318"),
+    }
 }
 
 /// The rule that an address breaks which paths are added to.

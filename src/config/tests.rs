@@ -287,6 +287,11 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("admin.show_orders", "true"),
     ("log.level", "\"info\""),
     ("log.format", "\"auto\""),
+    ("otlp.endpoint", "\"\""),
+    ("otlp.sample_ratio", "0.1"),
+    ("otlp.metrics", "true"),
+    ("otlp.metrics_interval", "\"30s\""),
+    ("otlp.timeout", "\"2s\""),
     ("instance.name", "\"\""),
 ];
 

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::{Attempt, Trail};
 use crate::order::{ETag, OrderKey};
 use crate::protocol::{Code, Complaint, Reply, Settlement, Step};
-use crate::telemetry::field;
+use crate::telemetry::{field, trace};
 
 /// Characters of the service's error code that are kept.
 const CODE_CHARACTERS_MAX: usize = 128;
@@ -72,6 +72,7 @@ impl Attempt {
             { field::MILLISECONDS } = self.milliseconds,
             { field::REQUEST_ID } = %self.request_id,
             { field::SERVICE_REQUEST_ID } = self.service_request_id.as_deref(),
+            { field::TRACE_ID } = trace::trace_id(),
             "attempt"
         );
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use tokio::time::sleep;
+use tracing::Instrument;
 
 use super::card::{Card, Doing};
 use super::walk::{Ended, Walk};
@@ -24,7 +25,8 @@ impl<E: Effects> Runner<E> {
     pub(super) async fn run(self, first: Job<E::Held>) {
         let mut job = Some(first);
         while let Some(next) = job {
-            self.handle(next).await;
+            let span = next.held.span(&next.update.key);
+            self.handle(next).instrument(span).await;
             let stopping = self.shared.stop.is_cancelled();
             job = self.shared.router.next(&self.key, |job| !stopping && job.held.may_begin());
         }

@@ -15,6 +15,7 @@ use super::multipart;
 use super::token::Token;
 use crate::dispatch::Trail;
 use crate::protocol::{Answer, Fault, Reply};
+use crate::telemetry::trace;
 
 /// Names one attempt in the service's logs.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-request-id");
@@ -196,6 +197,14 @@ fn traced(request: RequestBuilder, trail: Trail) -> Result<Request, Fault> {
     let request =
         request.header(REQUEST_ID, &*trail.attempt.hyphenated().encode_lower(&mut buffer));
     let request = request.header(SESSION_ID, &*trail.walk.hyphenated().encode_lower(&mut buffer));
+    let mut headers = HeaderMap::new();
+    trace::inject(|name, value| {
+        let name = HeaderName::from_bytes(name.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(&value)) {
+            headers.insert(name, value);
+        }
+    });
+    let request = request.headers(headers);
     // The address is checked with the settings, and the key in it is percent-encoded.
     request.build().map_err(|_invalid| Fault::Broken)
 }

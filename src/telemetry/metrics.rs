@@ -15,6 +15,7 @@ use prometheus::{Registry, TextEncoder};
 use super::instruments::{
     AGE, HELD, INSTRUMENTS, Instrument, Kind, PROCESS, REQUEST, attribute as a,
 };
+use super::otlp::Reader;
 
 /// From a local answer to a target that is throttled for minutes.
 const BOUNDARIES: [f64; 15] =
@@ -77,11 +78,11 @@ pub(super) fn resource(instance: &str) -> Resource {
 }
 
 impl Metrics {
-    /// Sets up the instruments. `server` is the host and port of the service.
+    /// Sets up the instruments. `server` is the host and port of the service; `out` sends them out.
     ///
     /// # Errors
     /// [`Error::Exporter`].
-    pub fn new(instance: &str, server: (&str, u16)) -> Result<Self, Error> {
+    pub fn new(instance: &str, server: (&str, u16), out: Option<Reader>) -> Result<Self, Error> {
         let registry = Registry::new();
         let exporter = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
@@ -89,7 +90,11 @@ impl Metrics {
             .scope_info_enabled(false)
             .build()?;
         let builder = SdkMeterProvider::builder().with_resource(resource(instance));
-        let provider = builder.with_reader(exporter).build();
+        let builder = builder.with_reader(exporter);
+        let provider = match out {
+            Some(out) => builder.with_reader(out).build(),
+            None => builder.build(),
+        };
         let meter = provider.meter("orderwright");
         let histogram = |it: Instrument| {
             let builder = meter.f64_histogram(it.name).with_unit(it.unit).with_description(it.help);
@@ -189,9 +194,9 @@ impl Metrics {
     }
 
     /// The last word to whoever is told, before the process ends. May block.
-    pub fn shutdown(&self) {
-        if let Err(error) = self.provider.shutdown() {
-            tracing::debug!(%error, "the metrics had no good end");
+    pub fn shutdown(&self, most: Duration) {
+        if let Err(error) = self.provider.shutdown_with_timeout(most) {
+            tracing::warn!(%error, "the last metrics were not sent");
         }
     }
 }

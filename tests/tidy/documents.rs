@@ -216,7 +216,7 @@ fn log_fields_are_documented() {
         doc.clear();
     }
     assert!(wanted.len() > 10, "{SOURCE}: the fields are written in another way: {wanted:?}");
-    agree("docs/OPERATIONS.md", "## Log fields", SOURCE, &wanted);
+    agree("docs/TELEMETRY.md", "## Log fields", SOURCE, &wanted);
 }
 
 #[test]

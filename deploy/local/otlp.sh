@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# An OTLP receiver that we did not write, for the tests: Rotel's agent (Apache-2.0), taken out of its
+# Python package without installing anything. Prints the path of the program on stdout.
+#
+# ORDERWRIGHT_OTLP_AGENT names one that is there already.
+
+set -euo pipefail
+
+HERE=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+CACHE=${ORDERWRIGHT_BROKER_CACHE:-$(cd -- "$HERE/../.." && pwd)/.cache}
+VERSION=0.0.1a15
+# Of the one file that is fetched: a package of one maintainer is taken as it was looked at.
+SHA256=2f4117e58410c933e0dc042a268ef738dab2e3a5d63b5831209acdac2a6ddcb7
+
+if [[ -n ${ORDERWRIGHT_OTLP_AGENT:-} ]]; then
+    printf '%s\n' "$ORDERWRIGHT_OTLP_AGENT"
+    exit 0
+fi
+
+tree=$CACHE/rotel-$VERSION
+if [[ ! -x $tree/rotel-agent ]]; then
+    if [[ $(uname -sm) != 'Linux x86_64' ]]; then
+        echo "otlp: no package for $(uname -sm); set ORDERWRIGHT_OTLP_AGENT" >&2
+        exit 1
+    fi
+    mkdir -p -- "$CACHE"
+    work=$(mktemp -d "$CACHE/rotel.XXXXXX")
+    trap 'rm -rf -- "$work"' EXIT
+    timeout 300 python3 -m pip download --quiet --disable-pip-version-check --no-deps \
+        --only-binary=:all: --implementation cp --python-version 311 \
+        --platform manylinux_2_34_x86_64 --dest "$work" "rotel==$VERSION" >&2
+    wheel=$(compgen -G "$work/*.whl")
+    printf '%s  %s\n' "$SHA256" "$wheel" | sha256sum --check --quiet >&2
+    python3 -m zipfile -e "$wheel" "$work/tree"
+    chmod +x "$work/tree/rotel/rotel-agent"
+    # By a rename: that it is there means that it is whole. Whoever was first has won.
+    mv -T -- "$work/tree/rotel" "$tree" 2>/dev/null || [[ -x $tree/rotel-agent ]]
+fi
+printf '%s\n' "$tree/rotel-agent"
