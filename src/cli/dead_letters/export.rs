@@ -4,21 +4,26 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use futures_util::{StreamExt, TryStreamExt};
 use serde_json::json;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
 
 use super::super::{complain, fail, print};
 use super::desk::{Desk, Looked, Next, failed};
 use super::filters::Filters;
-use super::moving::{publish, publisher};
+use super::moving::{AT_ONCE, publish, publisher};
 use super::{Format, counted};
 use crate::app::exit;
-use crate::broker::{self, Outgoing};
+use crate::broker::{self, Outgoing, Publisher};
 use crate::config::Loaded;
 use crate::dead_letter::{Found, Letter, Message, Selection, carried, from_line, to_line};
 
 /// Longest line that is read: the broker's largest body, in base64, and its headers.
 const LINE_BYTES_MAX: u64 = 24 * 1024 * 1024;
+
+/// Letters that are read ahead of their publication.
+const BATCH_MAX: usize = 512;
+const BATCH_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -176,11 +181,12 @@ async fn read_all(
         .await;
     let importing = async {
         looked?;
-        let mut line = Vec::new();
+        let (mut line, mut batch, mut bytes) = (Vec::new(), Vec::new(), 0);
         loop {
             line.clear();
             let read = (&mut lines).take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await?;
             if read == 0 {
+                tally.imported += send(&publisher, batch).await?;
                 return Ok(());
             }
             tally.read += 1;
@@ -204,8 +210,12 @@ async fn read_all(
                     properties: carried(&message.properties),
                     body: message.body,
                 };
-                publish(&publisher, &outgoing).await?;
-                tally.imported += 1;
+                bytes += outgoing.body.len();
+                batch.push(outgoing);
+                if batch.len() >= BATCH_MAX || bytes >= BATCH_BYTES_MAX {
+                    tally.imported += send(&publisher, std::mem::take(&mut batch)).await?;
+                    bytes = 0;
+                }
             } else {
                 tally.already_there += 1;
             }
@@ -217,4 +227,12 @@ async fn read_all(
     desk.leave().await;
     imported?;
     Ok(closed?)
+}
+
+/// Publishes in order, a few at once, and says how many are confirmed: all.
+async fn send(publisher: &Publisher, batch: Vec<Outgoing>) -> Result<u64, broker::Error> {
+    let sending = futures_util::stream::iter(batch)
+        .map(async |message| publish(publisher, &message).await)
+        .buffered(AT_ONCE);
+    sending.try_fold(0, async |sent, ()| Ok(sent + 1)).await
 }

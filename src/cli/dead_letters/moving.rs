@@ -20,7 +20,7 @@ const ROUND_BYTES_MAX: usize = 64 * 1024 * 1024;
 const HEADERS_BYTES: usize = 4 * 1024;
 
 /// Letters that are published at once. They keep their order.
-const AT_ONCE: usize = 32;
+pub(super) const AT_ONCE: usize = 32;
 
 /// What came of it.
 #[derive(Debug, Default, Clone, Copy)]
