@@ -2,7 +2,8 @@
 # An OTLP receiver that we did not write, for the tests: Rotel's agent (Apache-2.0), taken out of its
 # Python package without installing anything. Prints the path of the program on stdout.
 #
-# ORDERWRIGHT_OTLP_AGENT names one that is there already.
+# ORDERWRIGHT_OTLP_AGENT names one that is there already. Where there is no Python with pip, Debian's is
+# unpacked for this one download, and removed again.
 
 set -euo pipefail
 
@@ -11,6 +12,41 @@ CACHE=${ORDERWRIGHT_BROKER_CACHE:-$(cd -- "$HERE/../.." && pwd)/.cache}
 VERSION=0.0.1a15
 # Of the one file that is fetched: a package of one maintainer is taken as it was looked at.
 SHA256=2f4117e58410c933e0dc042a268ef738dab2e3a5d63b5831209acdac2a6ddcb7
+
+note() { echo "otlp: $*" >&2; }
+
+# Gives the functions that unpack Debian's packages.
+# shellcheck source=deploy/local/broker/unpacked.sh
+source "$HERE/broker/unpacked.sh"
+
+# Runs Python, the machine's own or one that is unpacked into this folder.
+python() {
+    local work=$1
+    shift
+    if python3 -m pip --version >/dev/null 2>&1; then
+        python3 "$@"
+        return
+    fi
+    local root=$work/python package
+    if [[ ! -d $root ]]; then
+        # The machine's own suite: its programs run with the machine's own C library.
+        # shellcheck disable=SC2034 # download reads it
+        SUITE=$(. /etc/os-release && printf '%s' "$VERSION_CODENAME")
+        note "fetching Python from Debian's $SUITE, for one download"
+        mkdir -p "$root/usr/bin" "$root/usr/lib"
+        ln -s usr/bin usr/lib "$root"
+        # Of the files that it looks for some are missing on every machine.
+        (set +o errexit +o pipefail && download "$work/apt" python3-pip)
+        for package in "$work"/apt/cache/archives/*.deb; do
+            dpkg-deb --fsys-tarfile "$package" | tar --extract --directory "$root" \
+                --keep-directory-symlink --no-same-owner
+        done
+    fi
+    local libraries
+    libraries=$(compgen -G "$root/usr/lib/*-linux-gnu")
+    PYTHONHOME=$root/usr PYTHONPATH=$root/usr/lib/python3/dist-packages LD_LIBRARY_PATH=$libraries \
+        "$root/usr/bin/python3" "$@"
+}
 
 if [[ -n ${ORDERWRIGHT_OTLP_AGENT:-} ]]; then
     printf '%s\n' "$ORDERWRIGHT_OTLP_AGENT"
@@ -26,12 +62,12 @@ if [[ ! -x $tree/rotel-agent ]]; then
     mkdir -p -- "$CACHE"
     work=$(mktemp -d "$CACHE/rotel.XXXXXX")
     trap 'rm -rf -- "$work"' EXIT
-    timeout 300 python3 -m pip download --quiet --disable-pip-version-check --no-deps \
+    python "$work" -m pip download --quiet --timeout 60 --disable-pip-version-check --no-deps \
         --only-binary=:all: --implementation cp --python-version 311 \
         --platform manylinux_2_34_x86_64 --dest "$work" "rotel==$VERSION" >&2
     wheel=$(compgen -G "$work/*.whl")
     printf '%s  %s\n' "$SHA256" "$wheel" | sha256sum --check --quiet >&2
-    python3 -m zipfile -e "$wheel" "$work/tree"
+    python "$work" -m zipfile -e "$wheel" "$work/tree"
     chmod +x "$work/tree/rotel/rotel-agent"
     # By a rename: that it is there means that it is whole. Whoever was first has won.
     mv -T -- "$work/tree/rotel" "$tree" 2>/dev/null || [[ -x $tree/rotel-agent ]]

@@ -69,7 +69,7 @@ unpacked_fetch() (
     trap 'exit 1' TERM INT
     note "fetching RabbitMQ and Erlang from Debian's $SUITE (once; about 60 MB)"
     mkdir -p "$new/root" &&
-        download "$new/apt" &&
+        download "$new/apt" rabbitmq-server &&
         unpack "$new/apt/cache/archives" "$new/root" &&
         relocate "$new/root" &&
         rm -rf -- "$new/apt" "$tree" &&
@@ -78,9 +78,10 @@ unpacked_fetch() (
         note "RabbitMQ is ready in $tree"
 )
 
-# Tries the machine's Debian sources one by one: which of them carries the suite only apt can tell.
+# Fetches a package with all that it depends on. Tries the machine's Debian sources one by one: which of
+# them carries the suite only apt can tell.
 download() {
-    local apt=$1 source number=0
+    local apt=$1 package=$2 source number=0
     mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/etc" "$apt/none" "$apt/sources"
     : >"$apt/status"
     write_apt_configuration "$apt" >"$apt/apt.conf"
@@ -91,7 +92,7 @@ download() {
         rm -f "$apt"/etc/*
         cp "$source" "$apt/etc/"
         if apt-get --config-file "$apt/apt.conf" -qq update >&2 &&
-            apt-get --config-file "$apt/apt.conf" -qq --yes --download-only install rabbitmq-server >&2; then
+            apt-get --config-file "$apt/apt.conf" -qq --yes --download-only install "$package" >&2; then
             return 0
         fi
     done

@@ -18,8 +18,8 @@ use crate::broker::slot::{Slot, Source};
 use crate::broker::standing::add;
 use crate::telemetry::field;
 
-/// Wait before a queue of a left generation is tried again. It is most likely being deleted, and a broker
-/// that is asked for it just then can end the whole connection (4.0.5, measured: `INTERNAL_ERROR`).
+/// Wait before a queue of a left generation is tried again: it is most likely being deleted. 4.0.5 once
+/// ended the whole connection with `INTERNAL_ERROR` while pods asked for such queues over and over.
 const LEFT_AGAIN: Duration = Duration::from_secs(5);
 
 impl Consumer {
