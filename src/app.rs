@@ -6,6 +6,7 @@ mod intake;
 mod limits;
 mod misplaced;
 mod overtakers;
+mod parker;
 pub mod target;
 
 use std::sync::Arc;
@@ -16,7 +17,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::{self, Consumer, Forwarder, Generations, Link, Publisher, Stops, Topology};
+use crate::broker::{
+    self, Consumer, Forwarder, Generations, Link, Parking, Publisher, Stops, Topology,
+};
 use crate::config::Settings;
 use crate::dispatch::{Dispatch, Snapshot, Tally};
 use crate::odata;
@@ -111,6 +114,7 @@ pub struct App {
     connection: lapin::Connection,
     publisher: Arc<Publisher>,
     forwarder: Arc<Forwarder>,
+    parking: Option<Arc<Parking>>,
     dispatch: Arc<Dispatch<Edges>>,
     tally: Arc<Tally>,
     stop: CancellationToken,
@@ -183,14 +187,19 @@ impl App {
     /// Any [`Error`]; nothing has been touched then.
     pub async fn build(settings: Settings, instance: &str) -> Result<Self, Error> {
         let link = Link::new(&settings.broker, &format!("orderwright {instance}"))?;
-        let topology = Topology::new(&settings.topology);
+        let topology = Topology::of_all(&settings);
         let client = odata::Client::new(&settings, instance)?;
         let letters = link.named(&format!("orderwright {instance} dead letters"));
         let publisher = Arc::new(Publisher::new(letters, settings.broker.publish_timeout));
         let (connection, generations) = prepared(&settings, &link, &publisher, &topology).await?;
 
         let (stop, force) = (CancellationToken::new(), CancellationToken::new());
-        let edges = Edges::new(client, publisher.clone(), &topology, &settings, instance, &stop);
+        let letters = &settings.dead_letter;
+        let parking = letters.parks().then(|| {
+            Arc::new(Parking::new(publisher.clone(), &topology, letters.parked_orders_max))
+        });
+        let edges = Edges::new(client, publisher.clone(), &topology, &settings, instance, &stop)
+            .parking(parking.clone());
         let tally = Arc::new(Tally::default());
         let (limits, judging) = (limits(&settings), (guard(&settings), texts(&settings)));
         let dispatch = Dispatch::new(edges, limits, judging, tally.clone(), stop.clone());
@@ -207,7 +216,7 @@ impl App {
             instance,
             (stops, dispatch.paused()),
         );
-        let consumer = Arc::new(consumer);
+        let consumer = Arc::new(consumer.parking(parking.clone()));
         Ok(Self {
             settings,
             consumer,
@@ -215,6 +224,7 @@ impl App {
             connection,
             publisher,
             forwarder,
+            parking,
             dispatch,
             tally,
             stop,
@@ -269,7 +279,14 @@ impl App {
         if timeout(CLOSE_MAX, closing).await.is_err() {
             tracing::warn!("the broker did not answer the goodbye");
         }
-        (ended, Snapshot { forwarded: self.forwarder.forwarded(), ..self.tally.snapshot() })
+        let parked = self.parking.map(|parking| parking.figures()).unwrap_or_default();
+        let snapshot = Snapshot {
+            forwarded: self.forwarder.forwarded(),
+            parked_orders: parked.orders,
+            parked_oldest: parked.oldest,
+            ..self.tally.snapshot()
+        };
+        (ended, snapshot)
     }
 }
 

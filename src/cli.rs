@@ -2,6 +2,7 @@
 
 mod check;
 pub mod config;
+mod dead_letters;
 mod publish;
 mod run;
 mod topology;
@@ -49,6 +50,9 @@ enum Command {
     Publish(publish::Arguments),
     /// Look at what the daemon will meet, and write nothing.
     Check(check::Arguments),
+    /// Orders that stand still behind a dead letter.
+    #[command(visible_alias = "dlq")]
+    DeadLetters(dead_letters::Arguments),
     /// The exchanges, queues and bindings on the broker.
     Topology(topology::Arguments),
     /// The settings: look, check, and a reference of all keys.
@@ -105,6 +109,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         }
         Command::Check(arguments) => {
             with_settings(&sources, |loaded| check::run(&arguments, loaded))
+        }
+        Command::DeadLetters(arguments) => {
+            with_settings(&sources, |loaded| dead_letters::run(&arguments, loaded))
         }
         Command::Topology(arguments) => {
             with_settings(&sources, |loaded| topology::run(&arguments, loaded))

@@ -51,7 +51,7 @@ pub use guard::{Guard, Superseded};
 pub use load::{Loaded, Sources};
 pub use mistake::{Errors, Mistake, Origin, Place};
 pub use order::Order;
-pub use process::{Balance, DeadLetter, Dispatch, Drain, Instance, Log, LogFormat};
+pub use process::{Balance, DeadLetter, Dispatch, Drain, Instance, Log, LogFormat, OnDeadLetter};
 pub use profile::Profile;
 pub use retry::{Retries, Retry};
 pub use secret::SecretUrl;

@@ -2,4 +2,4 @@
 
 mod record;
 
-pub use record::{HEADERS, Limits, Original, record};
+pub use record::{DEAD_LETTER_ID, HEADERS, Limits, Original, id, record};

@@ -42,6 +42,9 @@ const PURE: &[(&str, &[&str])] = &[
     ("src/odata/retry_after.rs", &[]),
     ("src/odata/url.rs", &[]),
     ("src/shard.rs", &[]),
+    ("src/parking.rs", &[]),
+    // Headers are values.
+    ("src/parking/", &["lapin::types", "lapin::BasicProperties"]),
     ("src/broker/balance.rs", &[]),
     ("src/broker/generation.rs", &[]),
     ("src/cli/config.rs", &[]),
@@ -109,9 +112,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("telemetry", &["config"]),
     ("properties", &[]),
     ("shard", &[]),
-    ("broker", &["config", "properties", "protocol", "telemetry"]),
+    ("parking", &[]),
+    ("broker", &["config", "parking", "properties", "protocol", "telemetry"]),
     ("odata", &["config", "dispatch", "order", "protocol"]),
-    ("dead_letter", &["config", "dispatch", "properties"]),
+    ("dead_letter", &["config", "dispatch", "parking", "properties"]),
     (
         "app",
         &[
@@ -122,12 +126,13 @@ const ARROWS: &[(&str, &[&str])] = &[
             "dispatch",
             "odata",
             "order",
+            "parking",
             "protocol",
             "shard",
             "telemetry",
         ],
     ),
-    ("cli", &["app", "broker", "config", "decode", "odata", "telemetry"]),
+    ("cli", &["app", "broker", "config", "decode", "odata", "parking", "telemetry"]),
     ("simulator", &[]),
 ];
 

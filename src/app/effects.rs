@@ -6,12 +6,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::{Begun, Delivery, Outgoing, Publisher, Topology, origin};
+use super::parker::Parker;
+use crate::broker::{Begun, Delivery, Outgoing, Parking, Publisher, Topology, origin};
 use crate::config::Settings;
 use crate::dead_letter::{self, Original};
-use crate::dispatch::{Effects, Held, Letter, Trail};
+use crate::dispatch::{Effects, Gate, Held, Letter, Trail};
 use crate::odata::Client;
 use crate::order::{ETag, OrderKey};
+use crate::parking::Release;
 use crate::protocol::Reply;
 use crate::protocol::backoff::{Retry, jittered};
 use crate::telemetry::field;
@@ -75,6 +77,8 @@ pub(super) struct Edges {
     limits: dead_letter::Limits,
     retry: Retry,
     stop: CancellationToken,
+    /// Where dead letters park their orders.
+    parker: Option<Parker>,
 }
 
 impl Edges {
@@ -100,7 +104,15 @@ impl Edges {
             limits: dead_letter::Limits::new(&settings.dead_letter, instance),
             retry,
             stop: stop.clone(),
+            parker: None,
         }
+    }
+
+    /// Dead letters park their orders here.
+    pub(super) fn parking(mut self, parking: Option<Arc<Parking>>) -> Self {
+        let parker = |parking| Parker::new(parking, self.retry, self.stop.clone());
+        self.parker = parking.map(parker);
+        self
     }
 
     /// Publishes until confirmed. False when it is time to give up: a drain, a lost channel, or no
@@ -132,6 +144,32 @@ impl Edges {
 impl Effects for Edges {
     type Held = Message;
 
+    async fn gate(&self, held: &Message, order: &str) -> Gate {
+        match &self.parker {
+            Some(parker) => parker.gate(held, order).await,
+            None => Gate::Open,
+        }
+    }
+
+    async fn release(&self, held: Message) -> bool {
+        let asked = Release::asked(&held.delivery.properties);
+        match (&self.parker, asked) {
+            (Some(parker), Some(Ok(release))) => {
+                if !parker.release(&held, release).await {
+                    held.delivery.receipt.give_up_channel();
+                    return false;
+                }
+            }
+            (None, Some(Ok(release))) => tracing::warn!(
+                { field::ORDER } = %release.order,
+                "nothing to release: dead_letter.on_dead_letter parks no orders"
+            ),
+            // The intake has read it before.
+            (_, Some(Err(_)) | None) => {}
+        }
+        held.delivery.receipt.ack().await.is_ok()
+    }
+
     async fn get(&self, key: &OrderKey, trail: Trail) -> Reply {
         self.client.get(key, trail).await
     }
@@ -149,6 +187,15 @@ impl Effects for Edges {
     }
 
     async fn dead_letter(&self, mut held: Message, letter: Letter) -> bool {
+        let parks = self.parker.as_ref().and_then(|it| Some((it, it.concerns(&held, &letter)?)));
+        // Before the letter: one that comes again later is not written again and again.
+        if let Some((parker, order)) = parks
+            && !parker.room(&held, order).await
+        {
+            return false;
+        }
+        let now = self.now();
+        let letter_id = dead_letter::id(now, fastrand::u128(..));
         let (exchange, routing_key) = origin(&held.delivery);
         let original = Original {
             properties: &held.delivery.properties,
@@ -159,10 +206,14 @@ impl Effects for Edges {
         let outgoing = Outgoing {
             exchange: self.exchange.clone(),
             routing_key: routing_key.as_str().into(),
-            properties: dead_letter::record(original, &letter, &self.limits, self.now()),
+            properties: dead_letter::record(original, (letter_id, &letter), &self.limits, now),
             body: std::mem::take(&mut held.delivery.body),
         };
-        let confirmed = self.publish(&held, &outgoing).await;
+        let mut confirmed = self.publish(&held, &outgoing).await;
+        if let Some((parker, order)) = parks {
+            // Confirmed and read back before the ack: whoever gets the shard next finds it.
+            confirmed = confirmed && parker.died(&held, order, letter_id).await;
+        }
         let (order, id) = (letter.order.as_deref(), held.delivery.properties.message_id().as_ref());
         let id = id.map(ToString::to_string);
         if !confirmed {

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::parking::Passed;
 use super::peers::Clean;
 use super::pulse::Pulse;
 use super::slot::Source;
@@ -40,6 +41,8 @@ pub(super) struct Lease {
     pub(super) pulse: Arc<Pulse>,
     /// Who handed this shard over cleanly, and when.
     pub(super) clean: Clean,
+    /// What is known of the parked orders.
+    pub(super) passed: Passed,
     opened: Instant,
     /// The last delivery, in milliseconds after `opened`.
     delivered: AtomicU64,
@@ -67,6 +70,7 @@ impl Lease {
             unsettled: Unsettled::default(),
             pulse,
             clean,
+            passed: Passed::default(),
             opened,
             delivered,
         }

@@ -8,10 +8,15 @@ use crate::dispatch::{Attempt, Letter};
 use crate::properties::republished;
 
 /// The headers that a dead letter may carry, with their meaning. The names are part of the interface.
-pub const HEADERS: [(&str, &str); 13] = [
+pub const HEADERS: [(&str, &str); 15] = [
+    (DEAD_LETTER_ID, "what names this dead letter"),
     (REASON, "why: the stable reason code"),
     (DETAIL, "why, in words"),
     (ORDER, "canonical order key, where the message could be decoded"),
+    (
+        PARKED_BEHIND,
+        "the dead letter that the order stands behind, where the message was not begun",
+    ),
     (ATTEMPTS, "every attempt as JSON: times, statuses, ETags, request ids"),
     (FIRST_SEEN, "when orderwright first held the message"),
     (DEAD_LETTERED_AT, "when it gave up"),
@@ -24,6 +29,10 @@ pub const HEADERS: [(&str, &str); 13] = [
     (INSTANCE, "instance that gave up"),
 ];
 
+/// What names one dead letter.
+pub const DEAD_LETTER_ID: &str = "orderwright-dead-letter-id";
+
+const PARKED_BEHIND: &str = "orderwright-parked-behind";
 const REASON: &str = "orderwright-reason";
 const DETAIL: &str = "orderwright-detail";
 const ORDER: &str = "orderwright-order";
@@ -78,11 +87,19 @@ impl Limits {
     }
 }
 
-/// The properties of the dead letter for a message. `now` is when it is given up.
+/// Names a dead letter. Ids of later ones are greater, to the millisecond.
+#[must_use]
+pub fn id(now: jiff::Timestamp, random: u128) -> uuid::Uuid {
+    let [random @ .., _, _, _, _, _, _] = random.to_le_bytes();
+    let milliseconds = u64::try_from(now.as_millisecond()).unwrap_or(0);
+    uuid::Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid()
+}
+
+/// The properties of the dead letter for a message, which is named `id`. `now` is when it is given up.
 #[must_use]
 pub fn record(
     original: Original<'_>,
-    letter: &Letter,
+    (id, letter): (uuid::Uuid, &Letter),
     limits: &Limits,
     now: jiff::Timestamp,
 ) -> BasicProperties {
@@ -90,10 +107,14 @@ pub fn record(
     let mut put = |name: &str, value: &str| {
         headers.insert(name.into(), AMQPValue::LongString(value.into()));
     };
+    put(DEAD_LETTER_ID, &id.to_string());
     put(REASON, letter.code);
     put(DETAIL, cut(&letter.detail, limits.detail_bytes_max));
     if let Some(order) = &letter.order {
         put(ORDER, order);
+    }
+    if let Some(head) = letter.parked_behind {
+        put(PARKED_BEHIND, &head.to_string());
     }
     put(ATTEMPTS, &attempts(&letter.attempts, limits.attempts_bytes_max));
     put(FIRST_SEEN, &letter.first_seen.to_string());
@@ -121,7 +142,9 @@ fn copy_headers(original: &BasicProperties, headers: &mut FieldTable) -> Vec<Str
     let mut dropped = Vec::new();
     for (name, value) in theirs.inner() {
         let ours = HEADERS.iter().any(|(known, _)| *known == name.as_str());
-        if ours || is_brokers(name.as_str()) {
+        // It was meant for that life alone.
+        let passes = name.as_str() == crate::parking::UNPARK;
+        if ours || passes || is_brokers(name.as_str()) {
             continue;
         }
         let bytes = name.as_str().len() + size(value);
@@ -236,6 +259,7 @@ mod tests {
             order: Some("USMF/SO-1".into()),
             attempts,
             first_seen: jiff::Timestamp::UNIX_EPOCH,
+            parked_behind: Some(uuid::Uuid::from_u128(2)),
         }
     }
 
@@ -246,7 +270,8 @@ mod tests {
     fn make(properties: &BasicProperties, letter: &Letter) -> BasicProperties {
         let (exchange, routing_key) = ("orderwright.updates", "USMF/SO-1");
         let original = Original { properties, exchange, routing_key, queue: "shard" };
-        record(original, letter, &limits(), jiff::Timestamp::UNIX_EPOCH)
+        let id = uuid::Uuid::from_u128(1);
+        record(original, (id, letter), &limits(), jiff::Timestamp::UNIX_EPOCH)
     }
 
     fn header(properties: &BasicProperties, name: &str) -> Option<String> {

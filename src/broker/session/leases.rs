@@ -96,9 +96,15 @@ impl Consumer {
             Source::Intake | Source::Left { .. } => return,
         }
         let mut paused = self.paused.clone();
-        tokio::select! { biased;
+        let free = async {
             // Whoever could end the pause is gone: so is the process, in a moment.
-            _ended = paused.wait_for(|paused| !paused) => {}
+            drop(paused.wait_for(|paused| !paused).await);
+            if let Some(parking) = &self.parking {
+                parking.ready().await;
+            }
+        };
+        tokio::select! { biased;
+            () = free => {}
             () = self.stops.stop.cancelled() => {}
             () = session.lost.cancelled() => {}
             () = turned.cancelled() => {}
