@@ -122,7 +122,7 @@ async fn where_dead_letters_do_not_park_later_updates_go_on_and_there_is_no_stre
 async fn parked_orders_stay_parked_on_pods_that_join_and_on_those_that_take_over() {
     const ORDERS: u64 = 40;
     let stage = Stage::new("parkpods", &LATENCY).await;
-    let first = stage.daemon(&[PARK]).await;
+    let first = stage.daemon(&[PARK, ("LOG__LEVEL", "debug")]).await;
     let round = |sequence| (1..=ORDERS).map(move |order| update(order, sequence));
     let mut bodies: Vec<_> = round(1).collect();
     bodies.extend((1..=ORDERS).step_by(2).map(|order| dying(order, 2)));
@@ -265,6 +265,43 @@ async fn nothing_is_begun_while_it_is_not_known_which_orders_stand_still() {
     let refused = crate::daemon::Daemon::spawn(&missing).ended().await;
     assert_eq!(refused.status.code(), Some(78), "{refused:?}");
     assert!(refused.log.contains(".parking"), "{}", refused.log);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pod_begins_nothing_before_it_has_read_all_of_a_long_stream() {
+    let stage = Stage::new("long", &LATENCY).await;
+    assert!(stage.daemon(&[PARK]).await.stop().await.status.success());
+    let raw = stage.channel().await;
+    let (exchange, stream) =
+        (format!("{}.forward", stage.prefix()), format!("{}.parking", stage.prefix()));
+    let write = async |record: Value| {
+        let (options, body) = (BasicPublishOptions::default(), record.to_string());
+        let (exchange, key) = (exchange.as_str().into(), stream.as_str().into());
+        let none = BasicProperties::default();
+        raw.channel.basic_publish(exchange, key, options, body.as_bytes(), none).await.unwrap()
+    };
+    let uuid = |number: u32| format!("00000000-0000-7000-8000-{number:012}");
+    let mut confirms = Vec::new();
+    for number in 0..20_000 {
+        confirms.push(write(json!({"record": "read", "id": uuid(number)})).await);
+    }
+    for confirm in confirms {
+        assert!(confirm.await.unwrap().is_ack());
+    }
+    for order in 1..=20 {
+        let (order, letter) = (key(order), uuid(u32::try_from(order).unwrap()));
+        let at = "2025-02-08T00:00:00Z";
+        let died = json!({"record": "died", "order": order, "letter": letter, "at": at});
+        assert!(write(died).await.await.unwrap().is_ack());
+    }
+    let bodies: Vec<_> = (1..=21).map(|order| update(order, 1)).collect();
+    stage.publish(&bodies).await;
+    let daemon = stage.daemon(&[PARK]).await;
+    let letters = stage.letters().await.take(20).await;
+    stage.applied(1).await;
+    let ended = daemon.stop().await;
+    assert!(letters.iter().all(|letter| letter.reason() == "parked_behind"));
+    assert_eq!((ended.count("applied"), ended.count("parked_orders")), (1, 20));
 }
 
 #[tokio::test(flavor = "multi_thread")]
