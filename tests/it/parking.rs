@@ -7,8 +7,9 @@ use lapin::options::BasicPublishOptions;
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
 
+use crate::broker::Broker;
 use crate::daemon::orderwright;
-use crate::stage::{Letter, Letters, Stage, update};
+use crate::stage::{Letter, Letters, On, Stage, update};
 
 const PARK: (&str, &str) = ("DEAD_LETTER__ON_DEAD_LETTER", "park");
 
@@ -149,6 +150,32 @@ async fn parked_orders_stay_parked_on_pods_that_join_and_on_those_that_take_over
         let last = if order % 2 == 1 { 1 } else { 5 };
         assert_eq!(sequence_of(&stage, order).await, json!(last), "order {order}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parked_orders_stay_parked_after_a_restart_of_the_broker_and_on_other_shards() {
+    const ORDERS: u64 = 20;
+    let stage = Stage::on(On::Own(Broker::own().await), "parkrestart", &LATENCY).await;
+    let On::Own(broker) = &stage.broker else { panic!("the broker is its own") };
+    let daemon = stage.daemon(&[PARK]).await;
+    let round = |sequence| (1..=ORDERS).map(move |order| update(order, sequence));
+    let dead: Vec<_> = (1..=ORDERS).step_by(2).map(|order| dying(order, 1)).collect();
+    stage.publish(&dead).await;
+    daemon.logs_times("dead-lettered", dead.len()).await;
+    broker.restart().await;
+    daemon.logs("connected to the broker again").await;
+    stage.publish(&round(2).collect::<Vec<_>>()).await;
+    stage.applied(ORDERS / 2).await;
+    let reshard = ["topology", "reshard", "--shards", "8", "--linger", "1s"];
+    let done = orderwright(&stage.settings(&[PARK]).await).args(reshard).output().await.unwrap();
+    assert!(done.status.success(), "{done:?}");
+    stage.publish(&round(3).collect::<Vec<_>>()).await;
+    let ledger = stage.applied(ORDERS).await;
+    let wanted: BTreeSet<_> =
+        (1..=ORDERS).step_by(2).flat_map(|order| (1..=3).map(move |it| (order, it))).collect();
+    until(&mut stage.letters().await, &wanted).await;
+    assert_eq!((ledger.applied_distinct, ledger.out_of_order), (ORDERS, 0));
+    assert_eq!(daemon.stop().await.count("parked_orders"), ORDERS / 2);
 }
 
 /// Takes letters until there is one of each, and returns what came in its order.
