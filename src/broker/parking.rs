@@ -20,7 +20,8 @@ use super::{Error, Outgoing, Publisher, Receipt, Topology};
 use crate::parking::{Change, Figures, Parked, Record, Set};
 use crate::telemetry::field;
 
-/// How long a record that was confirmed may take to be read back before the reader is taken for stuck.
+/// How long a record that was confirmed may take to be read back, since anything was read, before the reader is
+/// taken for stuck. A long stream takes as long as it takes.
 const READ_MAX: Duration = Duration::from_secs(15);
 
 /// Between two attempts of a lease to read what was written before it.
@@ -178,7 +179,7 @@ impl Parking {
     }
 
     async fn append(&self, record: &Record) -> Result<(u64, Change), Error> {
-        let (sender, read) = oneshot::channel();
+        let (sender, mut read) = oneshot::channel();
         let id = record.id();
         self.inner().awaited.insert(id, sender);
         let _awaited = Awaited { parking: self, id };
@@ -190,9 +191,16 @@ impl Parking {
             body: serde_json::to_vec(record).unwrap_or_default(),
         };
         self.publisher.publish(lane, &message, || true, pending()).await?;
-        match timeout(READ_MAX, read).await {
-            Ok(Ok(read)) => Ok(read),
-            Ok(Err(_)) | Err(_) => Err(Error::Unread { stream: self.stream.clone() }),
+        let mut news = self.news();
+        loop {
+            let unread = || Error::Unread { stream: self.stream.clone() };
+            tokio::select! { biased;
+                done = &mut read => return done.map_err(|_gone| unread()),
+                moves = timeout(READ_MAX, news.changed()) => match moves {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) | Err(_) => return Err(unread()),
+                },
+            }
         }
     }
 

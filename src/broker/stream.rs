@@ -8,12 +8,17 @@ use lapin::{Acker, Channel, Connection, Consumer};
 use super::Error;
 
 /// Records that the broker sends ahead.
-const AHEAD_MAX: u16 = 100;
+const AHEAD_MAX: u16 = 1000;
+
+/// After so many records it is asked for as many more: once for each would cost more than the reading.
+const MORE_AFTER: u16 = 100;
 
 /// A reader.
 pub(super) struct Stream {
     channel: Channel,
     consumer: Consumer,
+    /// Records since the broker was last asked for more.
+    taken: u16,
 }
 
 impl std::fmt::Debug for Stream {
@@ -36,13 +41,16 @@ pub(super) struct Entry {
     /// Its place in the stream, from 0.
     pub(super) offset: i64,
     pub(super) data: Vec<u8>,
-    acker: Acker,
+    /// Where it is time to ask for more.
+    acker: Option<Acker>,
 }
 
 impl Entry {
-    /// Asks the broker for more. No ack of anything: a stream keeps all.
+    /// Asks the broker for more, now and then. No ack of anything: a stream keeps all.
     pub(super) async fn done(self) -> Result<(), Error> {
-        self.acker.ack(BasicAckOptions::default()).await?;
+        if let Some(acker) = self.acker {
+            acker.ack(BasicAckOptions { multiple: true }).await?;
+        }
         Ok(())
     }
 }
@@ -63,7 +71,7 @@ impl Stream {
         from.insert("x-stream-offset".into(), AMQPValue::LongString(offset.into()));
         let options = BasicConsumeOptions::default();
         let consumer = channel.basic_consume(name.into(), "".into(), options, from).await?;
-        Ok(Self { channel, consumer })
+        Ok(Self { channel, consumer, taken: 0 })
     }
 
     /// Waits for the next record. May be given up while it waits. Whoever has it must take it before he
@@ -83,6 +91,11 @@ impl Stream {
             Some(AMQPValue::LongLongInt(offset)) => *offset,
             Some(_) | None => 0,
         };
-        Ok(Entry { offset, data, acker })
+        self.taken += 1;
+        let is_time = self.taken >= MORE_AFTER;
+        if is_time {
+            self.taken = 0;
+        }
+        Ok(Entry { offset, data, acker: is_time.then_some(acker) })
     }
 }

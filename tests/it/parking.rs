@@ -301,25 +301,21 @@ async fn pod_begins_nothing_before_it_has_read_all_of_a_long_stream() {
     let raw = stage.channel().await;
     let (exchange, stream) =
         (format!("{}.forward", stage.prefix()), format!("{}.parking", stage.prefix()));
-    let write = async |record: Value| {
+    let uuid = |number: u64| format!("00000000-0000-7000-8000-{number:012}");
+    let read = (0..20_000).map(|number| json!({"record": "read", "id": uuid(number)}));
+    let at = "2025-02-08T00:00:00Z";
+    let died =
+        |order| json!({"record": "died", "order": key(order), "letter": uuid(order), "at": at});
+    let mut confirms = Vec::new();
+    for record in read.chain((1..=20).map(died)) {
         let (options, body) = (BasicPublishOptions::default(), record.to_string());
         let (exchange, key) = (exchange.as_str().into(), stream.as_str().into());
         let none = BasicProperties::default();
-        raw.channel.basic_publish(exchange, key, options, body.as_bytes(), none).await.unwrap()
-    };
-    let uuid = |number: u32| format!("00000000-0000-7000-8000-{number:012}");
-    let mut confirms = Vec::new();
-    for number in 0..20_000 {
-        confirms.push(write(json!({"record": "read", "id": uuid(number)})).await);
+        let sent = raw.channel.basic_publish(exchange, key, options, body.as_bytes(), none);
+        confirms.push(sent.await.unwrap());
     }
     for confirm in confirms {
         assert!(confirm.await.unwrap().is_ack());
-    }
-    for order in 1..=20 {
-        let (order, letter) = (key(order), uuid(u32::try_from(order).unwrap()));
-        let at = "2025-02-08T00:00:00Z";
-        let died = json!({"record": "died", "order": order, "letter": letter, "at": at});
-        assert!(write(died).await.await.unwrap().is_ack());
     }
     let bodies: Vec<_> = (1..=21).map(|order| update(order, 1)).collect();
     stage.publish(&bodies).await;
