@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::parker::Parker;
+use super::parker::{GivenBack, Parker};
 use crate::broker::{Begun, Delivery, Outgoing, Parking, Publisher, Topology, origin};
 use crate::config::Settings;
 use crate::dead_letter::{self, Original};
@@ -187,13 +187,14 @@ impl Effects for Edges {
     }
 
     async fn dead_letter(&self, mut held: Message, letter: Letter) -> bool {
-        let parks = self.parker.as_ref().and_then(|it| Some((it, it.concerns(&held, &letter)?)));
         // Before the letter: one that comes again later is not written again and again.
-        if let Some((parker, order)) = parks
-            && !parker.room(&held, order).await
-        {
-            return false;
-        }
+        let parks = match &self.parker {
+            None => None,
+            Some(parker) => match parker.place(&held, &letter).await {
+                Ok(order) => order.map(|order| (parker, order)),
+                Err(GivenBack) => return false,
+            },
+        };
         let now = self.now();
         let letter_id = dead_letter::id(now, fastrand::u128(..));
         let (exchange, routing_key) = origin(&held.delivery);

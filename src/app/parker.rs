@@ -14,6 +14,10 @@ use crate::protocol::Code;
 use crate::protocol::backoff::{Retry, jittered};
 use crate::telemetry::field;
 
+/// It is time to give up: a drain, or a channel that is lost or given back.
+#[derive(Debug)]
+pub(super) struct GivenBack;
+
 /// Parks orders, and releases them.
 #[derive(Debug)]
 pub(super) struct Parker {
@@ -36,21 +40,30 @@ impl Parker {
         }
     }
 
-    /// The order that a letter parks, or is one more letter of. An update that was superseded says
-    /// nothing of later ones, and a replay of an order that goes on was passed by later ones long ago.
-    pub(super) fn concerns<'a>(&self, message: &Message, letter: &'a Letter) -> Option<&'a str> {
-        let order = letter.order.as_deref()?;
+    /// The order that a letter parks, or is one more letter of, once there is room for it. An update that
+    /// was superseded says nothing of later ones, and a replay of an order that goes on was passed by later
+    /// ones long ago: they park nothing.
+    pub(super) async fn place<'a>(
+        &self,
+        message: &Message,
+        letter: &'a Letter,
+    ) -> Result<Option<&'a str>, GivenBack> {
+        let Some(order) = letter.order.as_deref() else { return Ok(None) };
         let parks =
             letter.code != Code::Superseded.as_str() && !is_replay(&message.delivery.properties);
-        (parks || self.parking.is_parked(order)).then_some(order)
-    }
-
-    /// Waits until one more order may be parked. False when it is time to give up.
-    pub(super) async fn room(&self, message: &Message, order: &str) -> bool {
+        let place = async {
+            // While the stream is read anew, what is parked is not known.
+            let _reading = self.parking.ready().await;
+            if !parks && !self.parking.is_parked(order) {
+                return None;
+            }
+            self.parking.room(order).await;
+            Some(order)
+        };
         tokio::select! { biased;
-            () = self.stop.cancelled() => false,
-            () = message.delivery.receipt.ending() => false,
-            () = self.parking.room(order) => true,
+            place = place => Ok(place),
+            () = self.stop.cancelled() => Err(GivenBack),
+            () = message.delivery.receipt.ending() => Err(GivenBack),
         }
     }
 

@@ -258,7 +258,8 @@ impl Parking {
         self.inner().set.get(order).is_some()
     }
 
-    /// Waits until this order is parked, or may be. May be given up at any time.
+    /// Waits until this order is parked, or may be. Several at once may go a little beyond the limit. May be
+    /// given up at any time.
     pub async fn room(&self, order: &str) {
         let mut orders = self.orders.subscribe();
         let mut told = false;
