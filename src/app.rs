@@ -7,6 +7,7 @@ mod limits;
 mod metering;
 mod misplaced;
 mod overtakers;
+mod parker;
 mod sight;
 pub mod target;
 
@@ -20,7 +21,9 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, Phase};
-use crate::broker::{self, Consumer, Forwarder, Generations, Link, Publisher, Stops, Topology};
+use crate::broker::{
+    self, Consumer, Forwarder, Generations, Link, Parking, Publisher, Stops, Topology,
+};
 use crate::config::Settings;
 use crate::dispatch::{Dispatch, Snapshot, Tally};
 use crate::odata;
@@ -130,6 +133,7 @@ pub struct App {
     connection: lapin::Connection,
     publisher: Arc<Publisher>,
     forwarder: Arc<Forwarder>,
+    parking: Option<Arc<Parking>>,
     dispatch: Arc<Dispatch<Edges>>,
     tally: Arc<Tally>,
     settle_waits: Arc<AtomicU64>,
@@ -208,16 +212,21 @@ impl App {
         (admin, metrics): (Arc<Admin>, Arc<Metrics>),
     ) -> Result<Self, Error> {
         let link = Link::new(&settings.broker, &format!("orderwright {instance}"))?;
-        let topology = Topology::new(&settings.topology);
+        let topology = Topology::of_all(&settings);
         let client = odata::Client::new(&settings, instance)?.gathering(&settings);
         let letters = link.named(&format!("orderwright {instance} dead letters"));
         let publisher = Arc::new(Publisher::new(letters, settings.broker.publish_timeout));
         let (connection, generations) = prepared(&settings, &link, &publisher, &topology).await?;
 
         let (stop, force) = (CancellationToken::new(), CancellationToken::new());
+        let letters = &settings.dead_letter;
+        let parking = letters.parks().then(|| {
+            Arc::new(Parking::new(publisher.clone(), &topology, letters.parked_orders_max))
+        });
         let watched = (&stop, metrics.clone());
         let edges =
-            Edges::new(client.clone(), publisher.clone(), &topology, &settings, instance, watched);
+            Edges::new(client.clone(), publisher.clone(), &topology, &settings, instance, watched)
+                .parking(parking.clone());
         let tally = Arc::new(Tally::default());
         let (limits, judging) = (limits(&settings), (guard(&settings), texts(&settings)));
         let dispatch = Dispatch::new(edges, limits, judging, tally.clone(), stop.clone());
@@ -234,7 +243,7 @@ impl App {
             instance,
             (stops, dispatch.paused()),
         );
-        let consumer = Arc::new(consumer);
+        let consumer = Arc::new(consumer.parking(parking.clone()));
         let settle_waits = Arc::default();
         let sight = Arc::new(Sight {
             dispatch: dispatch.clone(),
@@ -256,6 +265,7 @@ impl App {
             connection,
             publisher,
             forwarder,
+            parking,
             dispatch,
             tally,
             settle_waits,
@@ -315,7 +325,14 @@ impl App {
         if timeout(CLOSE_MAX, closing).await.is_err() {
             tracing::warn!("the broker did not answer the goodbye");
         }
-        (ended, Snapshot { forwarded: self.forwarder.forwarded(), ..self.tally.snapshot() })
+        let parked = self.parking.map(|parking| parking.figures()).unwrap_or_default();
+        let snapshot = Snapshot {
+            forwarded: self.forwarder.forwarded(),
+            parked_orders: parked.orders,
+            parked_oldest: parked.oldest,
+            ..self.tally.snapshot()
+        };
+        (ended, snapshot)
     }
 }
 

@@ -23,6 +23,7 @@ mod generation;
 mod history;
 mod management;
 mod marker;
+mod parking;
 mod peers;
 mod prepare;
 mod publisher;
@@ -33,6 +34,7 @@ mod session;
 mod shard;
 mod slot;
 mod standing;
+mod stream;
 mod topology;
 mod unsettled;
 mod watchdog;
@@ -44,6 +46,7 @@ pub use delivery::{Begun, Delivery, Receipt, SettleError};
 pub use forward::{Forwarder, Home, origin};
 pub use generation::{Generation, Generations};
 pub use management::Management;
+pub use parking::Parking;
 pub use prepare::{declare, generations, inspect};
 pub use publisher::{Bulk, Outgoing, Publisher, Sent};
 pub use reshard::{Patience, Progress, SHARDS_MAX, Step, Wanted, reshard, steps};
@@ -162,6 +165,18 @@ pub enum Error {
         /// What was found.
         found: String,
     },
+    /// The first records are gone.
+    #[error("the beginning of stream {stream} is gone: what it told is not known")]
+    Incomplete {
+        /// Its name.
+        stream: String,
+    },
+    /// A record was confirmed and does not come back.
+    #[error("a record that was written to stream {stream} is not read back")]
+    Unread {
+        /// Its name.
+        stream: String,
+    },
     /// The message is not ours any more; nothing was sent.
     #[error("the message comes again by itself")]
     Withdrawn,
@@ -197,6 +212,8 @@ impl Error {
             | Self::NotUp { .. }
             | Self::OperatorAtWork
             | Self::NotHandedOut { .. }
+            | Self::Incomplete { .. }
+            | Self::Unread { .. }
             | Self::Alarm
             | Self::Nacked
             | Self::Unconfirmed { .. } => true,

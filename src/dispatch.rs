@@ -35,11 +35,11 @@ use tokio_util::task::TaskTracker;
 pub use admission::{Breaking, Quota, Status, Throttling};
 pub use attempt::Attempt;
 pub use card::{Busy, Doing};
-pub use letter::Letter;
+pub use letter::{Letter, PARKED_BEHIND};
 pub use router::Mailboxes;
 pub use tally::{Snapshot, Tally};
 
-use crate::order::{ETag, OrderKey, OrderUpdate};
+use crate::order::{ETag, OrderKey, OrderUpdate, Sequence};
 use crate::protocol::{Guard, Reply, Rules, Settlement, Texts};
 use admission::Admission;
 use router::{Routed, Router};
@@ -93,11 +93,28 @@ pub struct Trail {
     pub attempt: uuid::Uuid,
 }
 
+/// Whether an update may be begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// It may.
+    Open,
+    /// Its order stands still behind this dead letter.
+    Behind(uuid::Uuid),
+}
+
 /// What the steps do to the world. Each performs once and retries nothing, except for the
-/// publication of a dead letter.
+/// publication of a dead letter and what belongs to it.
 pub trait Effects: Send + Sync + 'static {
     /// The message, and the right to settle it.
     type Held: Held;
+
+    /// Whether an update of this order may be begun. Waits for as long as that is not known, and may be
+    /// given up at any time.
+    fn gate(&self, held: &Self::Held, order: &str) -> impl Future<Output = Gate> + Send;
+
+    /// Lets an order that stands still go on as the message asks, then acks. False if that did not come
+    /// about: the broker redelivers.
+    fn release(&self, held: Self::Held) -> impl Future<Output = bool> + Send;
 
     /// One GET of the order.
     fn get(&self, key: &OrderKey, trail: Trail) -> impl Future<Output = Reply> + Send;
@@ -145,6 +162,30 @@ pub struct Job<H> {
     pub first_seen: Timestamp,
 }
 
+/// What waits in a mailbox.
+enum Item<H> {
+    Update(Job<H>),
+    /// Asks that the order goes on, from its place in the queue on.
+    Release(H),
+}
+
+impl<H> Item<H> {
+    fn held(&self) -> &H {
+        match self {
+            Self::Update(job) => &job.held,
+            Self::Release(held) => held,
+        }
+    }
+
+    /// A release has none: it passes nothing, and nothing passes it.
+    fn sequence(&self) -> Option<Sequence> {
+        match self {
+            Self::Update(job) => job.update.sequence,
+            Self::Release(_) => None,
+        }
+    }
+}
+
 /// Limits of the dispatch.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -176,7 +217,7 @@ struct Shared<E: Effects> {
     texts: Texts,
     /// Suspects are worked on one at a time: held for an attempt, and never while waiting.
     alone: Semaphore,
-    router: Router<Job<E::Held>>,
+    router: Router<Item<E::Held>>,
     /// Fair: whoever waits longest is next, so a hot order cannot shut out the others.
     admission: Admission,
     runners: TaskTracker,
@@ -218,12 +259,20 @@ impl<E: Effects> Dispatch<E> {
 
     /// Hands an update to its order's mailbox. Never waits: the prefetch bounds what is held.
     pub fn accept(&self, job: Job<E::Held>) {
-        let key = job.update.key.canonical().clone();
-        let sequence = |job: &Job<E::Held>| job.update.sequence;
-        let is_live = |job: &Job<E::Held>| job.held.may_begin();
-        if let Routed::Start(job, card) = self.shared.router.push(&key, job, sequence, is_live) {
+        self.push(job.update.key.canonical().clone(), Item::Update(job));
+    }
+
+    /// Hands a message that asks for the release of this order to its mailbox.
+    pub fn release(&self, order: Arc<str>, held: E::Held) {
+        self.push(order, Item::Release(held));
+    }
+
+    fn push(&self, key: Arc<str>, item: Item<E::Held>) {
+        let is_live = |item: &Item<E::Held>| item.held().may_begin();
+        let routed = self.shared.router.push(&key, item, Item::sequence, is_live);
+        if let Routed::Start(item, card) = routed {
             let runner = Runner { shared: self.shared.clone(), key, card };
-            self.shared.runners.spawn(runner.run(job));
+            self.shared.runners.spawn(runner.run(item));
         }
     }
 

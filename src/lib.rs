@@ -20,6 +20,7 @@ pub mod decode;
 pub mod dispatch;
 pub mod odata;
 pub mod order;
+pub mod parking;
 pub mod properties;
 pub mod protocol;
 pub mod shard;

@@ -45,6 +45,9 @@ const PURE: &[(&str, &[&str])] = &[
     ("src/odata/retry_after.rs", &[]),
     ("src/odata/url.rs", &[]),
     ("src/shard.rs", &[]),
+    ("src/parking.rs", &[]),
+    // Headers are values.
+    ("src/parking/", &["lapin::types", "lapin::BasicProperties"]),
     ("src/broker/balance.rs", &[]),
     ("src/broker/generation.rs", &[]),
     ("src/broker/reshard/plan.rs", &[]),
@@ -123,9 +126,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("admin", &["config", "telemetry"]),
     ("properties", &[]),
     ("shard", &[]),
-    ("broker", &["config", "properties", "protocol", "telemetry"]),
+    ("parking", &[]),
+    ("broker", &["config", "parking", "properties", "protocol", "telemetry"]),
     ("odata", &["config", "dispatch", "order", "protocol", "telemetry"]),
-    ("dead_letter", &["config", "dispatch", "properties"]),
+    ("dead_letter", &["config", "dispatch", "parking", "properties"]),
     (
         "app",
         &[
@@ -137,12 +141,26 @@ const ARROWS: &[(&str, &[&str])] = &[
             "dispatch",
             "odata",
             "order",
+            "parking",
             "protocol",
             "shard",
             "telemetry",
         ],
     ),
-    ("cli", &["admin", "app", "broker", "config", "dead_letter", "decode", "odata", "telemetry"]),
+    (
+        "cli",
+        &[
+            "admin",
+            "app",
+            "broker",
+            "config",
+            "dead_letter",
+            "decode",
+            "odata",
+            "parking",
+            "telemetry",
+        ],
+    ),
     ("simulator", &[]),
 ];
 

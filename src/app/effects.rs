@@ -10,12 +10,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::broker::{Begun, Delivery, Outgoing, Publisher, Topology, origin};
+use super::parker::{GivenBack, Parker};
+use crate::broker::{Begun, Delivery, Outgoing, Parking, Publisher, Topology, origin};
 use crate::config::Settings;
 use crate::dead_letter::{self, Original};
-use crate::dispatch::{Effects, Held, Letter, Trail};
+use crate::dispatch::{Effects, Gate, Held, Letter, Trail};
 use crate::odata::Client;
 use crate::order::{ETag, OrderKey};
+use crate::parking::Release;
 use crate::protocol::backoff::{Retry, jittered};
 use crate::protocol::{Fault, Reply, Settlement};
 use crate::telemetry::metrics::{Method, Metrics, Took};
@@ -127,6 +129,8 @@ pub(super) struct Edges {
     metrics: Arc<Metrics>,
     /// Host and port of the service.
     server: (String, u16),
+    /// Where dead letters park their orders.
+    parker: Option<Parker>,
 }
 
 impl Edges {
@@ -156,7 +160,15 @@ impl Edges {
             stop: stop.clone(),
             metrics,
             server: (url.host_str().unwrap_or_default().to_owned(), port),
+            parker: None,
         }
+    }
+
+    /// Dead letters park their orders here.
+    pub(super) fn parking(mut self, parking: Option<Arc<Parking>>) -> Self {
+        let parker = |parking| Parker::new(parking, self.retry, self.stop.clone());
+        self.parker = parking.map(parker);
+        self
     }
 
     /// Performs a request under a span of its own, and writes down how long it took.
@@ -199,6 +211,32 @@ impl Edges {
 impl Effects for Edges {
     type Held = Message;
 
+    async fn gate(&self, held: &Message, order: &str) -> Gate {
+        match &self.parker {
+            Some(parker) => parker.gate(held, order).await,
+            None => Gate::Open,
+        }
+    }
+
+    async fn release(&self, held: Message) -> bool {
+        let asked = Release::asked(&held.delivery.properties);
+        match (&self.parker, asked) {
+            (Some(parker), Some(Ok(release))) => {
+                if !parker.release(&held, release).await {
+                    held.delivery.receipt.give_up_channel();
+                    return false;
+                }
+            }
+            (None, Some(Ok(release))) => tracing::warn!(
+                { field::ORDER } = %release.order,
+                "nothing to release: dead_letter.on_dead_letter parks no orders"
+            ),
+            // The intake has read it before.
+            (_, Some(Err(_)) | None) => {}
+        }
+        held.delivery.receipt.ack().await.is_ok()
+    }
+
     async fn get(&self, key: &OrderKey, trail: Trail) -> Reply {
         self.watched(Method::Get, self.client.get(key, trail)).await
     }
@@ -231,6 +269,14 @@ impl Effects for Edges {
     }
 
     async fn dead_letter(&self, mut held: Message, letter: Letter) -> bool {
+        // Before the letter: one that comes again later is not written again and again.
+        let parks = match &self.parker {
+            None => None,
+            Some(parker) => match parker.place(&held, &letter).await {
+                Ok(order) => order.map(|order| (parker, order)),
+                Err(GivenBack) => return false,
+            },
+        };
         let (exchange, routing_key) = origin(&held.delivery);
         let now = self.now();
         let id = dead_letter::letter_id(now, fastrand::u128(..));
@@ -246,9 +292,13 @@ impl Effects for Edges {
             properties: dead_letter::record(original, &letter, &self.limits, id, now),
             body: std::mem::take(&mut held.delivery.body),
         };
-        let confirmed = self.publish(&held, &outgoing).await;
-        let (order, id) = (letter.order.as_deref(), held.delivery.properties.message_id().as_ref());
-        let id = id.map(ToString::to_string);
+        let mut confirmed = self.publish(&held, &outgoing).await;
+        if let Some((parker, order)) = parks {
+            // Confirmed and read back before the ack: whoever gets the shard next finds it.
+            confirmed = confirmed && parker.died(&held, order, id).await;
+        }
+        let order = letter.order.as_deref();
+        let id = held.delivery.properties.message_id().as_ref().map(ToString::to_string);
         if !confirmed {
             // Neither settled nor skipped: later updates of the order must not overtake it. The
             // broker hands out the whole shard again, in order.

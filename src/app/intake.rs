@@ -17,9 +17,13 @@ use crate::broker::{
 use crate::config::Settings;
 use crate::decode::{Contract, Envelope, KeyProperty, decode};
 use crate::dispatch::{Dispatch, Job, Letter, Tally};
+use crate::parking::Release;
 use crate::protocol::Code;
 use crate::shard::shard_of;
 use crate::telemetry::field;
+
+/// The reason code of a message that asks for a release in a way that makes no sense.
+const RELEASE_INVALID: &str = "release_invalid";
 
 #[derive(Debug)]
 pub(super) struct Front {
@@ -62,7 +66,7 @@ impl Front {
     ) -> Self {
         Self {
             contract: contract(settings),
-            topology: Arc::new(Topology::new(&settings.topology)),
+            topology: Arc::new(Topology::of_all(settings)),
             generations,
             settle_window: settings.dispatch.settle_window,
             forwarder,
@@ -146,6 +150,35 @@ impl Front {
     }
 }
 
+impl Front {
+    /// Not its order's own queue: somebody else may be at work on the order.
+    fn forward(&self, order: Arc<str>, home: Home, delivery: Delivery) {
+        if let Err(delivery) = self.forwarder.forward(order.clone(), home, delivery) {
+            let detail = "forwarded again and again: pods disagree on who works on which shard";
+            let (detail, first_seen) = (detail.to_owned(), delivery.received_at);
+            let letter = Letter::untried("forward_loop", detail, Some(order), first_seen);
+            self.dispatch.refuse(self.held(delivery), letter);
+        }
+    }
+
+    /// A message that asks for the release of an order takes its place among the order's updates.
+    fn release(&self, asked: Result<Release, String>, delivery: Delivery) {
+        let release = match asked {
+            Ok(release) => release,
+            Err(detail) => {
+                let first_seen = delivery.received_at;
+                let letter = Letter::untried(RELEASE_INVALID, detail, None, first_seen);
+                return self.dispatch.refuse(self.held(delivery), letter);
+            }
+        };
+        let order: Arc<str> = release.order.into();
+        match self.elsewhere(delivery.source, &order) {
+            None => self.dispatch.release(order, self.held(delivery)),
+            Some(home) => self.forward(order, home, delivery),
+        }
+    }
+}
+
 impl Intake for Front {
     fn deliver(&self, delivery: Delivery) {
         self.tally.received();
@@ -160,12 +193,14 @@ impl Intake for Front {
             body: &delivery.body,
         };
         let first_seen = delivery.received_at;
+        if let Some(asked) = Release::asked(&delivery.properties) {
+            return self.release(asked, delivery);
+        }
         // A panic here would take the shard's channel with it, in the wrong way.
         let decoded = catch_unwind(AssertUnwindSafe(|| decode(&self.contract, envelope)));
         let Ok(decoded) = decoded else {
-            let (detail, order) = ("decoding it panicked; the log has more".to_owned(), None);
-            let (code, attempts) = (Code::Bug.as_str(), Vec::new());
-            let letter = Letter { code, detail, order, attempts, first_seen };
+            let detail = "decoding it panicked; the log has more".to_owned();
+            let letter = Letter::untried(Code::Bug.as_str(), detail, None, first_seen);
             return self.dispatch.refuse(self.held(delivery), letter);
         };
         match decoded {
@@ -184,25 +219,14 @@ impl Intake for Front {
                 if matches!(delivery.source, Source::Shard { .. }) {
                     self.misplaced(&delivery, update.key.canonical());
                 }
-                // Not its order's own queue: somebody else may be at work on the order.
-                if let Err(delivery) =
-                    self.forwarder.forward(update.key.canonical().clone(), home, delivery)
-                {
-                    let (code, order) = ("forward_loop", Some(update.key.canonical().clone()));
-                    let detail =
-                        "forwarded again and again: pods disagree on who works on which shard";
-                    let (detail, attempts) = (detail.to_owned(), Vec::new());
-                    let letter = Letter { code, detail, order, attempts, first_seen };
-                    self.dispatch.refuse(self.held(delivery), letter);
-                }
+                self.forward(update.key.canonical().clone(), home, delivery);
             }
             Err(error) => {
                 let detail = match std::error::Error::source(&error) {
                     Some(source) => format!("{error}: {source}"),
                     None => error.to_string(),
                 };
-                let (code, attempts, order) = (error.code(), Vec::new(), None);
-                let letter = Letter { code, detail, order, attempts, first_seen };
+                let letter = Letter::untried(error.code(), detail, None, first_seen);
                 self.dispatch.refuse(self.held(delivery), letter);
             }
         }

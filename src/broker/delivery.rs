@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::parking::Passed;
 use super::peers::Clean;
 use super::pulse::Pulse;
 use super::slot::Source;
@@ -42,6 +43,8 @@ pub(super) struct Lease {
     pub(super) pulse: Arc<Pulse>,
     /// Who handed this shard over cleanly, and when.
     pub(super) clean: Clean,
+    /// What is known of the parked orders.
+    pub(super) passed: Passed,
     opened: Instant,
     /// The last delivery, in milliseconds after `opened`.
     delivered: AtomicU64,
@@ -70,6 +73,7 @@ impl Lease {
             unsettled: Unsettled::default(),
             pulse,
             clean,
+            passed: Passed::default(),
             opened,
             delivered,
         }

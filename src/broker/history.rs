@@ -3,17 +3,12 @@
 use std::future::pending;
 use std::time::Duration;
 
-use futures_util::{FutureExt, StreamExt};
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
-use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Connection, Consumer};
+use lapin::{BasicProperties, Connection};
 use tokio::time::timeout;
 
 use super::generation::Record;
+use super::stream::Stream;
 use super::{Error, Generation, Generations, Outgoing, Publisher, Topology};
-
-/// Records that the broker sends ahead.
-const AHEAD_MAX: u16 = 100;
 
 /// What is left of the last chunk comes within this.
 const QUIET: Duration = Duration::from_secs(1);
@@ -25,24 +20,10 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 const WRITTEN_MAX: Duration = Duration::from_secs(15);
 
 /// A reader of the stream, and what it has read.
+#[derive(Debug)]
 pub(super) struct History {
-    channel: Channel,
-    consumer: Consumer,
+    stream: Stream,
     generations: Option<Generations>,
-}
-
-impl std::fmt::Debug for History {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("History").field("generations", &self.generations).finish_non_exhaustive()
-    }
-}
-
-impl Drop for History {
-    /// Before the consumer is dropped, or the library would cancel it. A cancel does no harm to a stream,
-    /// but the rule is simpler without exceptions.
-    fn drop(&mut self) {
-        let _queued_or_closed = self.channel.close(200, "done".into()).now_or_never();
-    }
 }
 
 impl History {
@@ -59,14 +40,8 @@ impl History {
         topology: &Topology,
         offset: &str,
     ) -> Result<Self, Error> {
-        let channel = connection.create_channel().await?;
-        channel.basic_qos(AHEAD_MAX, BasicQosOptions::default()).await?;
-        let mut from = FieldTable::default();
-        from.insert("x-stream-offset".into(), AMQPValue::LongString(offset.into()));
-        let (queue, options) = (topology.generations(), BasicConsumeOptions::default());
-        let consumer =
-            channel.basic_consume(queue.as_str().into(), "".into(), options, from).await?;
-        Ok(Self { channel, consumer, generations: None })
+        let stream = Stream::open(connection, &topology.generations(), offset).await?;
+        Ok(Self { stream, generations: None })
     }
 
     /// What is so as far as was read; nothing if nobody has begun yet.
@@ -96,31 +71,16 @@ impl History {
     /// A record with its offset, and whether it changed anything. It is taken before anything else is
     /// waited for: a reader that is given up in between has missed none.
     async fn numbered(&mut self) -> Result<(i64, Option<Record>, bool), Error> {
-        let Some(delivery) = self.consumer.next().await else {
-            return Err(Error::Ended(
-                lapin::ErrorKind::InvalidChannelState(
-                    lapin::ChannelState::Closed,
-                    "the stream of the generations can be read no more",
-                )
-                .into(),
-            ));
-        };
-        let delivery = delivery?;
-        let headers = delivery.properties.headers().as_ref();
-        let offset = match headers.and_then(|headers| headers.inner().get("x-stream-offset")) {
-            Some(AMQPValue::LongLongInt(offset)) => *offset,
-            Some(_) | None => 0,
-        };
-        let record = match serde_json::from_slice(&delivery.data) {
+        let entry = self.stream.next().await?;
+        let record = match serde_json::from_slice(&entry.data) {
             Ok(record) => Some(record),
             Err(error) => {
                 tracing::warn!(%error, "a record of the generations that makes no sense; passed over");
                 None
             }
         };
-        let changed = self.take(record.as_ref());
-        // Not an ack of anything: it asks the broker for more.
-        delivery.acker.ack(BasicAckOptions::default()).await?;
+        let (offset, changed) = (entry.offset, self.take(record.as_ref()));
+        entry.done().await?;
         Ok((offset, record, changed))
     }
 

@@ -17,7 +17,9 @@ use leases::One;
 
 use super::balancer::Balancer;
 use super::connection::close;
+use super::declare::is_missing;
 use super::history::History;
+use super::parking::Parking;
 use super::peers::Peers;
 use super::pulse::{Pulse, Session};
 use super::restore::Restorer;
@@ -61,6 +63,8 @@ pub struct Consumer {
     /// Whether nothing that is worked on here should be taken anew.
     pub(super) paused: watch::Receiver<bool>,
     pub(super) peers: Peers,
+    /// Where dead letters park.
+    parking: Option<Arc<Parking>>,
     /// Every queue of a session was subscribed to.
     ready: CancellationToken,
     channels: AtomicU64,
@@ -94,10 +98,17 @@ impl Consumer {
             instance: instance.to_owned(),
             stops,
             paused,
+            parking: None,
             ready: CancellationToken::new(),
             channels: AtomicU64::new(0),
             counts: Counts::default(),
         }
+    }
+
+    /// Reads which orders are parked, and takes no shard while that is not known.
+    #[must_use]
+    pub fn parking(self, parking: Option<Arc<Parking>>) -> Self {
+        Self { parking, ..self }
     }
 
     /// Completes once every queue has been subscribed to for the first time.
@@ -243,6 +254,10 @@ impl Consumer {
         helpers.spawn(async move { pulse.watch(&beating, heartbeat).await });
         let (me, followed) = (self.clone(), connection.clone());
         helpers.spawn(async move { me.follow(&followed).await });
+        if let Some(parking) = self.parking.clone() {
+            let (me, followed) = (self.clone(), connection.clone());
+            helpers.spawn(async move { me.follow_parking(&parking, &followed).await });
+        }
         if self.balance.enabled {
             let (me, watched, slots) = (self, connection.clone(), slots.to_vec());
             helpers.spawn(async move {
@@ -265,6 +280,30 @@ impl Consumer {
             let begun = Instant::now();
             if let Err(error) = self.follow_once(connection).await {
                 tracing::debug!(%error, "the stream of the generations cannot be read for the moment");
+            }
+            if begun.elapsed() > self.settings.reconnect_wait_max {
+                failures = 0;
+            }
+            self.pause(failures).await;
+            failures = failures.saturating_add(1);
+        }
+    }
+
+    /// Reads which orders are parked, over and over. While that is not known, nothing is begun.
+    async fn follow_parking(&self, parking: &Parking, connection: &Connection) {
+        let mut failures = 0;
+        loop {
+            let begun = Instant::now();
+            if let Err(error) = parking.follow(connection).await {
+                let source = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(
+                    %error,
+                    source,
+                    "which orders are parked cannot be read; nothing is begun until it can"
+                );
+                if matches!(&error, Error::Ended(error) if is_missing(error)) {
+                    self.restore(connection).await;
+                }
             }
             if begun.elapsed() > self.settings.reconnect_wait_max {
                 failures = 0;

@@ -3,7 +3,8 @@
 //! ```text
 //! {p}.updates ─▶ {p}.shards.g1 (x-consistent-hash) ─▶ {p}.shard.g1.000 …  ─▶ {p}.dead-letters
 //!      └ unroutable ─▶ {p}.unroutable      {p}.forward ─▶┘      (delivery limit, expiry)
-//!                                              └───────▶ {p}.generations (a stream)
+//!                                              ├───────▶ {p}.generations (a stream)
+//!                                              └───────▶ {p}.parking (a stream, where dead letters park)
 //! ```
 
 mod crs;
@@ -30,6 +31,7 @@ pub struct Topology {
     generation: Generation,
     delivery_limit: u32,
     intake: Vec<String>,
+    parks: bool,
 }
 
 impl Topology {
@@ -40,7 +42,13 @@ impl Topology {
             generation: Generation { number: 1, shards: settings.shards },
             delivery_limit: settings.delivery_limit,
             intake: settings.intake.clone(),
+            parks: false,
         }
+    }
+
+    /// The objects that all these settings ask for together.
+    pub fn of_all(settings: &config::Settings) -> Self {
+        Self { parks: settings.dead_letter.parks(), ..Self::new(&settings.topology) }
     }
 
     /// The same with this generation of shard queues.
@@ -67,6 +75,18 @@ impl Topology {
     /// The stream that tells of all generations.
     pub fn generations(&self) -> String {
         format!("{}.generations", self.prefix)
+    }
+
+    /// The stream that tells which orders stand still. There is none unless dead letters park.
+    pub fn parking(&self) -> String {
+        format!("{}.parking", self.prefix)
+    }
+
+    /// The streams that there are: read from the first record on by everybody, and never shortened.
+    pub fn streams(&self) -> Vec<String> {
+        let mut streams = vec![self.generations()];
+        streams.extend(self.parks.then(|| self.parking()));
+        streams
     }
 
     /// The exclusive queue of whoever changes where the entry leads to.
@@ -205,20 +225,16 @@ impl Topology {
             ("x-queue-type", text("quorum")),
             ("x-delivery-limit", AMQPValue::LongInt(NO_DELIVERY_LIMIT)),
         ]);
-        let queues = vec![
+        let mut queues = vec![
             Queue { name: self.dead_letters(), arguments: keeping.clone() },
             Queue { name: self.archive(), arguments: keeping.clone() },
             Queue { name: self.unroutable(), arguments: keeping },
-            // Read from its beginning by everybody, and never shortened.
-            Queue {
-                name: self.generations(),
-                arguments: table(&[("x-queue-type", text("stream"))]),
-            },
         ];
-        let bindings = vec![
-            to_queue(self.dead_letters(), self.dead_letters(), ""),
-            to_queue(self.forward(), self.generations(), &self.generations()),
-        ];
+        let mut bindings = vec![to_queue(self.dead_letters(), self.dead_letters(), "")];
+        for name in self.streams() {
+            bindings.push(to_queue(self.forward(), name.clone(), &name));
+            queues.push(Queue { name, arguments: table(&[("x-queue-type", text("stream"))]) });
+        }
         Part { exchanges, queues, bindings }
     }
 
@@ -327,6 +343,24 @@ mod tests {
                 };
                 assert!(targets.contains(&binding.destination), "{binding:?}");
             }
+        }
+    }
+
+    #[test]
+    fn stream_of_the_parked_orders_is_there_where_dead_letters_park_and_nowhere_else() {
+        let mut settings = config::Settings::default();
+        for (on_dead_letter, streams) in [
+            (config::OnDeadLetter::Continue, vec!["orderwright.generations"]),
+            (config::OnDeadLetter::Park, vec!["orderwright.generations", "orderwright.parking"]),
+        ] {
+            settings.dead_letter.on_dead_letter = on_dead_letter;
+            let topology = Topology::of_all(&settings);
+            assert_eq!(topology.streams(), streams);
+            let queues: Vec<_> = topology.queues().into_iter().map(|it| it.name).collect();
+            let bound: Vec<_> = topology.bindings().into_iter().map(|it| it.destination).collect();
+            let found = |names: &[String]| names.iter().any(|name| *name == topology.parking());
+            let parks = settings.dead_letter.parks();
+            assert_eq!((found(&queues), found(&bound)), (parks, parks));
         }
     }
 

@@ -8,6 +8,8 @@ mod filters;
 mod groups;
 mod list;
 mod moving;
+mod parked;
+mod release;
 mod show;
 
 use crate::config::Loaded;
@@ -45,6 +47,10 @@ enum Command {
     Restore(discard::Restore),
     /// Take letters over from another program's queue of dead letters.
     Move(adopt::Arguments),
+    /// Show the orders that stand still behind a dead letter.
+    Parked(parked::Parked),
+    /// Let an order go on, from this moment on; its dead letters stay where they are.
+    Release(release::Arguments),
 }
 
 /// How results are printed.
@@ -69,6 +75,10 @@ pub(super) async fn run(arguments: Arguments, loaded: Loaded) -> u8 {
         Command::Discard(arguments) => discard::discard(&arguments, loaded).await,
         Command::Restore(arguments) => discard::restore(&arguments, loaded).await,
         Command::Move(arguments) => adopt::run(&arguments, loaded).await,
+        Command::Parked(arguments) => parked::run(parked::Question::List(&arguments), loaded).await,
+        Command::Release(arguments) => {
+            parked::run(parked::Question::Release(&arguments), loaded).await
+        }
     }
 }
 

@@ -93,7 +93,7 @@ enum Format {
 
 pub(super) async fn run(arguments: &Arguments, loaded: Loaded) -> u8 {
     let settings = &loaded.settings;
-    let topology = Topology::new(&settings.topology);
+    let topology = Topology::of_all(settings);
     let name = format!("orderwright topology {}", instance(settings));
     let link = match Link::new(&settings.broker, &name) {
         Ok(link) => link,

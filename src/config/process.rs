@@ -65,6 +65,20 @@ impl Default for Balance {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeadLetter {
+    /// What comes of the later updates of an order once one of it was dead-lettered: `continue` works
+    /// on them, `park` dead-letters them behind it, unbegun, with the code `parked_behind`, until an
+    /// operator releases the order.
+    ///
+    /// `park` where an update makes sense only after the ones before it. It needs a stream of its own
+    /// on the broker, which must be writable before anything is begun. Must be equal on all pods.
+    pub on_dead_letter: OnDeadLetter,
+    /// Most orders that stand still at once, where dead letters park.
+    ///
+    /// All of them are held in memory, by every pod. At the limit, an update that would park one more
+    /// order is not dead-lettered: it stands in its queue with its order, and in the end with its
+    /// shard, until there is room. Nothing is dropped or let pass.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub parked_orders_max: usize,
     /// How often publishing a dead letter is tried again before the delivery is released.
     ///
     /// A released delivery stays with the broker and comes again: nothing is lost, but the shard starts
@@ -92,12 +106,37 @@ pub struct DeadLetter {
 impl Default for DeadLetter {
     fn default() -> Self {
         Self {
+            on_dead_letter: OnDeadLetter::Continue,
+            parked_orders_max: 10_000,
             publish_retries_max: 30,
             attempts_bytes_max: 16_384,
             detail_bytes_max: 2_048,
             archive_retention: Duration::from_hours(30 * 24),
         }
     }
+}
+
+impl DeadLetter {
+    /// Whether an order stands still behind its dead letter.
+    #[must_use]
+    pub fn parks(&self) -> bool {
+        match self.on_dead_letter {
+            OnDeadLetter::Continue => false,
+            OnDeadLetter::Park => true,
+        }
+    }
+}
+
+/// What comes of the later updates of an order once one of it was dead-lettered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename_all = "snake_case")]
+pub enum OnDeadLetter {
+    /// They are worked on.
+    #[default]
+    Continue,
+    /// They go to the dead-letter queue behind it.
+    Park,
 }
 
 /// The end of the process.

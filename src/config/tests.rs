@@ -278,6 +278,8 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("balance.enabled", "true"),
     ("balance.interval", "\"2s\""),
     ("balance.watch_interval", "\"30s\""),
+    ("dead_letter.on_dead_letter", "\"continue\""),
+    ("dead_letter.parked_orders_max", "10000"),
     ("dead_letter.publish_retries_max", "30"),
     ("dead_letter.attempts_bytes_max", "16384"),
     ("dead_letter.detail_bytes_max", "2048"),

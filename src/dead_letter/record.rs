@@ -10,12 +10,16 @@ use crate::dispatch::{Attempt, Letter};
 use crate::properties::republished;
 
 /// The headers that a dead letter may carry, with their meaning. The names are part of the interface.
-pub const HEADERS: [(&str, &str); 24] = [
+pub const HEADERS: [(&str, &str); 25] = [
     (ID, "names this dead letter"),
     (FINGERPRINT, "the same for the same trouble, whatever order it befell"),
     (REASON, "why: the stable reason code"),
     (DETAIL, "why, in words"),
     (ORDER, "canonical order key, where the message could be decoded"),
+    (
+        PARKED_BEHIND,
+        "the dead letter that the order stands behind, where the message was not begun",
+    ),
     (ATTEMPTS, "every attempt as JSON: times, statuses, ETags, request ids"),
     (FIRST_SEEN, "when orderwright first held the message"),
     (DEAD_LETTERED_AT, "when it gave up"),
@@ -51,6 +55,7 @@ pub(super) const DISCARDED_AT: &str = "orderwright-discarded-at";
 pub(super) const DISCARDED_BY: &str = "orderwright-discarded-by";
 pub(super) const DISCARDED_BECAUSE: &str = "orderwright-discarded-because";
 pub(super) const DISCARDED_ROUTING_KEY: &str = "orderwright-discarded-routing-key";
+pub(super) const PARKED_BEHIND: &str = "orderwright-parked-behind";
 pub(super) const REASON: &str = "orderwright-reason";
 pub(super) const DETAIL: &str = "orderwright-detail";
 pub(super) const ORDER: &str = "orderwright-order";
@@ -135,6 +140,9 @@ pub fn record(
     if let Some(order) = &letter.order {
         put(ORDER, order);
     }
+    if let Some(head) = letter.parked_behind {
+        put(PARKED_BEHIND, &head.to_string());
+    }
     put(ATTEMPTS, &attempts(&letter.attempts, limits.attempts_bytes_max));
     put(FIRST_SEEN, &letter.first_seen.to_string());
     put(DEAD_LETTERED_AT, &now.to_string());
@@ -177,7 +185,9 @@ fn copy_headers(original: &BasicProperties, headers: &mut FieldTable) -> Vec<Str
     let mut dropped = Vec::new();
     for (name, value) in theirs.inner() {
         let ours = HEADERS.iter().any(|(known, _)| *known == name.as_str());
-        if ours || is_brokers(name.as_str()) {
+        // It was meant for that life alone.
+        let passes = name.as_str() == crate::parking::UNPARK;
+        if ours || passes || is_brokers(name.as_str()) {
             continue;
         }
         let bytes = name.as_str().len() + size(value);
@@ -293,6 +303,7 @@ mod tests {
             order: Some("USMF/SO-1".into()),
             attempts,
             first_seen: jiff::Timestamp::UNIX_EPOCH,
+            parked_behind: Some(Uuid::from_u128(2)),
         }
     }
 

@@ -7,6 +7,9 @@ use jiff::Timestamp;
 use super::Attempt;
 use crate::protocol::Code;
 
+/// The reason code of an update that was not begun because its order stands still.
+pub const PARKED_BEHIND: &str = "parked_behind";
+
 /// Why a message is dead-lettered, and what was tried.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Letter {
@@ -20,9 +23,29 @@ pub struct Letter {
     pub attempts: Vec<Attempt>,
     /// When this process first held the message.
     pub first_seen: Timestamp,
+    /// The dead letter that its order stands behind.
+    pub parked_behind: Option<uuid::Uuid>,
 }
 
 impl Letter {
+    /// For a message that no request was made for.
+    #[must_use]
+    pub fn untried(
+        code: &'static str,
+        detail: String,
+        order: Option<Arc<str>>,
+        first_seen: Timestamp,
+    ) -> Self {
+        Self { code, detail, order, attempts: Vec::new(), first_seen, parked_behind: None }
+    }
+
+    /// For an update whose order stands still.
+    pub(super) fn behind(head: uuid::Uuid, order: Arc<str>, first_seen: Timestamp) -> Self {
+        let detail = format!("an earlier update of the order was dead-lettered: {head}");
+        let letter = Self::untried(PARKED_BEHIND, detail, Some(order), first_seen);
+        Self { parked_behind: Some(head), ..letter }
+    }
+
     /// For an update that was tried.
     pub(super) fn of(
         code: Code,
@@ -31,7 +54,8 @@ impl Letter {
         first_seen: Timestamp,
     ) -> Self {
         let detail = detail(code, &attempts);
-        Self { code: code.as_str(), detail, order: Some(order), attempts, first_seen }
+        let letter = Self::untried(code.as_str(), detail, Some(order), first_seen);
+        Self { attempts, ..letter }
     }
 }
 

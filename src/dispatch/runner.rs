@@ -10,7 +10,7 @@ use tracing::Instrument;
 
 use super::card::{Card, Doing};
 use super::walk::{Ended, Walk};
-use super::{Effects, Held, Job, Letter, Shared};
+use super::{Effects, Gate, Held, Item, Job, Letter, PARKED_BEHIND, Shared};
 use crate::protocol::{Code, Settlement};
 use crate::telemetry::field;
 
@@ -22,21 +22,73 @@ pub(super) struct Runner<E: Effects> {
 
 impl<E: Effects> Runner<E> {
     /// Works until the order's mailbox is empty or the drain begins.
-    pub(super) async fn run(self, first: Job<E::Held>) {
-        let mut job = Some(first);
-        while let Some(next) = job {
-            let span = next.held.span(&next.update.key);
-            self.handle(next).instrument(span).await;
+    pub(super) async fn run(self, first: Item<E::Held>) {
+        let mut item = Some(first);
+        while let Some(next) = item {
+            match next {
+                Item::Update(job) => {
+                    let span = job.held.span(&job.update.key);
+                    self.handle(job).instrument(span).await;
+                }
+                Item::Release(held) => self.release(held).await,
+            }
             let stopping = self.shared.stop.is_cancelled();
-            job = self.shared.router.next(&self.key, |job| !stopping && job.held.may_begin());
+            item = self.shared.router.next(&self.key, |item| !stopping && item.held().may_begin());
         }
     }
 
     async fn handle(&self, job: Job<E::Held>) {
-        let Job { update, held, first_seen } = job;
         // Not begun, so not counted as given back: the broker hands it out again.
+        let Some(begun) = job.held.begin() else { return };
+        self.card.begin();
+        match AssertUnwindSafe(self.gate(&job.held)).catch_unwind().await {
+            Ok(Some(Gate::Open)) => self.work(job, begun).await,
+            Ok(Some(Gate::Behind(head))) => self.park(job, &begun, head).await,
+            Ok(None) => self.shared.tally.released(),
+            Err(_panic) => self.failed(&begun),
+        }
+    }
+
+    /// Whether the next update may be begun. `None` on a drain, or when it is to be given back.
+    async fn gate(&self, held: &E::Held) -> Option<Gate> {
+        tokio::select! { biased; // Stop wins over new work.
+            () = self.shared.stop.cancelled() => None,
+            () = held.ending() => None,
+            gate = self.shared.effects.gate(held, &self.key) => Some(gate),
+        }
+    }
+
+    /// The order stands still: the update goes behind what it stands behind.
+    async fn park(&self, job: Job<E::Held>, begun: &<E::Held as Held>::Begun, head: uuid::Uuid) {
+        self.card.doing(Doing::Settling);
+        let letter = Letter::behind(head, self.key.clone(), job.first_seen);
+        let settling = AssertUnwindSafe(self.shared.effects.dead_letter(job.held, letter));
+        let done = settling.catch_unwind().await.unwrap_or_else(|_panic| {
+            self.failed(begun);
+            false
+        });
+        self.shared.tally.settled_letter(PARKED_BEHIND, done);
+    }
+
+    /// The order is to go on.
+    async fn release(&self, held: E::Held) {
         let Some(begun) = held.begin() else { return };
         self.card.begin();
+        self.card.doing(Doing::Settling);
+        let settling = AssertUnwindSafe(self.shared.effects.release(held));
+        if settling.catch_unwind().await.is_err() {
+            self.failed(&begun);
+        }
+    }
+
+    /// The receipt may have gone with a panic: what waits behind this message must not overtake it.
+    fn failed(&self, begun: &<E::Held as Held>::Begun) {
+        tracing::error!({ field::ORDER } = %self.key, "a bug: settling this message panicked");
+        E::Held::give_up_channel(begun);
+    }
+
+    async fn work(&self, job: Job<E::Held>, begun: <E::Held as Held>::Begun) {
+        let Job { update, held, first_seen } = job;
         let mut walk = Walk::new(&self.shared, (&update, &held), &self.card);
         // The receipt stays out here: a panic in the walk costs this message its handling, never
         // its settlement.
@@ -70,9 +122,7 @@ impl<E: Effects> Runner<E> {
             }
         });
         let done = settling.catch_unwind().await.unwrap_or_else(|_panic| {
-            // The receipt went with it: what waits behind this message must not overtake it.
-            tracing::error!({ field::ORDER } = %self.key, "a bug: settling this message panicked");
-            E::Held::give_up_channel(&begun);
+            self.failed(&begun);
             false
         });
         self.shared.tally.settled(settlement, conflicts, done);

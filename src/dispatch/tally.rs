@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::protocol::{Settlement, Trouble};
@@ -61,6 +62,10 @@ pub struct Snapshot {
     pub released: u64,
     /// Messages found in another queue than their order's own, and sent on to it.
     pub forwarded: u64,
+    /// Orders that stand still behind a dead letter at the end, all pods together.
+    pub parked_orders: u64,
+    /// Since when the first of them does.
+    pub parked_oldest: Option<Timestamp>,
     /// Deliveries in another shard queue than their order's own, though published with the order key.
     pub misplaced_by_ring: u64,
     /// Deliveries there because they were published with another routing key.
@@ -157,6 +162,8 @@ impl Tally {
             retries: get(&self.retries),
             released: get(&self.released),
             forwarded: 0,
+            parked_orders: 0,
+            parked_oldest: None,
             misplaced_by_ring: get(&self.misplaced_by_ring),
             misplaced_by_key: get(&self.misplaced_by_key),
             settlements_lost: get(&self.settlements_lost),

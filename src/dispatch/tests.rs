@@ -2,6 +2,7 @@
 
 mod ending;
 mod outages;
+mod parked;
 mod trouble;
 mod turns;
 
@@ -97,6 +98,8 @@ struct World {
     /// What happened, with the virtual millisecond.
     story: Mutex<Vec<(u64, String)>>,
     letters: Mutex<Vec<Letter>>,
+    /// Orders that stand still, and those of which that is not known.
+    gates: Mutex<BTreeMap<String, Option<Gate>>>,
     outage: Mutex<Option<Reply>>,
     /// What every PATCH is answered, while GETs are answered well.
     read_only: Mutex<Option<Reply>>,
@@ -145,6 +148,21 @@ fn answer(status: u16, body: &'static str) -> Answer {
 
 impl Effects for Fake {
     type Held = Message;
+
+    async fn gate(&self, _: &Message, order: &str) -> Gate {
+        let gate = self.world.gates.lock().unwrap().get(order).copied();
+        match gate.unwrap_or(Some(Gate::Open)) {
+            Some(gate) => gate,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn release(&self, held: Message) -> bool {
+        assert!(held.name != "unsettleable", "as the test asked");
+        self.tell(format!("release {}", held.name));
+        self.world.gates.lock().unwrap().clear();
+        true
+    }
 
     async fn get(&self, key: &OrderKey, _: Trail) -> Reply {
         let now = self.world.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
@@ -285,14 +303,18 @@ impl Bench {
             expect: None,
             occurred_at: None,
         };
-        let held = Message {
+        let held = self.held(name);
+        self.dispatch.accept(Job { update, held, first_seen: Timestamp::UNIX_EPOCH });
+    }
+
+    fn held(&self, name: &str) -> Message {
+        Message {
             name: name.to_owned(),
             channel: self.channel.clone(),
             ending: self.ending.clone(),
             settle: self.settle,
             losses: self.losses,
-        };
-        self.dispatch.accept(Job { update, held, first_seen: Timestamp::UNIX_EPOCH });
+        }
     }
 
     fn story(&self) -> Vec<(u64, String)> {

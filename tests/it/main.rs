@@ -31,6 +31,7 @@ mod lifecycle;
 mod misplaced;
 mod order;
 mod outage;
+mod parking;
 mod pods;
 mod reshard;
 mod shard;

@@ -230,8 +230,9 @@ impl Look<'_> {
         }
         if let Some(age) = self.policy("max-age").filter(|_| self.queue.r#type == "stream") {
             let (origin, fix) = self.origin("max-age");
-            let what =
-                format!("max-age is {age} by {origin}: which shards there are would be forgotten");
+            let what = format!(
+                "max-age is {age} by {origin}: what it tells from its beginning is forgotten"
+            );
             findings.push(self.finding(Severity::Refuse, "loses_messages", what, fix));
         }
         if let Some(milliseconds) = self.least("expires") {

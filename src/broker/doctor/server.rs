@@ -157,7 +157,7 @@ fn to_read(expected: &Expected<'_>) -> Vec<String> {
     let topology = expected.topology;
     let mut names: Vec<_> = topology.shard_queues().collect();
     names.extend(topology.intake().iter().cloned());
-    names.push(topology.generations());
+    names.extend(topology.streams());
     if expected.declare {
         names.extend(topology.bindings().into_iter().map(|it| it.source));
     }

@@ -126,7 +126,10 @@ impl Consumer {
             }
             if !is_forwarded {
                 // Whoever could end the pause is gone: so is the process, in a moment.
-                let _ended = paused.wait_for(|paused| !paused).await;
+                drop(paused.wait_for(|paused| !paused).await);
+                if let Some(parking) = &self.parking {
+                    parking.ready().await;
+                }
             }
         };
         tokio::select! { biased;

@@ -1,0 +1,150 @@
+//! `orderwright dead-letters release`: lets one order go on.
+
+use std::future::pending;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::super::{Output, complain, print};
+use crate::app::exit;
+use crate::broker::{Error, Outgoing, Parking, Publisher, Topology};
+use crate::parking::{Parked, Release};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  orderwright dead-letters release USMF/SO-2025-0145         what it would do
+  orderwright dead-letters release USMF/SO-2025-0145 --yes
+
+The order goes on with its next update; what is in the dead-letter queue stays there and is not
+applied. The release takes its place in the order's queue: what stands before it still goes to the
+dead-letter queue. If that adds a letter, the order stays parked, and the command says so.
+
+Exit codes: 0 released, or not parked at all; 69 unreachable; 75 nobody has taken the release yet, or the
+order has got another letter meanwhile: look, and start it again")]
+pub(super) struct Arguments {
+    /// The order: the values of its key, joined by `/`, as `dead-letters parked` shows it.
+    #[arg(value_name = "ORDER")]
+    order: String,
+    /// Do it. Without, it is only said what would be done.
+    #[arg(long)]
+    yes: bool,
+    /// How long to wait until the release has had its turn.
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    NotParked,
+    WouldBeReleased,
+    Released,
+    StillParked,
+    Waiting,
+}
+
+impl Outcome {
+    const fn code(self) -> &'static str {
+        match self {
+            Self::NotParked => "not_parked",
+            Self::WouldBeReleased => "would_be_released",
+            Self::Released => "released",
+            Self::StillParked => "still_parked",
+            Self::Waiting => "waiting",
+        }
+    }
+
+    const fn text(self) -> &'static str {
+        match self {
+            Self::NotParked => "does not stand still",
+            Self::WouldBeReleased => "would go on with its next update: say --yes",
+            Self::Released => "goes on with its next update",
+            Self::StillParked => "stands still: it has got another letter meanwhile",
+            Self::Waiting => {
+                "stands still: no pod has taken the release yet; it stays in the queue"
+            }
+        }
+    }
+
+    const fn exit(self) -> u8 {
+        match self {
+            Self::NotParked | Self::WouldBeReleased | Self::Released => exit::OK,
+            Self::StillParked | Self::Waiting => exit::GRACE,
+        }
+    }
+}
+
+pub(super) async fn run(
+    arguments: &Arguments,
+    topology: &Topology,
+    publisher: &Publisher,
+    parking: &Parking,
+) -> Result<u8, Error> {
+    let order = arguments.order.as_str();
+    let before = parking.parked(order);
+    let outcome = match &before {
+        None => Outcome::NotParked,
+        Some(_) if !arguments.yes => Outcome::WouldBeReleased,
+        Some(parked) => {
+            let release = Release::of(order, parked);
+            ask(topology, publisher, &release).await?;
+            let waiting = timeout(arguments.timeout, answered(parking, &release));
+            waiting.await.unwrap_or(Outcome::Waiting)
+        }
+    };
+    tell(order, before.as_ref(), outcome, arguments.output);
+    Ok(outcome.exit())
+}
+
+/// Publishes the release as an update of the order is published.
+async fn ask(topology: &Topology, publisher: &Publisher, release: &Release) -> Result<(), Error> {
+    let Some(lane) = publisher.lane().await else { return Err(Error::Withdrawn) };
+    let message = Outgoing {
+        exchange: topology.updates(),
+        routing_key: (*release.order).into(),
+        properties: release.properties(),
+        body: Vec::new(),
+    };
+    publisher.publish(lane, &message, || true, pending()).await
+}
+
+/// Waits until the order goes on, or has got another letter.
+async fn answered(parking: &Parking, release: &Release) -> Outcome {
+    let mut news = parking.news();
+    loop {
+        news.mark_unchanged();
+        match parking.parked(&release.order) {
+            None => return Outcome::Released,
+            // Released, and parked anew.
+            Some(parked) if parked.head != release.head => return Outcome::Released,
+            Some(parked) if parked.letters != release.letters => return Outcome::StillParked,
+            Some(_) => {}
+        }
+        if news.changed().await.is_err() {
+            return pending().await;
+        }
+    }
+}
+
+fn tell(order: &str, before: Option<&Parked>, outcome: Outcome, output: Output) {
+    match output {
+        Output::Json => {
+            let line = json!({"order": order, "outcome": outcome.code(), "parked": before});
+            let _printed = print(&format!("{line}\n"));
+        }
+        Output::Text if outcome.exit() == exit::OK => {
+            let letters = before.map_or(0, |parked| parked.letters);
+            let left = if letters == 0 {
+                String::new()
+            } else {
+                format!(" ({letters} letter(s) stay in the dead-letter queue)")
+            };
+            let _printed = print(&format!("{order} {}{left}\n", outcome.text()));
+        }
+        Output::Text => complain(&format!("{order} {}", outcome.text())),
+    }
+}
