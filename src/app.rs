@@ -5,6 +5,7 @@ pub mod inspection;
 mod intake;
 mod limits;
 mod misplaced;
+mod notice;
 mod overtakers;
 pub mod target;
 
@@ -16,7 +17,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::{self, Consumer, Forwarder, Generations, Link, Publisher, Stops, Topology};
+use crate::broker::{
+    self, Consumer, Forwarder, Generations, Link, Notices, Publisher, Stops, Topology,
+};
 use crate::config::Settings;
 use crate::dispatch::{Dispatch, Snapshot, Tally};
 use crate::odata;
@@ -110,6 +113,7 @@ pub struct App {
     generations: watch::Receiver<Generations>,
     connection: lapin::Connection,
     publisher: Arc<Publisher>,
+    notices: Arc<Notices>,
     forwarder: Arc<Forwarder>,
     dispatch: Arc<Dispatch<Edges>>,
     tally: Arc<Tally>,
@@ -190,7 +194,11 @@ impl App {
         let (connection, generations) = prepared(&settings, &link, &publisher, &topology).await?;
 
         let (stop, force) = (CancellationToken::new(), CancellationToken::new());
-        let edges = Edges::new(client, publisher.clone(), &topology, &settings, instance, &stop);
+        let answers = link.named(&format!("orderwright {instance} notices"));
+        let notices = Notices::new(answers, settings.broker.notices_max, topology.prefix());
+        let notices = Arc::new(notices);
+        let publishing = (publisher.clone(), notices.clone());
+        let edges = Edges::new(client, publishing, &topology, &settings, instance, &stop);
         let tally = Arc::new(Tally::default());
         let (limits, judging) = (limits(&settings), (guard(&settings), texts(&settings)));
         let dispatch = Dispatch::new(edges, limits, judging, tally.clone(), stop.clone());
@@ -214,6 +222,7 @@ impl App {
             generations: known,
             connection,
             publisher,
+            notices,
             forwarder,
             dispatch,
             tally,
@@ -264,12 +273,18 @@ impl App {
         let closing = async {
             while tasks.join_next().await.is_some() {}
             self.forwarder.end();
-            self.publisher.close().await;
+            tokio::join!(self.publisher.close(), self.notices.close());
         };
         if timeout(CLOSE_MAX, closing).await.is_err() {
             tracing::warn!("the broker did not answer the goodbye");
         }
-        (ended, Snapshot { forwarded: self.forwarder.forwarded(), ..self.tally.snapshot() })
+        let counts = Snapshot {
+            forwarded: self.forwarder.forwarded(),
+            notices_sent: self.notices.sent(),
+            notices_lost: self.notices.lost(),
+            ..self.tally.snapshot()
+        };
+        (ended, counts)
     }
 }
 

@@ -14,6 +14,7 @@ mod attempt;
 mod keeper;
 mod letter;
 mod mailbox;
+mod outcome;
 mod record;
 mod router;
 mod runner;
@@ -34,6 +35,7 @@ use tokio_util::task::TaskTracker;
 pub use admission::{Breaking, Status, Throttling};
 pub use attempt::Attempt;
 pub use letter::Letter;
+pub use outcome::Outcome;
 pub use tally::{Snapshot, Tally};
 
 use crate::order::{ETag, OrderKey, OrderUpdate};
@@ -109,7 +111,7 @@ pub trait Effects: Send + Sync + 'static {
     fn probe(&self, trail: Trail) -> impl Future<Output = Reply> + Send;
 
     /// Acks. False if the settlement was lost with its channel: the broker redelivers.
-    fn ack(&self, held: Self::Held) -> impl Future<Output = bool> + Send;
+    fn ack(&self, held: Self::Held, outcome: Outcome) -> impl Future<Output = bool> + Send;
 
     /// Publishes the dead letter, waits for the confirm, then acks. False if that did not come
     /// about: the message is then not settled, and the broker redelivers.

@@ -51,6 +51,8 @@ const PURE: &[(&str, &[&str])] = &[
     ("src/broker/doctor.rs", &[]),
     ("src/broker/doctor/", &[]),
     ("src/dead_letter/record.rs", &["lapin::types", "lapin::BasicProperties"]),
+    ("src/dead_letter/replay.rs", &["lapin::types", "lapin::BasicProperties"]),
+    ("src/dead_letter/journal.rs", &[]),
     // Dice with a seed, handed in or made from the settings.
     ("src/simulator/answer.rs", &["fastrand::Rng"]),
     ("src/simulator/catalogue.rs", &["fastrand::Rng"]),

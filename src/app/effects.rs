@@ -6,10 +6,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::{Begun, Delivery, Outgoing, Publisher, Topology, origin};
+use super::notice::Asked;
+use crate::broker::{Begun, Delivery, Notices, Outgoing, Publisher, Topology, origin};
 use crate::config::Settings;
 use crate::dead_letter::{self, Original};
-use crate::dispatch::{Effects, Held, Letter, Trail};
+use crate::dispatch::{Effects, Held, Letter, Outcome, Trail};
 use crate::odata::Client;
 use crate::order::{ETag, OrderKey};
 use crate::protocol::Reply;
@@ -70,6 +71,7 @@ impl Held for Message {
 pub(super) struct Edges {
     client: Client,
     publisher: Arc<Publisher>,
+    notices: Arc<Notices>,
     /// Exchange for dead letters.
     exchange: String,
     limits: dead_letter::Limits,
@@ -80,7 +82,7 @@ pub(super) struct Edges {
 impl Edges {
     pub(super) fn new(
         client: Client,
-        publisher: Arc<Publisher>,
+        (publisher, notices): (Arc<Publisher>, Arc<Notices>),
         topology: &Topology,
         settings: &Settings,
         instance: &str,
@@ -96,6 +98,7 @@ impl Edges {
         Self {
             client,
             publisher,
+            notices,
             exchange: topology.dead_letters(),
             limits: dead_letter::Limits::new(&settings.dead_letter, instance),
             retry,
@@ -144,8 +147,14 @@ impl Effects for Edges {
         self.client.probe(trail).await
     }
 
-    async fn ack(&self, held: Message) -> bool {
-        held.delivery.receipt.ack().await.is_ok()
+    async fn ack(&self, held: Message, outcome: Outcome) -> bool {
+        let asked = Asked::by(&held.delivery.properties);
+        let done = held.delivery.receipt.ack().await.is_ok();
+        // An ack that was lost brings the message again, and that time tells.
+        if let Some(asked) = asked.filter(|_| done) {
+            self.notices.send(asked.settled(&outcome, self.now()));
+        }
+        done
     }
 
     async fn dead_letter(&self, mut held: Message, letter: Letter) -> bool {
@@ -178,7 +187,13 @@ impl Effects for Edges {
             attempts = letter.attempts.len(),
             "dead-lettered"
         );
-        held.delivery.receipt.ack().await.is_ok()
+        let asked = Asked::by(&held.delivery.properties);
+        let done = held.delivery.receipt.ack().await.is_ok();
+        if let Some(asked) = asked.filter(|_| done) {
+            let notice = asked.dead_lettered(&letter, &outgoing.properties, self.now());
+            self.notices.send(notice);
+        }
+        done
     }
 
     fn now(&self) -> Timestamp {

@@ -14,8 +14,10 @@ use crate::broker::{
     Delivery, Forwarder, Generation, Generations, Home, Intake, Source, Topology, origin,
 };
 use crate::config::Settings;
-use crate::decode::{Contract, Envelope, KeyProperty, decode};
+use crate::dead_letter::{REPLAY_ETAG, REPLAY_FORCED, REPLAY_ID, REPLAY_OF, header};
+use crate::decode::{self, Contract, Envelope, KeyProperty, Marks, decode};
 use crate::dispatch::{Dispatch, Job, Letter, Tally};
+use crate::order::Replay;
 use crate::protocol::Code;
 use crate::shard::shard_of;
 use crate::telemetry::field;
@@ -140,6 +142,17 @@ impl Front {
     }
 }
 
+/// What a message may overwrite that was dead-lettered before.
+fn replayed(delivery: &Delivery) -> Option<Replay> {
+    let header = |name| header(&delivery.properties, name);
+    decode::replay(&Marks {
+        of: header(REPLAY_OF),
+        id: header(REPLAY_ID),
+        etag: header(REPLAY_ETAG),
+        forced: header(REPLAY_FORCED),
+    })
+}
+
 impl Intake for Front {
     fn deliver(&self, delivery: Delivery) {
         self.tally.received();
@@ -157,13 +170,13 @@ impl Intake for Front {
         // A panic here would take the shard's channel with it, in the wrong way.
         let decoded = catch_unwind(AssertUnwindSafe(|| decode(&self.contract, envelope)));
         let Ok(decoded) = decoded else {
-            let (detail, order) = ("decoding it panicked; the log has more".to_owned(), None);
-            let (code, attempts) = (Code::Bug.as_str(), Vec::new());
-            let letter = Letter { code, detail, order, attempts, first_seen };
+            let detail = "decoding it panicked; the log has more".to_owned();
+            let letter = Letter::untried(Code::Bug.as_str(), detail, None, first_seen);
             return self.dispatch.refuse(self.held(delivery), letter);
         };
         match decoded {
-            Ok(update) => {
+            Ok(mut update) => {
+                update.replay = replayed(&delivery);
                 tracing::debug!(
                     { field::ORDER } = %update.key,
                     { field::QUEUE } = delivery.receipt.queue(),
@@ -185,8 +198,7 @@ impl Intake for Front {
                     let (code, order) = ("forward_loop", Some(update.key.canonical().clone()));
                     let detail =
                         "forwarded again and again: pods disagree on who works on which shard";
-                    let (detail, attempts) = (detail.to_owned(), Vec::new());
-                    let letter = Letter { code, detail, order, attempts, first_seen };
+                    let letter = Letter::untried(code, detail.to_owned(), order, first_seen);
                     self.dispatch.refuse(self.held(delivery), letter);
                 }
             }
@@ -195,8 +207,7 @@ impl Intake for Front {
                     Some(source) => format!("{error}: {source}"),
                     None => error.to_string(),
                 };
-                let (code, attempts, order) = (error.code(), Vec::new(), None);
-                let letter = Letter { code, detail, order, attempts, first_seen };
+                let letter = Letter::untried(error.code(), detail, None, first_seen);
                 self.dispatch.refuse(self.held(delivery), letter);
             }
         }

@@ -3,12 +3,14 @@
 //! ```text
 //! {p}.updates ─▶ {p}.shards.g1 (x-consistent-hash) ─▶ {p}.shard.g1.000 …  ─▶ {p}.dead-letters
 //!      └ unroutable ─▶ {p}.unroutable      {p}.forward ─▶┘      (delivery limit, expiry)
-//!                                              └───────▶ {p}.generations (a stream)
+//!                                              └───────▶ {p}.generations, {p}.journal (streams)
 //! ```
 
 mod crs;
 mod object;
 mod print;
+
+use std::time::Duration;
 
 use lapin::types::{AMQPValue, FieldTable};
 
@@ -30,6 +32,14 @@ pub struct Topology {
     generation: Generation,
     delivery_limit: u32,
     intake: Vec<String>,
+    journal: Retention,
+}
+
+/// How long the journal is kept.
+#[derive(Debug, Clone, Copy)]
+struct Retention {
+    age_max: Duration,
+    bytes_max: u64,
 }
 
 impl Topology {
@@ -40,6 +50,10 @@ impl Topology {
             generation: Generation { number: 1, shards: settings.shards },
             delivery_limit: settings.delivery_limit,
             intake: settings.intake.clone(),
+            journal: Retention {
+                age_max: settings.journal_age_max,
+                bytes_max: settings.journal_bytes_max,
+            },
         }
     }
 
@@ -67,6 +81,11 @@ impl Topology {
     /// The stream that tells of all generations.
     pub fn generations(&self) -> String {
         format!("{}.generations", self.prefix)
+    }
+
+    /// The stream of what operators do with dead letters.
+    pub fn journal(&self) -> String {
+        format!("{}.journal", self.prefix)
     }
 
     /// The exclusive queue of whoever changes where the entry leads to.
@@ -203,10 +222,12 @@ impl Topology {
                 name: self.generations(),
                 arguments: table(&[("x-queue-type", text("stream"))]),
             },
+            Queue { name: self.journal(), arguments: self.journal.arguments() },
         ];
         let bindings = vec![
             to_queue(self.dead_letters(), self.dead_letters(), ""),
             to_queue(self.forward(), self.generations(), &self.generations()),
+            to_queue(self.forward(), self.journal(), &self.journal()),
         ];
         Part { exchanges, queues, bindings }
     }
@@ -270,6 +291,19 @@ impl Topology {
                 routing_key: String::new(),
             },
         }
+    }
+}
+
+impl Retention {
+    /// The broker cuts off whole segments, so those are small beside what is kept.
+    fn arguments(self) -> FieldTable {
+        let bytes = |bytes: u64| AMQPValue::LongLongInt(i64::try_from(bytes).unwrap_or(i64::MAX));
+        table(&[
+            ("x-queue-type", text("stream")),
+            ("x-max-age", text(&format!("{}s", self.age_max.as_secs()))),
+            ("x-max-length-bytes", bytes(self.bytes_max)),
+            ("x-stream-max-segment-size-bytes", bytes(self.bytes_max / 8)),
+        ])
     }
 }
 

@@ -7,12 +7,15 @@ use crate::config;
 use crate::dispatch::{Attempt, Letter};
 use crate::properties::republished;
 
+use super::replay::{FIRST_DEAD_LETTER, REPLAY_HEADERS, REPLAY_ID, REPLAY_OF, REPLAYS, header};
+
 /// The headers that a dead letter may carry, with their meaning. The names are part of the interface.
-pub const HEADERS: [(&str, &str); 13] = [
+pub const HEADERS: [(&str, &str); 18] = [
     (REASON, "why: the stable reason code"),
     (DETAIL, "why, in words"),
     (ORDER, "canonical order key, where the message could be decoded"),
     (ATTEMPTS, "every attempt as JSON: times, statuses, ETags, request ids"),
+    (SEEN, "the fields that it would change as the last GET showed them, as JSON"),
     (FIRST_SEEN, "when orderwright first held the message"),
     (DEAD_LETTERED_AT, "when it gave up"),
     (EXCHANGE, "exchange that the message was published to"),
@@ -22,12 +25,20 @@ pub const HEADERS: [(&str, &str); 13] = [
     (HEADERS_DROPPED, "names of original headers that had no room"),
     (VERSION, "version of orderwright"),
     (INSTANCE, "instance that gave up"),
+    (REPLAY_ID, "of a replayed message: the replay that sent it"),
+    (REPLAY_OF, "of a replayed message: the dead letter that it was before"),
+    (FIRST_DEAD_LETTER, "of a replayed message: the dead letter that it was first"),
+    (REPLAYS, "of a replayed message: how often it was replayed"),
 ];
+
+/// What names one dead letter.
+pub const DEAD_LETTER_ID: &str = "orderwright-dead-letter-id";
 
 const REASON: &str = "orderwright-reason";
 const DETAIL: &str = "orderwright-detail";
 const ORDER: &str = "orderwright-order";
 const ATTEMPTS: &str = "orderwright-attempts";
+const SEEN: &str = "orderwright-seen";
 const FIRST_SEEN: &str = "orderwright-first-seen";
 const DEAD_LETTERED_AT: &str = "orderwright-dead-lettered-at";
 const EXCHANGE: &str = "orderwright-original-exchange";
@@ -41,6 +52,9 @@ const INSTANCE: &str = "orderwright-instance";
 /// Bytes that the original's own headers may take. All headers must fit one frame, 128 KiB unless the
 /// broker is configured otherwise; a larger one makes it close the connection.
 const ORIGINAL_BYTES_MAX: usize = 32 * 1024;
+
+/// Longest header of a replay that is passed on, in bytes. Ours are far shorter.
+const REPLAY_BYTES_MAX: usize = 255;
 
 /// What is known of the message as it was.
 #[derive(Debug, Clone, Copy)]
@@ -96,6 +110,9 @@ pub fn record(
         put(ORDER, order);
     }
     put(ATTEMPTS, &attempts(&letter.attempts, limits.attempts_bytes_max));
+    if let Some(seen) = &letter.seen {
+        put(SEEN, seen);
+    }
     put(FIRST_SEEN, &letter.first_seen.to_string());
     put(DEAD_LETTERED_AT, &now.to_string());
     put(EXCHANGE, original.exchange);
@@ -103,6 +120,12 @@ pub fn record(
     put(QUEUE, original.queue);
     put(VERSION, env!("CARGO_PKG_VERSION"));
     put(INSTANCE, &limits.instance);
+    // Where it comes from. How it was to be judged was for that life alone.
+    for name in [REPLAY_ID, REPLAY_OF, FIRST_DEAD_LETTER, REPLAYS] {
+        if let Some(value) = header(original.properties, name) {
+            put(name, cut(value, REPLAY_BYTES_MAX));
+        }
+    }
     if let Some(user) = original.properties.user_id() {
         put(USER_ID, user.as_str());
     }
@@ -120,7 +143,9 @@ fn copy_headers(original: &BasicProperties, headers: &mut FieldTable) -> Vec<Str
     let mut room = ORIGINAL_BYTES_MAX;
     let mut dropped = Vec::new();
     for (name, value) in theirs.inner() {
-        let ours = HEADERS.iter().any(|(known, _)| *known == name.as_str());
+        let is_ours = |(known, _): &(&str, &str)| *known == name.as_str();
+        let ours =
+            HEADERS.iter().chain(&REPLAY_HEADERS).any(is_ours) || name.as_str() == DEAD_LETTER_ID;
         if ours || is_brokers(name.as_str()) {
             continue;
         }
@@ -211,6 +236,7 @@ fn cut(text: &str, bytes_max: usize) -> &str {
 mod tests {
     use lapin::types::ShortString;
 
+    use super::super::replay::{REPLAY_ETAG, REPLAY_FORCED};
     use super::*;
 
     fn attempt(number: u32) -> Attempt {
@@ -235,6 +261,7 @@ mod tests {
             detail: "é".repeat(4000),
             order: Some("USMF/SO-1".into()),
             attempts,
+            seen: Some(r#"{"A":1}"#.to_owned()),
             first_seen: jiff::Timestamp::UNIX_EPOCH,
         }
     }
@@ -274,6 +301,22 @@ mod tests {
         assert_eq!(read[3]["number"], 4);
         assert_eq!(read[0]["etag_sent"], "W/\"1\"");
         assert_eq!(read[0]["etag_seen"], "W/\"1\"");
+    }
+
+    #[test]
+    fn replayed_message_keeps_where_it_comes_from_and_not_how_it_was_to_be_judged() {
+        let mut theirs = FieldTable::default();
+        for (name, _) in REPLAY_HEADERS {
+            theirs.insert(name.into(), AMQPValue::LongString(name.into()));
+        }
+        let made = make(&BasicProperties::default().with_headers(theirs), &letter(vec![]));
+        for name in [REPLAY_ID, REPLAY_OF, FIRST_DEAD_LETTER, REPLAYS] {
+            assert_eq!(header(&made, name).as_deref(), Some(name));
+        }
+        for name in [REPLAY_ETAG, REPLAY_FORCED] {
+            assert_eq!(header(&made, name), None, "{name}");
+        }
+        assert_eq!(header(&made, SEEN).as_deref(), Some(r#"{"A":1}"#));
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub struct Letter {
     pub order: Option<Arc<str>>,
     /// Every attempt, oldest first.
     pub attempts: Vec<Attempt>,
+    /// The fields that it would change as the last GET showed them: a JSON object.
+    pub seen: Option<String>,
     /// When this process first held the message.
     pub first_seen: Timestamp,
 }
@@ -27,11 +29,22 @@ impl Letter {
     pub(super) fn of(
         code: Code,
         order: Arc<str>,
-        attempts: Vec<Attempt>,
+        (attempts, seen): (Vec<Attempt>, Option<String>),
         first_seen: Timestamp,
     ) -> Self {
         let detail = detail(code, &attempts);
-        Self { code: code.as_str(), detail, order: Some(order), attempts, first_seen }
+        Self { code: code.as_str(), detail, order: Some(order), attempts, seen, first_seen }
+    }
+
+    /// For a message that no request was made for.
+    #[must_use]
+    pub fn untried(
+        code: &'static str,
+        detail: String,
+        order: Option<Arc<str>>,
+        first_seen: Timestamp,
+    ) -> Self {
+        Self { code, detail, order, attempts: Vec::new(), seen: None, first_seen }
     }
 }
 

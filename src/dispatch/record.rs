@@ -1,5 +1,6 @@
 //! Writes down what an attempt does, while it does it.
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -13,6 +14,8 @@ pub(super) struct Running<T> {
     pub(super) trail: Trail,
     pub(super) begun: Instant,
     pub(super) record: Attempt,
+    /// What the GET brought.
+    pub(super) order: Option<Bytes>,
     pub(super) turn: T,
 }
 
@@ -31,7 +34,7 @@ impl<T> Running<T> {
             request_id: trail.attempt,
             service_request_id: None,
         };
-        Self { trail, begun: Instant::now(), record, turn }
+        Self { trail, begun: Instant::now(), record, order: None, turn }
     }
 
     /// It is over, and this is the step that follows.

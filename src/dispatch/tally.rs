@@ -58,6 +58,10 @@ pub struct Snapshot {
     pub released: u64,
     /// Messages found in another queue than their order's own, and sent on to it.
     pub forwarded: u64,
+    /// Publishers who asked and were told what became of their update.
+    pub notices_sent: u64,
+    /// Publishers who asked and could not be told.
+    pub notices_lost: u64,
     /// Deliveries in another shard queue than their order's own, though published with the order key.
     pub misplaced_by_ring: u64,
     /// Deliveries there because they were published with another routing key.
@@ -149,6 +153,8 @@ impl Tally {
             retries: get(&self.retries),
             released: get(&self.released),
             forwarded: 0,
+            notices_sent: 0,
+            notices_lost: 0,
             misplaced_by_ring: get(&self.misplaced_by_ring),
             misplaced_by_key: get(&self.misplaced_by_key),
             settlements_lost: get(&self.settlements_lost),

@@ -171,7 +171,7 @@ impl Effects for Fake {
         self.outage().unwrap_or_else(|| Ok(answer(200, r#"{"value":[]}"#)))
     }
 
-    async fn ack(&self, held: Message) -> bool {
+    async fn ack(&self, held: Message, _: Outcome) -> bool {
         assert!(held.name != "unsettleable", "as the test asked");
         self.tell(format!("ack {}", held.name));
         true
@@ -261,6 +261,7 @@ impl Bench {
             sequence: sequence.and_then(Sequence::new),
             expect: None,
             occurred_at: None,
+            replay: None,
         };
         let held = Message {
             name: name.to_owned(),

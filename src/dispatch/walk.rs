@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::admission::Turn;
 use super::record::{Running, note_reply};
 use super::{Attempt, Effects, Held, Shared, Trail};
-use crate::order::OrderUpdate;
+use crate::order::{ETag, OrderUpdate};
 use crate::protocol::{
     self, Asking, Code, Fetch, Fetching, Judgement, Patching, Request, Settlement, Step, Trouble,
     Verdict, Waiting,
@@ -43,10 +43,27 @@ pub(super) struct Walk<'a, E: Effects> {
     conflicts: bool,
     /// A PATCH was sent of which nobody knows what became.
     unsure: bool,
+    /// The order's, as far as is known.
+    etag: Option<ETag>,
+    /// What the update would change, as the last GET showed it.
+    seen: Option<String>,
     /// The last failure, and when the one before it was.
     failed: Option<Failed>,
     /// How often the target had been down when the last attempt began.
     epoch: Option<u64>,
+}
+
+/// What a walk leaves behind.
+pub(super) struct Walked {
+    pub(super) attempts: Vec<Attempt>,
+    /// Whether it met a conflict.
+    pub(super) conflicts: bool,
+    /// Whether a PATCH was sent of which nobody knows what became.
+    pub(super) unsure: bool,
+    /// The order's ETag at its end, as far as is known.
+    pub(super) etag: Option<ETag>,
+    /// What the update would change, as the last GET showed it, unless that was settled.
+    pub(super) seen: Option<String>,
 }
 
 /// A failure of the target, or of this order at it.
@@ -83,15 +100,16 @@ impl<'a, E: Effects> Walk<'a, E> {
             made: 0,
             conflicts: false,
             unsure: false,
+            etag: None,
+            seen: None,
             failed: None,
             epoch: None,
         }
     }
 
-    /// Its attempts, whether it met a conflict, and whether a PATCH was sent of which nobody knows what
-    /// became.
-    pub(super) fn end(self) -> (Vec<Attempt>, bool, bool) {
-        (self.attempts, self.conflicts, self.unsure)
+    pub(super) fn end(self) -> Walked {
+        let Self { attempts, conflicts, unsure, etag, seen, .. } = self;
+        Walked { attempts, conflicts, unsure, etag, seen }
     }
 
     pub(super) async fn run(&mut self) -> Ended {
@@ -199,9 +217,11 @@ impl<'a, E: Effects> Walk<'a, E> {
         match (&mut fetch, verdict) {
             (Fetch::Found(etag, judgement), _) => {
                 attempt.record.etag_seen = Some(etag.clone());
-                if matches!(judgement, Judgement::Superseded | Judgement::Refused(_)) {
-                    attempt.record.message = protocol::objection(&reply, self.update, guard);
+                self.etag = Some(etag.clone());
+                if !matches!(judgement, Judgement::Outdated | Judgement::AlreadyApplied) {
+                    attempt.record.message = protocol::objection(&reply, self.update, guard, etag);
                 }
+                attempt.order = reply.as_ref().ok().map(|answer| answer.body.clone());
             }
             (Fetch::Missed(trouble), Verdict::Not(heard)) => *trouble = heard,
             (Fetch::Missed(_), Verdict::Done) => {}
@@ -253,6 +273,9 @@ impl<'a, E: Effects> Walk<'a, E> {
         attempt.record.patch_status = reply.as_ref().ok().map(|answer| answer.status);
         let verdict = protocol::verdict::verdict(Request::Patch, &reply, &self.shared.texts);
         let verdict = self.hear(Request::Patch, sent, verdict, &mut attempt);
+        if verdict == Verdict::Done {
+            self.etag = reply.as_ref().ok().and_then(|answer| answer.etag.clone());
+        }
         note_reply(&reply, &mut attempt.record);
         let step = patching.on_verdict(verdict, &self.shared.limits.rules);
         self.over(&step, attempt);
@@ -282,7 +305,13 @@ impl<'a, E: Effects> Walk<'a, E> {
     }
 
     /// An attempt is over, and its turn with it.
-    fn over(&mut self, step: &Step, attempt: Running<Turns<'a>>) {
+    fn over(&mut self, step: &Step, mut attempt: Running<Turns<'a>>) {
+        // Only a dead letter shows it, and this may become one.
+        let is_done =
+            matches!(step, Step::Settle(settled) if !matches!(settled, Settlement::DeadLetter(_)));
+        if let Some(order) = attempt.order.take().filter(|_| !is_done) {
+            self.seen = protocol::concerned(&order, self.update, &self.shared.guard);
+        }
         let record = attempt.end(step);
         record.log(&self.update.key);
         if self.attempts.len() >= ATTEMPTS_MAX {

@@ -1,4 +1,5 @@
 mod guards;
+mod replays;
 
 use std::path::Path;
 
@@ -49,6 +50,7 @@ fn update(changes: &str) -> OrderUpdate {
         sequence: None,
         expect: None,
         occurred_at: None,
+        replay: None,
     }
 }
 
@@ -359,7 +361,8 @@ fn etag_is_taken_from_the_header_else_from_the_body() {
 #[test]
 fn update_is_judged_on_the_state_that_was_fetched() {
     let judge = |current: &str, update: &OrderUpdate| {
-        Fetched::read(current.as_bytes()).unwrap().judge(update, &Guard::default())
+        let order = Fetched::read(current.as_bytes()).unwrap();
+        order.judge(update, &Guard::default(), &etag("\"1\""))
     };
     let mut wanted = update(r#"{"Status":"Delivered","Amount":10.0}"#);
     assert_eq!(judge(r#"{"Status":"Backorder","Amount":10}"#, &wanted), Judgement::Outdated);
