@@ -7,6 +7,7 @@ mod limits;
 mod misplaced;
 mod notice;
 mod overtakers;
+pub mod replay;
 pub mod target;
 
 use std::sync::Arc;

@@ -13,6 +13,7 @@
 
 mod balance;
 mod balancer;
+mod browse;
 mod connection;
 mod declare;
 mod delivery;
@@ -37,6 +38,7 @@ mod topology;
 mod unsettled;
 mod watchdog;
 
+pub use browse::{Ahead, Browser, Held, Ticket};
 pub use connection::{Link, close, connect};
 pub use declare::{Finding, Report};
 pub use delivery::{Begun, Delivery, Receipt, SettleError};
@@ -134,6 +136,23 @@ pub enum Error {
         /// Of both together.
         most: u16,
     },
+    /// Another operator holds the dead letters.
+    #[error("another operator is at work on the dead letters: what they hold cannot be seen")]
+    OperatorAtWork,
+    /// There is no such queue, or no more.
+    #[error("there is no queue {queue}, or it went away")]
+    NoQueue {
+        /// Its name.
+        queue: String,
+    },
+    /// Messages are there and do not come.
+    #[error("the broker holds messages in {queue} and has handed out none for {seconds} s")]
+    NotHandedOut {
+        /// Its name.
+        queue: String,
+        /// How long we waited.
+        seconds: u64,
+    },
     /// An object is not as it should be.
     #[error("{what} {name} is in the way: {found}")]
     InTheWay {
@@ -168,6 +187,7 @@ impl Error {
             | Self::Refused { .. }
             | Self::Unfinished { .. }
             | Self::TooManyShards { .. }
+            | Self::NoQueue { .. }
             | Self::InTheWay { .. } => false,
             Self::Unreachable { .. }
             | Self::Silent { .. }
@@ -176,6 +196,8 @@ impl Error {
             | Self::Withdrawn
             | Self::Locked
             | Self::NotUp { .. }
+            | Self::OperatorAtWork
+            | Self::NotHandedOut { .. }
             | Self::Alarm
             | Self::Nacked
             | Self::Unconfirmed { .. } => true,

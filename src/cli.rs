@@ -2,6 +2,7 @@
 
 mod check;
 pub mod config;
+mod dead_letters;
 mod publish;
 mod run;
 mod topology;
@@ -47,6 +48,9 @@ enum Command {
     Run(run::Arguments),
     /// Publish updates: one from flags, or many from NDJSON.
     Publish(publish::Arguments),
+    /// Dead letters: what went wrong, with which orders, and what to do about it.
+    #[command(visible_alias = "dlq")]
+    DeadLetters(Box<dead_letters::Arguments>),
     /// Look at what the daemon will meet, and write nothing.
     Check(check::Arguments),
     /// The exchanges, queues and bindings on the broker.
@@ -102,6 +106,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Run(arguments) => with_settings(&sources, |loaded| run::run(&arguments, loaded)),
         Command::Publish(arguments) => {
             with_settings(&sources, |loaded| publish::run(&arguments, loaded))
+        }
+        Command::DeadLetters(arguments) => {
+            with_settings(&sources, |loaded| dead_letters::run(*arguments, loaded))
         }
         Command::Check(arguments) => {
             with_settings(&sources, |loaded| check::run(&arguments, loaded))

@@ -3,6 +3,12 @@
 use lapin::BasicProperties;
 use lapin::types::ShortString;
 
+/// Header of a forwarded message: the exchange that it was published to before anything was forwarded.
+pub const FORWARDED_EXCHANGE: &str = "orderwright-forwarded-exchange";
+
+/// Header of a forwarded message: the routing key that it was published with then.
+pub const FORWARDED_ROUTING_KEY: &str = "orderwright-forwarded-routing-key";
+
 /// The properties that mean the same in a second life.
 ///
 /// Left behind: the headers, of which the caller

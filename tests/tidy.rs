@@ -53,6 +53,10 @@ const PURE: &[(&str, &[&str])] = &[
     ("src/dead_letter/record.rs", &["lapin::types", "lapin::BasicProperties"]),
     ("src/dead_letter/replay.rs", &["lapin::types", "lapin::BasicProperties"]),
     ("src/dead_letter/journal.rs", &[]),
+    ("src/dead_letter/course.rs", &[]),
+    ("src/dead_letter/view.rs", &["lapin::types", "lapin::BasicProperties"]),
+    ("src/dead_letter/fingerprint.rs", &[]),
+    ("src/dead_letter/select.rs", &["lapin::types"]),
     // Dice with a seed, handed in or made from the settings.
     ("src/simulator/answer.rs", &["fastrand::Rng"]),
     ("src/simulator/catalogue.rs", &["fastrand::Rng"]),
@@ -124,12 +128,13 @@ const ARROWS: &[(&str, &[&str])] = &[
             "dispatch",
             "odata",
             "order",
+            "properties",
             "protocol",
             "shard",
             "telemetry",
         ],
     ),
-    ("cli", &["app", "broker", "config", "decode", "odata", "telemetry"]),
+    ("cli", &["app", "broker", "config", "dead_letter", "decode", "odata", "telemetry"]),
     ("simulator", &[]),
 ];
 

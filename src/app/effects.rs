@@ -159,6 +159,8 @@ impl Effects for Edges {
 
     async fn dead_letter(&self, mut held: Message, letter: Letter) -> bool {
         let (exchange, routing_key) = origin(&held.delivery);
+        let now = self.now();
+        let id = dead_letter::letter_id(now, fastrand::u128(..));
         let original = Original {
             properties: &held.delivery.properties,
             exchange: &exchange,
@@ -168,7 +170,7 @@ impl Effects for Edges {
         let outgoing = Outgoing {
             exchange: self.exchange.clone(),
             routing_key: routing_key.as_str().into(),
-            properties: dead_letter::record(original, &letter, &self.limits, self.now()),
+            properties: dead_letter::record(original, &letter, &self.limits, id, now),
             body: std::mem::take(&mut held.delivery.body),
         };
         let confirmed = self.publish(&held, &outgoing).await;

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::{Delivery, Error, Outgoing, Publisher, Topology};
-use crate::properties::republished;
+use crate::properties::{FORWARDED_EXCHANGE, FORWARDED_ROUTING_KEY, republished};
 use crate::protocol::backoff::Retry;
 
 /// A message that was forwarded this often finds no home: pods disagree on the number of shards.
@@ -29,8 +29,6 @@ const FORWARDS_MAX: u32 = 8;
 const NORMAL: u8 = 4;
 
 const FORWARDS: &str = "orderwright-forwards";
-const EXCHANGE: &str = "orderwright-forwarded-exchange";
-const ROUTING_KEY: &str = "orderwright-forwarded-routing-key";
 
 /// Where a message was published to, and with which key, before anything was forwarded.
 #[must_use]
@@ -40,8 +38,8 @@ pub fn origin(delivery: &Delivery) -> (String, String) {
         Some(headers.inner().get(name)?.as_long_string()?.to_string())
     };
     (
-        text(EXCHANGE).unwrap_or_else(|| delivery.exchange.to_string()),
-        text(ROUTING_KEY).unwrap_or_else(|| delivery.routing_key.to_string()),
+        text(FORWARDED_EXCHANGE).unwrap_or_else(|| delivery.exchange.to_string()),
+        text(FORWARDED_ROUTING_KEY).unwrap_or_else(|| delivery.routing_key.to_string()),
     )
 }
 
@@ -230,8 +228,8 @@ fn outgoing(exchange: &str, queue: &str, delivery: &Delivery) -> Outgoing {
         }
     }
     let (first, routing_key) = origin(delivery);
-    headers.insert(EXCHANGE.into(), AMQPValue::LongString(first.into()));
-    headers.insert(ROUTING_KEY.into(), AMQPValue::LongString(routing_key.into()));
+    headers.insert(FORWARDED_EXCHANGE.into(), AMQPValue::LongString(first.into()));
+    headers.insert(FORWARDED_ROUTING_KEY.into(), AMQPValue::LongString(routing_key.into()));
     let count = forwards(&delivery.properties).saturating_add(1);
     headers.insert(FORWARDS.into(), AMQPValue::LongUInt(count));
     let mut properties = republished(&delivery.properties).with_headers(headers);

@@ -21,8 +21,8 @@ const LOCKED: u16 = 405;
 const ASKED_MAX: u32 = 50;
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
-/// The right to say where the entry leads to. Ends with its connection at the latest, so a holder that
-/// dies locks nobody out.
+/// The right to do what one alone may do at a time, such as to say where the entry leads to: an exclusive
+/// queue. Ends with its connection at the latest, so a holder that dies locks nobody out.
 pub(super) struct Lock {
     channel: Channel,
     queue: String,
@@ -42,17 +42,12 @@ impl Drop for Lock {
 
 impl Lock {
     /// Takes it, unless somebody else has it.
-    pub(super) async fn take(
-        connection: &Connection,
-        topology: &Topology,
-    ) -> Result<Option<Self>, Error> {
+    pub(super) async fn take(connection: &Connection, queue: &str) -> Result<Option<Self>, Error> {
         let channel = connection.create_channel().await?;
         let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
-        let queue = topology.lock();
-        let declared =
-            channel.queue_declare(queue.as_str().into(), options, FieldTable::default()).await;
+        let declared = channel.queue_declare(queue.into(), options, FieldTable::default()).await;
         match declared {
-            Ok(_) => Ok(Some(Self { channel, queue, is_held: true })),
+            Ok(_) => Ok(Some(Self { channel, queue: queue.to_owned(), is_held: true })),
             Err(error) if said(&error).is_some_and(|(code, _)| code == LOCKED) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -136,7 +131,7 @@ async fn lock_unless_resharding(
         if now.next.is_some() {
             return Ok((history, None));
         }
-        if let Some(lock) = Lock::take(connection, topology).await? {
+        if let Some(lock) = Lock::take(connection, &topology.lock()).await? {
             return Ok((history, Some(lock)));
         }
         if now.left.is_some() {

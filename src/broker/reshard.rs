@@ -167,7 +167,7 @@ pub async fn reshard(
 
 async fn lock(connection: &Connection, topology: &Topology) -> Result<Lock, Error> {
     for _ in 0..ASKED_MAX {
-        if let Some(lock) = Lock::take(connection, topology).await? {
+        if let Some(lock) = Lock::take(connection, &topology.lock()).await? {
             return Ok(lock);
         }
         sleep(ASK_AGAIN).await;

@@ -93,6 +93,11 @@ impl Topology {
         format!("{}.lock", self.prefix)
     }
 
+    /// The exclusive queue of whoever looks at dead letters: what one operator holds, another cannot see.
+    pub fn operator_lock(&self) -> String {
+        format!("{}.lock", self.dead_letters())
+    }
+
     /// The exchange by which a worker sends a message on to its order's own shard queue, whose name
     /// is the routing key.
     pub fn forward(&self) -> String {

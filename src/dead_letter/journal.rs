@@ -5,12 +5,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::course::End;
+
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// When.
     pub at: Timestamp,
-    /// Who: as the setting `operator.name` says, or `user@host`.
+    /// Who: `user@host`, unless the operator says otherwise.
     pub by: String,
     /// What.
     #[serde(flatten)]
@@ -72,8 +74,8 @@ pub enum Event {
     ReplayEnded {
         /// Its id.
         replay: Uuid,
-        /// `done`, `canary_failed`, `stopped` or `cancelled`.
-        end: String,
+        /// How.
+        end: End,
         /// Why, in words.
         #[serde(skip_serializing_if = "Option::is_none")]
         why: Option<String>,
@@ -114,6 +116,24 @@ pub enum Event {
         /// Its name.
         from: String,
     },
+}
+
+impl Event {
+    /// The replay that it belongs to.
+    #[must_use]
+    pub const fn replay(&self) -> Option<Uuid> {
+        match self {
+            Self::ReplayBegun { replay, .. }
+            | Self::Replayed { replay, .. }
+            | Self::Left { replay, .. }
+            | Self::ReplayEnded { replay, .. } => Some(*replay),
+            Self::Discarded { .. }
+            | Self::Restored { .. }
+            | Self::Edited { .. }
+            | Self::Imported { .. }
+            | Self::Moved { .. } => None,
+        }
+    }
 }
 
 #[cfg(test)]

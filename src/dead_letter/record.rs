@@ -2,20 +2,22 @@
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
+use uuid::Uuid;
 
+use super::replay::REPLAY_HEADERS;
+use super::view::Found;
 use crate::config;
 use crate::dispatch::{Attempt, Letter};
 use crate::properties::republished;
 
-use super::replay::{FIRST_DEAD_LETTER, REPLAY_HEADERS, REPLAY_ID, REPLAY_OF, REPLAYS, header};
-
 /// The headers that a dead letter may carry, with their meaning. The names are part of the interface.
-pub const HEADERS: [(&str, &str); 18] = [
+pub const HEADERS: [(&str, &str); 20] = [
+    (ID, "names this dead letter"),
+    (FINGERPRINT, "the same for the same trouble, whatever order it befell"),
     (REASON, "why: the stable reason code"),
     (DETAIL, "why, in words"),
     (ORDER, "canonical order key, where the message could be decoded"),
     (ATTEMPTS, "every attempt as JSON: times, statuses, ETags, request ids"),
-    (SEEN, "the fields that it would change as the last GET showed them, as JSON"),
     (FIRST_SEEN, "when orderwright first held the message"),
     (DEAD_LETTERED_AT, "when it gave up"),
     (EXCHANGE, "exchange that the message was published to"),
@@ -25,36 +27,48 @@ pub const HEADERS: [(&str, &str); 18] = [
     (HEADERS_DROPPED, "names of original headers that had no room"),
     (VERSION, "version of orderwright"),
     (INSTANCE, "instance that gave up"),
-    (REPLAY_ID, "of a replayed message: the replay that sent it"),
-    (REPLAY_OF, "of a replayed message: the dead letter that it was before"),
-    (FIRST_DEAD_LETTER, "of a replayed message: the dead letter that it was first"),
+    (SEEN, "the order's fields concerned as the last GET showed them, as JSON"),
+    (FIRST_DEAD_LETTER, "of a replayed message: id of its first dead letter"),
     (REPLAYS, "of a replayed message: how often it was replayed"),
+    (REPLAY_ID, "of a replayed message: the replay that brought it"),
+    (REPLAY_OF, "of a replayed message: id of the dead letter that was replayed"),
 ];
 
-/// What names one dead letter.
-pub const DEAD_LETTER_ID: &str = "orderwright-dead-letter-id";
+/// Kept of a replayed message that dies again.
+const KEPT: [&str; 4] = [FIRST_DEAD_LETTER, REPLAYS, REPLAY_ID, REPLAY_OF];
 
-const REASON: &str = "orderwright-reason";
-const DETAIL: &str = "orderwright-detail";
-const ORDER: &str = "orderwright-order";
-const ATTEMPTS: &str = "orderwright-attempts";
-const SEEN: &str = "orderwright-seen";
-const FIRST_SEEN: &str = "orderwright-first-seen";
-const DEAD_LETTERED_AT: &str = "orderwright-dead-lettered-at";
-const EXCHANGE: &str = "orderwright-original-exchange";
-const ROUTING_KEY: &str = "orderwright-original-routing-key";
-const QUEUE: &str = "orderwright-original-queue";
-const USER_ID: &str = "orderwright-original-user-id";
-const HEADERS_DROPPED: &str = "orderwright-headers-dropped";
-const VERSION: &str = "orderwright-version";
-const INSTANCE: &str = "orderwright-instance";
+/// What names one dead letter.
+pub const ID: &str = "orderwright-dead-letter-id";
+pub(super) const FINGERPRINT: &str = "orderwright-fingerprint";
+pub(super) const SEEN: &str = "orderwright-seen";
+/// Of a replayed message: its first dead letter.
+pub const FIRST_DEAD_LETTER: &str = "orderwright-first-dead-letter";
+/// Of a replayed message: how often it was replayed.
+pub const REPLAYS: &str = "orderwright-replays";
+/// Of a replayed message: the run that replays it.
+pub const REPLAY_ID: &str = "orderwright-replay-id";
+/// Of a replayed message: the dead letter that is replayed.
+pub const REPLAY_OF: &str = "orderwright-replay-of";
+pub(super) const REASON: &str = "orderwright-reason";
+pub(super) const DETAIL: &str = "orderwright-detail";
+pub(super) const ORDER: &str = "orderwright-order";
+pub(super) const ATTEMPTS: &str = "orderwright-attempts";
+pub(super) const FIRST_SEEN: &str = "orderwright-first-seen";
+pub(super) const DEAD_LETTERED_AT: &str = "orderwright-dead-lettered-at";
+pub(super) const EXCHANGE: &str = "orderwright-original-exchange";
+pub(super) const ROUTING_KEY: &str = "orderwright-original-routing-key";
+pub(super) const QUEUE: &str = "orderwright-original-queue";
+pub(super) const USER_ID: &str = "orderwright-original-user-id";
+pub(super) const HEADERS_DROPPED: &str = "orderwright-headers-dropped";
+pub(super) const VERSION: &str = "orderwright-version";
+pub(super) const INSTANCE: &str = "orderwright-instance";
 
 /// Bytes that the original's own headers may take. All headers must fit one frame, 128 KiB unless the
 /// broker is configured otherwise; a larger one makes it close the connection.
 const ORIGINAL_BYTES_MAX: usize = 32 * 1024;
 
-/// Longest header of a replay that is passed on, in bytes. Ours are far shorter.
-const REPLAY_BYTES_MAX: usize = 255;
+/// Bytes of a header that is kept of a replayed message: they are ids and a number.
+const KEPT_BYTES_MAX: usize = 128;
 
 /// What is known of the message as it was.
 #[derive(Debug, Clone, Copy)]
@@ -92,18 +106,28 @@ impl Limits {
     }
 }
 
+/// The id of a letter that dies now (UUID, version 7: those of one process sort by time).
+#[must_use]
+pub fn letter_id(now: jiff::Timestamp, random: u128) -> Uuid {
+    let millis = u64::try_from(now.as_millisecond()).unwrap_or(0);
+    let random = random.to_le_bytes().first_chunk().copied().unwrap_or_default();
+    uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
+}
+
 /// The properties of the dead letter for a message. `now` is when it is given up.
 #[must_use]
 pub fn record(
     original: Original<'_>,
     letter: &Letter,
     limits: &Limits,
+    id: Uuid,
     now: jiff::Timestamp,
 ) -> BasicProperties {
     let mut headers = FieldTable::default();
     let mut put = |name: &str, value: &str| {
         headers.insert(name.into(), AMQPValue::LongString(value.into()));
     };
+    put(ID, &id.to_string());
     put(REASON, letter.code);
     put(DETAIL, cut(&letter.detail, limits.detail_bytes_max));
     if let Some(order) = &letter.order {
@@ -120,14 +144,14 @@ pub fn record(
     put(QUEUE, original.queue);
     put(VERSION, env!("CARGO_PKG_VERSION"));
     put(INSTANCE, &limits.instance);
-    // Where it comes from. How it was to be judged was for that life alone.
-    for name in [REPLAY_ID, REPLAY_OF, FIRST_DEAD_LETTER, REPLAYS] {
-        if let Some(value) = header(original.properties, name) {
-            put(name, cut(value, REPLAY_BYTES_MAX));
-        }
-    }
     if let Some(user) = original.properties.user_id() {
         put(USER_ID, user.as_str());
+    }
+    if let Some(theirs) = original.properties.headers() {
+        let kept = KEPT.iter().filter_map(|name| theirs.inner().get_key_value(*name));
+        for (name, value) in kept.filter(|(_, value)| size(value) <= KEPT_BYTES_MAX) {
+            headers.insert(name.clone(), value.clone());
+        }
     }
     let dropped = copy_headers(original.properties, &mut headers);
     if !dropped.is_empty() {
@@ -135,7 +159,17 @@ pub fn record(
         let names = AMQPValue::LongString(cut(&names, limits.detail_bytes_max).into());
         headers.insert(HEADERS_DROPPED.into(), names);
     }
-    republished(original.properties).with_headers(headers)
+    let made = republished(original.properties).with_headers(headers.clone());
+    let found = Found {
+        properties: &made,
+        exchange: original.exchange,
+        routing_key: original.routing_key,
+        body: &[],
+    };
+    // Of what is written, and not of what is known: so it can be computed anew.
+    let fingerprint = super::Letter::read(found).fingerprint;
+    headers.insert(FINGERPRINT.into(), AMQPValue::LongString(fingerprint.into()));
+    made.with_headers(headers)
 }
 
 fn copy_headers(original: &BasicProperties, headers: &mut FieldTable) -> Vec<String> {
@@ -144,8 +178,7 @@ fn copy_headers(original: &BasicProperties, headers: &mut FieldTable) -> Vec<Str
     let mut dropped = Vec::new();
     for (name, value) in theirs.inner() {
         let is_ours = |(known, _): &(&str, &str)| *known == name.as_str();
-        let ours =
-            HEADERS.iter().chain(&REPLAY_HEADERS).any(is_ours) || name.as_str() == DEAD_LETTER_ID;
+        let ours = HEADERS.iter().chain(&REPLAY_HEADERS).any(is_ours);
         if ours || is_brokers(name.as_str()) {
             continue;
         }
@@ -250,8 +283,9 @@ mod tests {
             etag_sent: crate::order::ETag::new("W/\"1\""),
             outcome: "etag_conflict",
             message: String::new(),
-            request_id: uuid::Uuid::nil(),
+            request_id: Uuid::nil(),
             service_request_id: None,
+            error_code: Some("Validation".to_owned()),
         }
     }
 
@@ -273,7 +307,7 @@ mod tests {
     fn make(properties: &BasicProperties, letter: &Letter) -> BasicProperties {
         let (exchange, routing_key) = ("orderwright.updates", "USMF/SO-1");
         let original = Original { properties, exchange, routing_key, queue: "shard" };
-        record(original, letter, &limits(), jiff::Timestamp::UNIX_EPOCH)
+        record(original, letter, &limits(), Uuid::nil(), jiff::Timestamp::UNIX_EPOCH)
     }
 
     fn header(properties: &BasicProperties, name: &str) -> Option<String> {
@@ -310,7 +344,7 @@ mod tests {
             theirs.insert(name.into(), AMQPValue::LongString(name.into()));
         }
         let made = make(&BasicProperties::default().with_headers(theirs), &letter(vec![]));
-        for name in [REPLAY_ID, REPLAY_OF, FIRST_DEAD_LETTER, REPLAYS] {
+        for name in KEPT {
             assert_eq!(header(&made, name).as_deref(), Some(name));
         }
         for name in [REPLAY_ETAG, REPLAY_FORCED] {
@@ -370,5 +404,39 @@ mod tests {
         for gone in ["CC", "BCC", "x-death", "x-delivery-count", "x-first-death-queue"] {
             assert_eq!(header(&made, gone), None, "{gone}");
         }
+    }
+
+    #[test]
+    fn letter_is_read_back_as_it_was_written_and_its_fingerprint_computed_anew() {
+        let id = letter_id(jiff::Timestamp::UNIX_EPOCH, 7);
+        let mut theirs = FieldTable::default();
+        for (name, value) in [(REPLAYS, "3"), (REPLAY_ID, &id.to_string()), ("traceparent", "00-1")]
+        {
+            theirs.insert(name.into(), AMQPValue::LongString(value.into()));
+        }
+        let original =
+            BasicProperties::default().with_headers(theirs).with_message_id("m-1".into());
+        for attempts in [0, 1, 4, 500] {
+            let made = make(&original, &letter((1..=attempts).map(attempt).collect()));
+            let found = Found { properties: &made, exchange: "x", routing_key: "y", body: b"12" };
+            let read = super::super::Letter::read(found);
+            assert_eq!(Some(&read.fingerprint), header(&made, FINGERPRINT).as_ref());
+            assert_eq!((read.id, read.reason.as_str()), (Uuid::nil(), "conflict_exhausted"));
+            assert_eq!(read.order.as_deref(), Some("USMF/SO-1"));
+            assert_eq!((read.routing_key.as_str(), read.bytes), ("USMF/SO-1", 2));
+            assert_eq!(read.dead_lettered_at, Some(jiff::Timestamp::UNIX_EPOCH));
+            assert_eq!(read.status, (attempts > 0).then_some(412));
+            assert_eq!(read.etag.is_some(), attempts > 0);
+            assert_eq!((read.replays.count, read.replays.replay_id), (3, Some(id)));
+            assert_eq!(read.traceparent.as_deref(), Some("00-1"));
+        }
+    }
+
+    #[test]
+    fn id_sorts_by_time() {
+        let at = |second| jiff::Timestamp::from_second(second).unwrap();
+        let early = letter_id(at(1_000), u128::MAX);
+        assert!(early < letter_id(at(1_001), 0));
+        assert_eq!((early.get_version_num(), letter_id(at(-5), 0).get_version_num()), (7, 7));
     }
 }

@@ -3,18 +3,12 @@
 use lapin::BasicProperties;
 use lapin::types::AMQPValue;
 
-/// The run that replays it.
-pub const REPLAY_ID: &str = "orderwright-replay-id";
-/// The dead letter that is replayed.
-pub const REPLAY_OF: &str = "orderwright-replay-of";
+use super::record::{FIRST_DEAD_LETTER, REPLAY_ID, REPLAY_OF, REPLAYS};
+
 /// The ETag that this dead letter saw last.
 pub const REPLAY_ETAG: &str = "orderwright-replay-etag";
 /// `1` where an operator wants it written whatever the order has become.
 pub const REPLAY_FORCED: &str = "orderwright-replay-forced";
-/// The first death of the message.
-pub const FIRST_DEAD_LETTER: &str = "orderwright-first-dead-letter";
-/// How often it was replayed.
-pub const REPLAYS: &str = "orderwright-replays";
 
 /// The headers that a replayed message may carry, with their meaning. The names are part of the
 /// interface.

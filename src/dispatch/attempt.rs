@@ -36,6 +36,9 @@ pub struct Attempt {
     /// The service's own (`ms-dyn-aid`), of the last answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_request_id: Option<String>,
+    /// The service's own code or type of the error, of the last answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_code: Option<String>,
 }
 
 #[expect(clippy::ref_option, reason = "the shape that serde asks for")]

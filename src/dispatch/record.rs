@@ -9,6 +9,9 @@ use crate::order::{ETag, OrderKey};
 use crate::protocol::{Code, Complaint, Reply, Settlement, Step};
 use crate::telemetry::field;
 
+/// Characters of the service's error code that are kept.
+const CODE_CHARACTERS_MAX: usize = 128;
+
 /// An attempt under way, with the right to make it.
 pub(super) struct Running<T> {
     pub(super) trail: Trail,
@@ -33,6 +36,7 @@ impl<T> Running<T> {
             message: String::new(),
             request_id: trail.attempt,
             service_request_id: None,
+            error_code: None,
         };
         Self { trail, begun: Instant::now(), record, order: None, turn }
     }
@@ -81,6 +85,10 @@ pub(super) fn note_reply(reply: &Reply, record: &mut Attempt) {
     let Ok(answer) = reply else { return };
     record.service_request_id.clone_from(&answer.service_request_id);
     if answer.status >= 400 {
-        record.message = Complaint::read(&answer.body).message;
+        let Complaint { message, kind, code } = Complaint::read(&answer.body);
+        record.message = message;
+        // The type says more where there is one; Finance & Operations gives no code.
+        let code = [kind, code].into_iter().find(|text| !text.is_empty());
+        record.error_code = code.map(|code| code.chars().take(CODE_CHARACTERS_MAX).collect());
     }
 }

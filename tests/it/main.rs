@@ -15,6 +15,7 @@
 
 mod alarms;
 mod broker_objects;
+mod browse;
 mod commands;
 mod connecting;
 mod daemon;
@@ -29,6 +30,7 @@ mod misplaced;
 mod order;
 mod outage;
 mod pods;
+mod replay_runs;
 mod replays;
 mod reshard;
 mod shard;

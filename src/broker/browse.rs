@@ -1,0 +1,386 @@
+//! Reads a queue without taking anything out of it, and settles single messages where that is wanted.
+//!
+//! A message that is taken and put back goes to another place in a quorum queue. So nothing is put
+//! back: everything that was looked at stays with the broker as delivered until the channel is closed,
+//! and then it all returns, in order. Whoever is killed in the middle loses nothing either, but the order:
+//! what has been returned before stands in a list of its own, before what has not, and what returns goes
+//! to its end. So a look that is given up takes the rest unread before it closes.
+//!
+//! ```text
+//! count = high-water mark ─▶ consumer 1 (so many, unacked) ─▶ consumer 2 ─▶ … ─▶ mark ─▶ close
+//! ```
+//!
+//! The library keeps what a consumer is sent in memory without a bound. The bound is the prefetch of
+//! each: when one has delivered all of its, the next one subscribes, on the same channel.
+
+use std::time::Duration;
+
+use futures_util::{FutureExt, StreamExt};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{BasicProperties, Channel, Connection, Consumer};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::prepare::Lock;
+use super::{Error, Topology, declare};
+
+/// Consumers of one look. The broker gives the messages of several consumers back in the order in which
+/// these subscribed, as long as they are no more than 32: beyond, its table of them has no order
+/// (measured on 4.0.5).
+const CONSUMERS_MAX: u64 = 30;
+
+/// What the last consumer takes while messages are settled, so that no earlier one is sent any.
+const LATER_MAX: u16 = u16::MAX;
+
+/// Priority of that consumer. Others have none.
+const PRIORITY_MAX: i32 = 10;
+
+/// How often it is looked whether anything is still to come.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How long the broker may hold messages and hand out none.
+const STILL_MAX: Duration = Duration::from_secs(30);
+
+/// How long what is given back may take to be counted again.
+const RETURNED_MAX: Duration = Duration::from_secs(5);
+const RETURNED_LOOK: Duration = Duration::from_millis(20);
+
+/// How much is sent ahead.
+#[derive(Debug, Clone, Copy)]
+pub struct Ahead {
+    /// Messages of the first consumer, before anything is known of their size.
+    pub first: u16,
+    /// Bytes of bodies that the later ones should have, by the sizes seen so far.
+    pub bytes: u64,
+}
+
+impl Default for Ahead {
+    fn default() -> Self {
+        Self { first: 64, bytes: 8 * 1024 * 1024 }
+    }
+}
+
+/// A message that is looked at. The broker holds it for us until the browser is closed.
+#[derive(Debug)]
+pub struct Held {
+    /// Its place in the queue, from 1.
+    pub position: u64,
+    /// Exchange that it was published to.
+    pub exchange: ShortString,
+    /// Routing key that it was published with.
+    pub routing_key: ShortString,
+    /// Properties and headers.
+    pub properties: BasicProperties,
+    /// Payload.
+    pub body: Vec<u8>,
+    /// The right to take it out of the queue.
+    pub receipt: Ticket,
+}
+
+/// The right to take one message out of the queue that is browsed. Dropping it leaves the message.
+#[derive(Debug)]
+pub struct Ticket {
+    acker: lapin::Acker,
+}
+
+/// One look at a queue, from its head to where its end was at the beginning.
+pub struct Browser {
+    channel: Channel,
+    /// To ask on while the other one is busy, and after it is closed.
+    asks: Channel,
+    lock: Option<Lock>,
+    queue: String,
+    consumers: Vec<Consumer>,
+    ahead: Ahead,
+    /// What the newest consumer has still to deliver.
+    awaited: u64,
+    mark: u64,
+    others: u32,
+    seen: u64,
+    seen_bytes: u64,
+    acked: u64,
+    /// Nothing more is looked at: messages are taken out.
+    is_sealed: bool,
+}
+
+impl std::fmt::Debug for Browser {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { queue, mark, seen, acked, .. } = self;
+        let mut debug = f.debug_struct("Browser");
+        debug.field("queue", queue).field("mark", mark).field("seen", seen).field("acked", acked);
+        debug.finish_non_exhaustive()
+    }
+}
+
+impl Drop for Browser {
+    /// Before the consumers are dropped, or the library would cancel them: what is cancelled returns
+    /// behind messages that came later.
+    fn drop(&mut self) {
+        let _queued_or_closed = self.channel.close(200, "done".into()).now_or_never();
+    }
+}
+
+impl Browser {
+    /// Takes the operators' lock and looks how much there is.
+    ///
+    /// # Errors
+    /// [`Error::OperatorAtWork`]: what another one holds cannot be seen. [`Error::NoQueue`]. Not bounded
+    /// in time: the library waits without end for an answer that the loss of the connection overtook.
+    pub async fn open(
+        connection: &Connection,
+        topology: &Topology,
+        queue: &str,
+        ahead: Ahead,
+    ) -> Result<Self, Error> {
+        let Some(lock) = Lock::take(connection, &topology.operator_lock()).await? else {
+            return Err(Error::OperatorAtWork);
+        };
+        let asks = connection.create_channel().await?;
+        let (mark, others) = count(&asks, queue).await?;
+        let channel = connection.create_channel().await?;
+        Ok(Self {
+            channel,
+            asks,
+            lock: Some(lock),
+            queue: queue.to_owned(),
+            consumers: Vec::new(),
+            ahead,
+            awaited: 0,
+            mark,
+            others,
+            seen: 0,
+            seen_bytes: 0,
+            acked: 0,
+            is_sealed: false,
+        })
+    }
+
+    /// Messages that were there at the beginning. What comes later is not looked at.
+    pub fn mark(&self) -> u64 {
+        self.mark
+    }
+
+    /// Consumers of somebody else's: what they hold cannot be seen, and what they take is gone.
+    pub fn others(&self) -> u32 {
+        self.others
+    }
+
+    /// The next message; nothing at the mark, or when somebody else has taken what was there.
+    ///
+    /// # Errors
+    /// [`Error::Ended`], [`Error::NotHandedOut`]. Everything returns to the queue then.
+    pub async fn next(&mut self) -> Result<Option<Held>, Error> {
+        if self.seen >= self.mark || self.is_sealed {
+            return Ok(None);
+        }
+        if self.awaited == 0 {
+            let begun = u64::try_from(self.consumers.len()).unwrap_or(u64::MAX);
+            let window = window(self.ahead, self.mark, self.seen, self.seen_bytes, begun);
+            self.subscribe(window, FieldTable::default()).await?;
+            self.awaited = u64::from(window);
+        }
+        let begun = Instant::now();
+        let mut none_left = false;
+        loop {
+            let Some(consumer) = self.consumers.last_mut() else { return Ok(None) };
+            let Ok(next) = timeout(LOOK_EVERY, consumer.next()).await else {
+                let (ready, _) = count(&self.asks, &self.queue).await?;
+                // Twice: it may have been on its way the first time.
+                if ready == 0 && none_left {
+                    return Ok(None);
+                }
+                none_left = ready == 0;
+                if begun.elapsed() >= STILL_MAX {
+                    let (queue, seconds) = (self.queue.clone(), STILL_MAX.as_secs());
+                    return Err(Error::NotHandedOut { queue, seconds });
+                }
+                continue;
+            };
+            let Some(delivery) = next else {
+                // The queue was deleted, or its leader moved: no error comes with it.
+                return Err(Error::NoQueue { queue: self.queue.clone() });
+            };
+            return Ok(Some(self.held(delivery?)));
+        }
+    }
+
+    fn held(&mut self, delivery: lapin::message::Delivery) -> Held {
+        self.awaited -= 1;
+        self.seen += 1;
+        self.seen_bytes += u64::try_from(delivery.data.len()).unwrap_or(u64::MAX);
+        Held {
+            position: self.seen,
+            exchange: delivery.exchange,
+            routing_key: delivery.routing_key,
+            properties: delivery.properties,
+            body: delivery.data,
+            receipt: Ticket { acker: delivery.acker },
+        }
+    }
+
+    async fn subscribe(&mut self, prefetch: u16, arguments: FieldTable) -> Result<(), Error> {
+        // Per consumer, not global: brokers close the connection over the latter on quorum queues.
+        self.channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+        // By name in the order of their subscription, which is the order in which all of it returns.
+        let tag = format!("browse-{:05}", self.consumers.len());
+        let (queue, tag) = (self.queue.as_str().into(), tag.as_str().into());
+        let options = BasicConsumeOptions::default();
+        self.consumers.push(self.channel.basic_consume(queue, tag, options, arguments).await?);
+        Ok(())
+    }
+
+    /// Ends the look. For each message that is taken out, the broker sends its consumer another one from
+    /// behind, which would return before what is held by later consumers. So a consumer that goes before
+    /// all others (RabbitMQ 4; 3 disturbs the order) takes those, and they are dropped unread.
+    async fn seal(&mut self) -> Result<(), Error> {
+        if self.is_sealed {
+            return Ok(());
+        }
+        self.is_sealed = true;
+        self.subscribe_unread(PRIORITY_MAX).await?;
+        for consumer in &self.consumers {
+            consumer.set_delegate(|_unread| async {});
+        }
+        Ok(())
+    }
+
+    /// One more that takes what comes. Where several do, the higher priority takes first, so that what
+    /// they hold is in order.
+    async fn subscribe_unread(&mut self, priority: i32) -> Result<(), Error> {
+        let mut first = FieldTable::default();
+        first.insert("x-priority".into(), AMQPValue::LongInt(priority));
+        self.subscribe(LATER_MAX, first).await?;
+        if let Some(consumer) = self.consumers.last() {
+            consumer.set_delegate(|_unread| async {});
+        }
+        Ok(())
+    }
+
+    /// Takes everything that was not looked at, so that it returns behind what was.
+    async fn take_rest(&mut self) -> Result<(), Error> {
+        self.seal().await?;
+        let (mut ready, _) = count(&self.asks, &self.queue).await?;
+        for priority in
+            (1..PRIORITY_MAX).rev().take(usize::try_from(ready / u64::from(LATER_MAX)).unwrap_or(0))
+        {
+            self.subscribe_unread(priority).await?;
+        }
+        let mut fell = Instant::now();
+        // Not without end: somebody may have taken the queue's leader away.
+        while ready > 0 && fell.elapsed() < RETURNED_MAX {
+            sleep(RETURNED_LOOK).await;
+            let (now, _) = count(&self.asks, &self.queue).await?;
+            if now < ready {
+                fell = Instant::now();
+            }
+            ready = now;
+        }
+        Ok(())
+    }
+
+    /// Takes a message out of the queue, and ends the look: [`Self::next`] gives nothing more. Call
+    /// [`Self::close`] before you believe it: a connection that is lost may lose what was sent last, and the
+    /// message is there again.
+    ///
+    /// # Errors
+    /// [`Error::Ended`]: the channel is gone, and everything that was not acked returned.
+    pub async fn ack(&mut self, receipt: Ticket) -> Result<(), Error> {
+        self.seal().await?;
+        let acked = receipt.acker.ack(BasicAckOptions::default()).await?;
+        if !acked {
+            return Err(Error::NoQueue { queue: self.queue.clone() });
+        }
+        self.acked += 1;
+        Ok(())
+    }
+
+    /// Gives back everything that was not acked, waits until it is there for the next one to see, and
+    /// lets the next operator in. A browser that is dropped instead loses nothing, but the order.
+    ///
+    /// # Errors
+    /// [`Error::Ended`]: the last acks may be lost, and their messages there again.
+    pub async fn close(mut self) -> Result<(), Error> {
+        if self.seen < self.mark {
+            self.take_rest().await?;
+        }
+        // The broker does what was sent before it answers, so the acks are done.
+        count(&self.channel, &self.queue).await?;
+        let (ready, _) = count(&self.asks, &self.queue).await?;
+        // At least: what was sent and not looked at comes on top.
+        let all = ready + self.seen - self.acked;
+        self.channel.close(200, "done".into()).await?;
+        let begun = Instant::now();
+        // The channel's end reaches the queue a moment after it is confirmed.
+        while count(&self.asks, &self.queue).await?.0 < all && begun.elapsed() < RETURNED_MAX {
+            sleep(RETURNED_LOOK).await;
+        }
+        self.asks.close(200, "done".into()).await?;
+        match self.lock.take() {
+            Some(lock) => lock.release().await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// Prefetch of the next consumer.
+fn window(ahead: Ahead, mark: u64, seen: u64, seen_bytes: u64, begun: u64) -> u16 {
+    let left = mark.saturating_sub(seen).max(1);
+    let mean = seen_bytes.checked_div(seen).map(|mean| mean.max(1));
+    let fits = mean.map_or(u64::from(ahead.first), |mean| (ahead.bytes / mean).max(1));
+    // So that the consumers that are left suffice for what is left.
+    let needed = left.div_ceil(CONSUMERS_MAX.saturating_sub(begun).max(1));
+    let wanted = if begun == 0 { fits } else { fits.max(needed) };
+    u16::try_from(wanted.min(left)).unwrap_or(u16::MAX)
+}
+
+/// Messages that are ready, and consumers.
+async fn count(channel: &Channel, queue: &str) -> Result<(u64, u32), Error> {
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let found = channel.queue_declare(queue.into(), options, FieldTable::default()).await;
+    match found {
+        Ok(found) => Ok((u64::from(found.message_count()), found.consumer_count())),
+        Err(error) if declare::is_missing(&error) => {
+            Err(Error::NoQueue { queue: queue.to_owned() })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Prefetches until the mark is reached, for messages of one size.
+    fn windows(ahead: Ahead, mark: u64, size: u64) -> Vec<u16> {
+        let mut windows = Vec::new();
+        let mut seen = 0;
+        while seen < mark {
+            let begun = u64::try_from(windows.len()).unwrap();
+            let window = window(ahead, mark, seen, seen * size, begun);
+            seen += u64::from(window);
+            windows.push(window);
+        }
+        windows
+    }
+
+    #[test]
+    fn small_queue_takes_one_consumer_and_no_more_than_it_holds() {
+        assert_eq!(windows(Ahead::default(), 3, 400), [3]);
+        assert_eq!(windows(Ahead::default(), 64, 400), [64]);
+    }
+
+    #[test]
+    fn large_queue_takes_few_enough_consumers_to_return_in_order() {
+        for (mark, size) in [(100_000, 400), (100_000, 60_000), (1_500_000, 300), (65, 1 << 24)] {
+            let windows = windows(Ahead::default(), mark, size);
+            assert!(windows.len() <= 30, "{mark} of {size}: {}", windows.len());
+        }
+    }
+
+    #[test]
+    fn what_is_sent_ahead_fits_the_bytes_while_consumers_suffice() {
+        let windows = windows(Ahead::default(), 5_000, 40_000);
+        let most = 8 * 1024 * 1024 / 40_000;
+        assert!(windows.iter().all(|window| u64::from(*window) <= most), "{windows:?}");
+    }
+}

@@ -1,0 +1,429 @@
+//! What a dead letter says of itself, whoever wrote it: we, the broker, or somebody else.
+
+use jiff::Timestamp;
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use serde::Serialize;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::fingerprint::{Trouble, fingerprint};
+use super::record;
+use crate::properties::{FORWARDED_EXCHANGE, FORWARDED_ROUTING_KEY};
+
+/// The reasons of letters that we did not write, with their meaning.
+pub const REASONS: [(&str, &str); 6] = [
+    (
+        "broker_delivery_limit",
+        "the broker delivered it `topology.delivery_limit` times, and it was never settled",
+    ),
+    (
+        "broker_expired",
+        "it had an `expiration`, or its queue a time to live, and waited for longer",
+    ),
+    ("broker_maxlen", "its queue was full and dropped it from its head"),
+    ("broker_rejected", "a consumer that is none of ours rejected it"),
+    ("broker_other", "the broker dead-lettered it for a reason that is not known here"),
+    ("foreign", "somebody published it to the queue of dead letters"),
+];
+
+/// Deaths by the broker that are shown; it keeps one entry for each queue and reason.
+const DEATHS_MAX: usize = 32;
+
+/// Who wrote a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Writer {
+    /// A worker of ours.
+    Orderwright,
+    /// The broker.
+    Broker,
+    /// Somebody else.
+    Foreign,
+}
+
+/// One entry of the broker's `x-death`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Death {
+    /// The broker's own word for why.
+    pub reason: String,
+    /// Queue that it died in.
+    pub queue: String,
+    /// Exchange that it was published to.
+    pub exchange: String,
+    /// Routing key that it was published with.
+    pub routing_key: String,
+    /// How often. What the number means differs from broker to broker.
+    pub count: i64,
+    /// When it happened first.
+    pub at: Option<Timestamp>,
+}
+
+/// Earlier replays.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Replays {
+    /// How often it was replayed.
+    pub count: u32,
+    /// The letter of its first death.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_dead_letter: Option<Uuid>,
+    /// The replay that brought it here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replay_id: Option<Uuid>,
+    /// The letter that was replayed then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replay_of: Option<Uuid>,
+}
+
+/// A dead letter, understood. What its body says is not part of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Letter {
+    /// Names it. Made at its death, or from what it says where it has none.
+    pub id: Uuid,
+    /// Groups it with the same trouble of other orders.
+    pub fingerprint: String,
+    /// Who wrote it.
+    pub writer: Writer,
+    /// The stable reason code.
+    pub reason: String,
+    /// Why, in words.
+    pub detail: String,
+    /// HTTP status of the last answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// The canonical order key; of letters of others, the routing key, which should be it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<String>,
+    /// The publisher's message id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
+    /// When a worker first held it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_seen: Option<Timestamp>,
+    /// When it died.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dead_lettered_at: Option<Timestamp>,
+    /// Exchange that it was published to.
+    pub exchange: String,
+    /// Routing key that it was published with.
+    pub routing_key: String,
+    /// Queue that it was consumed from; empty where nobody knows.
+    pub queue: String,
+    /// Every attempt, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<Value>,
+    /// The ETag that was seen last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+    /// The order's fields concerned, as the last GET showed them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Value>,
+    /// What the broker says, newest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deaths: Vec<Death>,
+    /// Earlier replays.
+    pub replays: Replays,
+    /// W3C trace context of the original message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+    /// Version that gave up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Instance that gave up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// User that published it, where it named one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<String>,
+    /// Names of original headers that had no room.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub headers_dropped: Option<String>,
+    /// Bytes of the body.
+    pub bytes: usize,
+}
+
+/// A message of a queue of dead letters, as it came.
+#[derive(Debug, Clone, Copy)]
+pub struct Found<'a> {
+    /// Its properties.
+    pub properties: &'a BasicProperties,
+    /// Exchange that it was published to the last time.
+    pub exchange: &'a str,
+    /// Routing key of the last time.
+    pub routing_key: &'a str,
+    /// Its body.
+    pub body: &'a [u8],
+}
+
+impl Letter {
+    /// Understands a message. Whatever makes no sense is passed over: a letter must be seen, even a broken
+    /// one.
+    #[must_use]
+    pub fn read(found: Found<'_>) -> Self {
+        let empty = FieldTable::default();
+        let headers = Headers(found.properties.headers().as_ref().unwrap_or(&empty));
+        let deaths = headers.deaths();
+        let ours = headers.text(record::REASON);
+        let writer = match (&ours, deaths.is_empty()) {
+            (Some(_), _) => Writer::Orderwright,
+            (None, false) => Writer::Broker,
+            (None, true) => Writer::Foreign,
+        };
+        let died = deaths.first();
+        let reason = ours.unwrap_or_else(|| of_death(died).to_owned());
+        let detail = headers.text(record::DETAIL).unwrap_or_else(|| in_words(died));
+        let attempts = headers.attempts();
+        let status = attempts.last().and_then(status);
+        let etag = attempts.iter().rev().find_map(|it| it["etag_seen"].as_str()).map(str::to_owned);
+        let error_code = attempts.last().and_then(|it| it["error_code"].as_str());
+        let forwarded = headers.text(FORWARDED_ROUTING_KEY);
+        let routing_key = headers.text(record::ROUTING_KEY).or(forwarded);
+        let routing_key = routing_key.or_else(|| died.map(|it| it.routing_key.clone()));
+        let routing_key = routing_key.unwrap_or_else(|| found.routing_key.to_owned());
+        let exchange = headers.text(record::EXCHANGE).or_else(|| headers.text(FORWARDED_EXCHANGE));
+        let exchange = exchange.or_else(|| died.map(|it| it.exchange.clone()));
+        let order = headers.text(record::ORDER).or_else(|| {
+            let claimed = writer != Writer::Orderwright && !routing_key.is_empty();
+            claimed.then(|| routing_key.clone())
+        });
+        let trouble = Trouble {
+            reason: &reason,
+            status,
+            error_code,
+            message: &detail,
+            order: order.as_deref(),
+        };
+        let at = headers.time(record::DEAD_LETTERED_AT).or_else(|| died.and_then(|it| it.at));
+        Self {
+            id: headers.uuid(record::ID).unwrap_or_else(|| derived(found, at)),
+            fingerprint: fingerprint(&trouble),
+            writer,
+            status,
+            message_id: found.properties.message_id().as_ref().map(ShortString::to_string),
+            first_seen: headers.time(record::FIRST_SEEN),
+            dead_lettered_at: at,
+            exchange: exchange.unwrap_or_else(|| found.exchange.to_owned()),
+            queue: headers
+                .text(record::QUEUE)
+                .or_else(|| died.map(|it| it.queue.clone()))
+                .unwrap_or_default(),
+            etag,
+            seen: headers.text(record::SEEN).and_then(|text| serde_json::from_str(&text).ok()),
+            replays: Replays {
+                count: headers.text(record::REPLAYS).and_then(|it| it.parse().ok()).unwrap_or(0),
+                first_dead_letter: headers.uuid(record::FIRST_DEAD_LETTER),
+                replay_id: headers.uuid(record::REPLAY_ID),
+                replay_of: headers.uuid(record::REPLAY_OF),
+            },
+            traceparent: headers.text("traceparent"),
+            version: headers.text(record::VERSION),
+            instance: headers.text(record::INSTANCE),
+            user_id: headers.text(record::USER_ID),
+            headers_dropped: headers.text(record::HEADERS_DROPPED),
+            bytes: found.body.len(),
+            reason,
+            detail,
+            order,
+            routing_key,
+            attempts,
+            deaths,
+        }
+    }
+}
+
+fn status(attempt: &Value) -> Option<u16> {
+    let status = attempt["patch_status"].as_u64().or_else(|| attempt["get_status"].as_u64())?;
+    u16::try_from(status).ok()
+}
+
+/// The reason of a letter that is not ours.
+fn of_death(death: Option<&Death>) -> &'static str {
+    match death.map(|it| it.reason.as_str()) {
+        None => "foreign",
+        Some("delivery_limit") => "broker_delivery_limit",
+        Some("expired") => "broker_expired",
+        Some("maxlen") => "broker_maxlen",
+        Some("rejected") => "broker_rejected",
+        Some(_) => "broker_other",
+    }
+}
+
+fn in_words(death: Option<&Death>) -> String {
+    let Some(death) = death else { return "it says nothing of why it is here".to_owned() };
+    let reason = of_death(Some(death));
+    let meaning = REASONS.iter().find(|(name, _)| *name == reason).map_or("", |(_, text)| text);
+    format!("the broker says {:?}: {}", death.reason, meaning.replace('`', ""))
+}
+
+/// An id of what a letter says: the same at every look. Copies of one message share it.
+fn derived(found: Found<'_>, at: Option<Timestamp>) -> Uuid {
+    let mut digest = Sha256::new();
+    let message_id = found.properties.message_id().as_ref().map(ShortString::as_str);
+    let at = at.map(|at| at.to_string()).unwrap_or_default();
+    for part in [message_id.unwrap_or_default(), found.routing_key, &at] {
+        digest.update(part.len().to_be_bytes());
+        digest.update(part);
+    }
+    digest.update(found.body);
+    let bytes: [u8; 32] = digest.finalize().into();
+    let first = bytes.first_chunk().copied().unwrap_or_default();
+    uuid::Builder::from_custom_bytes(first).into_uuid()
+}
+
+/// Headers of whoever wrote them.
+struct Headers<'a>(&'a FieldTable);
+
+impl Headers<'_> {
+    fn text(&self, name: &str) -> Option<String> {
+        text(self.0, name)
+    }
+
+    fn time(&self, name: &str) -> Option<Timestamp> {
+        self.text(name)?.parse().ok()
+    }
+
+    fn uuid(&self, name: &str) -> Option<Uuid> {
+        self.text(name)?.parse().ok()
+    }
+
+    fn attempts(&self) -> Vec<Value> {
+        let text = self.text(record::ATTEMPTS).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
+    fn deaths(&self) -> Vec<Death> {
+        let Some(AMQPValue::FieldArray(all)) = self.0.inner().get("x-death") else {
+            return Vec::new();
+        };
+        let entries = all.as_slice().iter().filter_map(AMQPValue::as_field_table);
+        entries.take(DEATHS_MAX).map(death).collect()
+    }
+}
+
+fn death(table: &FieldTable) -> Death {
+    let routing_key = match table.inner().get("routing-keys") {
+        Some(AMQPValue::FieldArray(keys)) => keys.as_slice().first().and_then(as_text),
+        Some(_) | None => None,
+    };
+    let at = match table.inner().get("time") {
+        Some(AMQPValue::Timestamp(seconds)) => {
+            i64::try_from(*seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok())
+        }
+        Some(_) | None => None,
+    };
+    let text = |name| text(table, name).unwrap_or_default();
+    Death {
+        reason: text("reason"),
+        queue: text("queue"),
+        exchange: text("exchange"),
+        routing_key: routing_key.unwrap_or_default(),
+        count: table.inner().get("count").and_then(as_number).unwrap_or(0),
+        at,
+    }
+}
+
+fn text(table: &FieldTable, name: &str) -> Option<String> {
+    table.inner().get(name).and_then(as_text)
+}
+
+/// A text, of either kind.
+pub(super) fn as_text(value: &AMQPValue) -> Option<String> {
+    let long = value.as_long_string().map(ToString::to_string);
+    long.or_else(|| value.as_short_string().map(ToString::to_string))
+}
+
+fn as_number(value: &AMQPValue) -> Option<i64> {
+    let number = value.as_long_long_int();
+    number
+        .or_else(|| value.as_long_int().map(i64::from))
+        .or_else(|| value.as_long_uint().map(i64::from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn long(text: &str) -> AMQPValue {
+        AMQPValue::LongString(text.into())
+    }
+
+    /// As RabbitMQ 4 writes it.
+    fn died(reason: &str) -> BasicProperties {
+        let mut entry = FieldTable::default();
+        entry.insert("reason".into(), long(reason));
+        entry.insert("queue".into(), long("orderwright.shard.g1.003"));
+        entry.insert("exchange".into(), long("orderwright.updates"));
+        entry.insert("count".into(), AMQPValue::LongLongInt(1));
+        entry.insert("time".into(), AMQPValue::Timestamp(1_739_010_000));
+        let keys = vec![long("USMF/SO-1")];
+        entry.insert("routing-keys".into(), AMQPValue::FieldArray(keys.into()));
+        let mut headers = FieldTable::default();
+        let deaths = vec![AMQPValue::FieldTable(entry)];
+        headers.insert("x-death".into(), AMQPValue::FieldArray(deaths.into()));
+        BasicProperties::default().with_headers(headers)
+    }
+
+    fn read(properties: &BasicProperties, body: &[u8]) -> Letter {
+        let (exchange, routing_key) = ("orderwright.dead-letters", "key");
+        Letter::read(Found { properties, exchange, routing_key, body })
+    }
+
+    #[test]
+    fn letters_of_the_broker_are_understood_with_reasons_of_their_own() {
+        let cases = [
+            ("delivery_limit", "broker_delivery_limit"),
+            ("expired", "broker_expired"),
+            ("maxlen", "broker_maxlen"),
+            ("rejected", "broker_rejected"),
+            ("new_in_version_9", "broker_other"),
+        ];
+        let mut fingerprints = std::collections::BTreeSet::new();
+        for (word, reason) in cases {
+            let letter = read(&died(word), b"{}");
+            assert_eq!((letter.writer, letter.reason.as_str()), (Writer::Broker, reason));
+            assert!(letter.detail.contains(word), "{}", letter.detail);
+            assert_eq!(letter.order.as_deref(), Some("USMF/SO-1"));
+            assert_eq!(letter.exchange, "orderwright.updates");
+            assert_eq!(letter.queue, "orderwright.shard.g1.003");
+            assert_eq!(letter.dead_lettered_at.unwrap().as_second(), 1_739_010_000);
+            fingerprints.insert(letter.fingerprint);
+        }
+        assert_eq!(fingerprints.len(), cases.len());
+    }
+
+    #[test]
+    fn letter_of_somebody_else_has_an_id_of_its_own_that_stays() {
+        let properties = BasicProperties::default().with_message_id("m-1".into());
+        let letter = read(&properties, b"hello");
+        assert_eq!((letter.writer, letter.reason.as_str()), (Writer::Foreign, "foreign"));
+        assert_eq!(letter.id, read(&properties, b"hello").id);
+        assert_eq!(letter.id.get_version_num(), 8);
+        assert_ne!(letter.id, read(&properties, b"hello!").id);
+        assert_ne!(letter.id, read(&BasicProperties::default(), b"hello").id);
+        assert_ne!(read(&died("expired"), b"").id, read(&died_later(), b"").id);
+    }
+
+    fn died_later() -> BasicProperties {
+        let mut entry = FieldTable::default();
+        entry.insert("reason".into(), long("expired"));
+        entry.insert("time".into(), AMQPValue::Timestamp(1_739_010_001));
+        let mut headers = FieldTable::default();
+        let deaths = vec![AMQPValue::FieldTable(entry)];
+        headers.insert("x-death".into(), AMQPValue::FieldArray(deaths.into()));
+        BasicProperties::default().with_headers(headers)
+    }
+
+    #[test]
+    fn nonsense_in_the_headers_hides_no_letter() {
+        let mut headers = FieldTable::default();
+        for name in [record::ID, record::ATTEMPTS, record::FIRST_SEEN, record::REPLAYS] {
+            headers.insert(name.into(), long("\u{1}nonsense"));
+        }
+        headers.insert(record::REASON.into(), AMQPValue::LongInt(3));
+        headers.insert("x-death".into(), long("no list"));
+        let letter = read(&BasicProperties::default().with_headers(headers), b"\xff");
+        assert_eq!((letter.writer, letter.replays.count), (Writer::Foreign, 0));
+        assert!(letter.attempts.is_empty() && letter.first_seen.is_none());
+    }
+}
