@@ -12,6 +12,7 @@
 mod check;
 mod message;
 mod run;
+mod under_way;
 
 pub use check::{Change, Checked, Checker, Prospect};
 pub use run::{Counts, Error, Report, Run, Told};

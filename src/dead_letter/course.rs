@@ -168,11 +168,11 @@ impl Course {
         self.give_up_late(now);
         self.judge();
         if let Some(end) = self.end {
-            return if self.busy.is_empty() { Next::Over(end) } else { self.awaited(now) };
+            return if self.busy.is_empty() { Next::Over(end) } else { self.until_late(now) };
         }
         if self.step == Some(0) {
             if !self.busy.is_empty() {
-                return self.awaited(now);
+                return self.until_late(now);
             }
             self.is_canary = false;
             self.step = self.steps.pop_front();
@@ -182,7 +182,7 @@ impl Course {
             return Next::Over(End::Done);
         }
         if self.ready.is_empty() || self.busy.len() >= self.manner.in_flight_max.max(1) {
-            return self.awaited(now);
+            return self.until_late(now);
         }
         if let Some(due) = self.due().filter(|due| now < *due) {
             return Next::At(due);
@@ -269,7 +269,8 @@ impl Course {
         }
     }
 
-    fn awaited(&self, now: Duration) -> Next {
+    /// Nothing, until what is on its way may be given up.
+    fn until_late(&self, now: Duration) -> Next {
         let first = self.sent_at.values().min().map(|sent| *sent + self.manner.outcome_max);
         first.filter(|due| *due > now).map_or(Next::Await, Next::At)
     }
