@@ -1,19 +1,33 @@
 //! Dead letters: what an operator needs to judge a message that could not be applied.
+//!
+//! Written by [`record`], read by [`Letter::read`] whoever wrote them, chosen by [`Selection`] and put
+//! together by [`Groups`]. Pure: the broker's edge hands messages in.
 
+mod advice;
 mod course;
+mod death;
 mod fingerprint;
+mod groups;
 pub mod journal;
 mod record;
 mod replay;
 mod select;
+mod stamp;
+mod transfer;
+mod typed;
 mod view;
 
+pub use advice::advice;
 pub use course::{Course, End, Fate, Manner, Next, StopIf};
+pub use death::{Death, REASONS};
 pub use fingerprint::{Trouble, fingerprint, normalised};
+pub use groups::{Group, Groups};
 pub use record::{
     FIRST_DEAD_LETTER, HEADERS, ID as DEAD_LETTER_ID, Limits, Original, REPLAY_ID, REPLAY_OF,
     REPLAYS, letter_id, record,
 };
 pub use replay::{REPLAY_ETAG, REPLAY_FORCED, REPLAY_HEADERS, header};
 pub use select::{Pointer, Selection, Statuses, is_id};
-pub use view::{Death, Found, Letter, REASONS, Replays, Writer};
+pub use stamp::{Decision, adopted, carried, discarded, restored};
+pub use transfer::{Error as TransferError, Message, from_line, to_line};
+pub use view::{Discarded, Found, Letter, Replays, Writer};

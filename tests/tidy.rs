@@ -56,7 +56,13 @@ const PURE: &[(&str, &[&str])] = &[
     ("src/dead_letter/course.rs", &[]),
     ("src/dead_letter/view.rs", &["lapin::types", "lapin::BasicProperties"]),
     ("src/dead_letter/fingerprint.rs", &[]),
+    ("src/dead_letter/advice.rs", &[]),
+    ("src/dead_letter/death.rs", &["lapin::types"]),
+    ("src/dead_letter/groups.rs", &[]),
     ("src/dead_letter/select.rs", &["lapin::types"]),
+    ("src/dead_letter/stamp.rs", &["lapin::types", "lapin::BasicProperties"]),
+    ("src/dead_letter/transfer.rs", &["lapin::types", "lapin::BasicProperties"]),
+    ("src/dead_letter/typed.rs", &["lapin::types"]),
     // Dice with a seed, handed in or made from the settings.
     ("src/simulator/answer.rs", &["fastrand::Rng"]),
     ("src/simulator/catalogue.rs", &["fastrand::Rng"]),

@@ -93,6 +93,11 @@ impl Topology {
         format!("{}.lock", self.prefix)
     }
 
+    /// The queue of dead letters that were discarded: they can be restored from there for a while.
+    pub fn archive(&self) -> String {
+        format!("{}.archive", self.dead_letters())
+    }
+
     /// The exclusive queue of whoever looks at dead letters: what one operator holds, another cannot see.
     pub fn operator_lock(&self) -> String {
         format!("{}.lock", self.dead_letters())
@@ -221,6 +226,7 @@ impl Topology {
         ]);
         let queues = vec![
             Queue { name: self.dead_letters(), arguments: keeping.clone() },
+            Queue { name: self.archive(), arguments: keeping.clone() },
             Queue { name: self.unroutable(), arguments: keeping },
             // Read from its beginning by everybody, and never shortened.
             Queue {

@@ -1,19 +1,33 @@
 //! `orderwright dead-letters`: what went wrong, and what to do about it.
 
+mod adopt;
+mod desk;
+mod discard;
+mod export;
 mod filters;
 mod gather;
+mod groups;
 mod history;
+mod list;
+mod moving;
 mod plan;
 mod replay;
+mod show;
 
 use crate::config::Loaded;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  orderwright dlq replay --reason business_rule               what a replay would do
-  orderwright dlq replay --reason business_rule --run         do it
-  orderwright dlq history                                     what was done
-  orderwright dlq report 0195c2aa-7d3e-7c41-8f2a-3b1c9d0e4f55 for the incident's document")]
+  orderwright dlq groups                               what kinds of trouble there are
+  orderwright dlq ls --fingerprint v1-4f1d             the letters of one kind
+  orderwright dlq show 0195c2aa                        one letter, all of it
+  orderwright dlq export --file letters.ndjson         a copy of all
+  orderwright dlq discard --id 0195c2aa --because 'TICKET-7' --yes
+  orderwright dlq replay --reason rejected             what a replay would do
+  orderwright dlq replay --reason rejected --run       do it
+
+Looking takes no letter away and moves none. Letters that come while one looks are not part of it. One
+operator at a time: what one holds, another cannot see.")]
 pub(super) struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -21,6 +35,22 @@ pub(super) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// The kinds of trouble: how many letters of how many orders, since when, and what to do.
+    Groups(groups::Arguments),
+    /// One line for each letter.
+    Ls(list::Arguments),
+    /// One letter: every attempt, where it came from, its body.
+    Show(show::Arguments),
+    /// Write letters to a file, one a line, and leave them where they are.
+    Export(export::Export),
+    /// Bring exported letters back, byte for byte.
+    Import(export::Import),
+    /// Put letters aside, with a reason. They can be restored for a while.
+    Discard(discard::Discard),
+    /// Bring discarded letters back.
+    Restore(discard::Restore),
+    /// Take letters over from another program's queue of dead letters.
+    Move(adopt::Arguments),
     /// What a replay would do: asks the service for each order, and writes nothing.
     Plan(plan::Arguments),
     /// Send dead letters once more. Says what it would do, unless --run is given.
@@ -49,5 +79,66 @@ pub(super) async fn run(arguments: Arguments, loaded: Loaded) -> u8 {
         Command::Replay(arguments) => replay::run(&arguments, &loaded.settings).await,
         Command::History(arguments) => history::run(&arguments, &loaded.settings).await,
         Command::Report(arguments) => history::report(&arguments, &loaded.settings).await,
+        Command::Groups(arguments) => groups::run(&arguments, loaded).await,
+        Command::Ls(arguments) => list::run(&arguments, loaded).await,
+        Command::Show(arguments) => show::run(&arguments, loaded).await,
+        Command::Export(arguments) => export::export(&arguments, loaded).await,
+        Command::Import(arguments) => export::import(&arguments, loaded).await,
+        Command::Discard(arguments) => discard::discard(&arguments, loaded).await,
+        Command::Restore(arguments) => discard::restore(&arguments, loaded).await,
+        Command::Move(arguments) => adopt::run(&arguments, loaded).await,
+    }
+}
+
+/// An age as people say it: the two largest units.
+fn age(seconds: i64) -> String {
+    let seconds = u64::try_from(seconds).unwrap_or(0);
+    let whole = humantime::format_duration(std::time::Duration::from_secs(seconds)).to_string();
+    let units: Vec<_> = whole.split(' ').take(2).collect();
+    units.join(" ")
+}
+
+/// A text from a message, fit for a terminal: control characters, which could rewrite what stands
+/// there, are shown and not sent.
+fn plain(text: &str) -> String {
+    let shown = |it: char| match it {
+        '\n' | '\t' => it.to_string(),
+        it if it.is_control() => it.escape_default().to_string(),
+        it => it.to_string(),
+    };
+    text.chars().map(shown).collect()
+}
+
+/// The same on one line, cut to a length.
+fn line(text: &str, characters_max: usize) -> String {
+    let one: String = plain(text).split_whitespace().collect::<Vec<_>>().join(" ");
+    if one.chars().count() <= characters_max {
+        return one;
+    }
+    let cut: String = one.chars().take(characters_max.saturating_sub(1)).collect();
+    format!("{cut}…")
+}
+
+/// `1 letter`, `2 letters`.
+fn counted(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_a_message_cannot_write_to_the_terminal() {
+        assert_eq!(plain("a\u{1b}[2Jb\tc\nd\u{7f}"), "a\\u{1b}[2Jb\tc\nd\\u{7f}");
+        assert_eq!(line("one\n two\tthree", 80), "one two three");
+        assert_eq!(line("abcdef", 4), "abc…");
+    }
+
+    #[test]
+    fn ages_have_two_units() {
+        assert_eq!(age(0), "0s");
+        assert_eq!(age(3 * 86_400 + 4 * 3_600 + 59), "3days 4h");
+        assert_eq!(age(-5), "0s");
     }
 }

@@ -64,7 +64,6 @@ impl Default for Balance {
 /// What happens to an update that cannot be applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[expect(clippy::struct_field_names, reason = "limits end in max")]
 pub struct DeadLetter {
     /// How often publishing a dead letter is tried again before the delivery is released.
     ///
@@ -81,11 +80,22 @@ pub struct DeadLetter {
     /// Largest header with the detail, such as the service's error text, in bytes. Cut beyond it.
     #[schemars(range(min = 64, max = 8_192))]
     pub detail_bytes_max: usize,
+    /// How long a dead letter that was discarded can be restored. Then the broker deletes it.
+    ///
+    /// Counts for what is discarded from now on. The broker knows no longer time than 49 days.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", extend("x-minimum" = "1m", "x-maximum" = "49d"))]
+    pub archive_retention: Duration,
 }
 
 impl Default for DeadLetter {
     fn default() -> Self {
-        Self { publish_retries_max: 5, attempts_bytes_max: 16_384, detail_bytes_max: 2_048 }
+        Self {
+            publish_retries_max: 5,
+            attempts_bytes_max: 16_384,
+            detail_bytes_max: 2_048,
+            archive_retention: Duration::from_hours(30 * 24),
+        }
     }
 }
 

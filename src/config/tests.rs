@@ -272,6 +272,7 @@ fn documented_defaults_are_the_defaults() {
         ("dead_letter.publish_retries_max", "5"),
         ("dead_letter.attempts_bytes_max", "16384"),
         ("dead_letter.detail_bytes_max", "2048"),
+        ("dead_letter.archive_retention", "\"30days\""),
         ("drain.grace", "\"20s\""),
         ("log.level", "\"info\""),
         ("log.format", "\"auto\""),

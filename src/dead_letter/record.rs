@@ -11,7 +11,7 @@ use crate::dispatch::{Attempt, Letter};
 use crate::properties::republished;
 
 /// The headers that a dead letter may carry, with their meaning. The names are part of the interface.
-pub const HEADERS: [(&str, &str); 20] = [
+pub const HEADERS: [(&str, &str); 24] = [
     (ID, "names this dead letter"),
     (FINGERPRINT, "the same for the same trouble, whatever order it befell"),
     (REASON, "why: the stable reason code"),
@@ -32,6 +32,10 @@ pub const HEADERS: [(&str, &str); 20] = [
     (REPLAYS, "of a replayed message: how often it was replayed"),
     (REPLAY_ID, "of a replayed message: the replay that brought it"),
     (REPLAY_OF, "of a replayed message: id of the dead letter that was replayed"),
+    (DISCARDED_AT, "in the archive: when it was discarded"),
+    (DISCARDED_BY, "in the archive: by whom"),
+    (DISCARDED_BECAUSE, "in the archive: why"),
+    (DISCARDED_ROUTING_KEY, "in the archive: routing key that it had as a dead letter"),
 ];
 
 /// Kept of a replayed message that dies again.
@@ -49,6 +53,10 @@ pub const REPLAYS: &str = "orderwright-replays";
 pub const REPLAY_ID: &str = "orderwright-replay-id";
 /// Of a replayed message: the dead letter that is replayed.
 pub const REPLAY_OF: &str = "orderwright-replay-of";
+pub(super) const DISCARDED_AT: &str = "orderwright-discarded-at";
+pub(super) const DISCARDED_BY: &str = "orderwright-discarded-by";
+pub(super) const DISCARDED_BECAUSE: &str = "orderwright-discarded-because";
+pub(super) const DISCARDED_ROUTING_KEY: &str = "orderwright-discarded-routing-key";
 pub(super) const REASON: &str = "orderwright-reason";
 pub(super) const DETAIL: &str = "orderwright-detail";
 pub(super) const ORDER: &str = "orderwright-order";

@@ -6,7 +6,8 @@ use lapin::types::{AMQPValue, FieldTable};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::view::{Letter, as_text};
+use super::death::as_text;
+use super::view::Letter;
 
 /// Which letters. The default means all.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -2,34 +2,16 @@
 
 use jiff::Timestamp;
 use lapin::BasicProperties;
-use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::types::{FieldTable, ShortString};
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::death::{Death, as_text, deaths, in_words, of_death};
 use super::fingerprint::{Trouble, fingerprint};
 use super::record;
 use crate::properties::{FORWARDED_EXCHANGE, FORWARDED_ROUTING_KEY};
-
-/// The reasons of letters that we did not write, with their meaning.
-pub const REASONS: [(&str, &str); 6] = [
-    (
-        "broker_delivery_limit",
-        "the broker delivered it `topology.delivery_limit` times, and it was never settled",
-    ),
-    (
-        "broker_expired",
-        "it had an `expiration`, or its queue a time to live, and waited for longer",
-    ),
-    ("broker_maxlen", "its queue was full and dropped it from its head"),
-    ("broker_rejected", "a consumer that is none of ours rejected it"),
-    ("broker_other", "the broker dead-lettered it for a reason that is not known here"),
-    ("foreign", "somebody published it to the queue of dead letters"),
-];
-
-/// Deaths by the broker that are shown; it keeps one entry for each queue and reason.
-const DEATHS_MAX: usize = 32;
 
 /// Who wrote a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -41,23 +23,6 @@ pub enum Writer {
     Broker,
     /// Somebody else.
     Foreign,
-}
-
-/// One entry of the broker's `x-death`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Death {
-    /// The broker's own word for why.
-    pub reason: String,
-    /// Queue that it died in.
-    pub queue: String,
-    /// Exchange that it was published to.
-    pub exchange: String,
-    /// Routing key that it was published with.
-    pub routing_key: String,
-    /// How often. What the number means differs from broker to broker.
-    pub count: i64,
-    /// When it happened first.
-    pub at: Option<Timestamp>,
 }
 
 /// Earlier replays.
@@ -74,6 +39,17 @@ pub struct Replays {
     /// The letter that was replayed then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replay_of: Option<Uuid>,
+}
+
+/// The decision to discard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Discarded {
+    /// When.
+    pub at: Option<Timestamp>,
+    /// The operator.
+    pub by: String,
+    /// The reason that they gave.
+    pub because: String,
 }
 
 /// A dead letter, understood. What its body says is not part of it.
@@ -139,6 +115,9 @@ pub struct Letter {
     /// Names of original headers that had no room.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub headers_dropped: Option<String>,
+    /// In the archive: when, by whom and why it was discarded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub discarded: Option<Discarded>,
     /// Bytes of the body.
     pub bytes: usize,
 }
@@ -163,7 +142,11 @@ impl Letter {
     pub fn read(found: Found<'_>) -> Self {
         let empty = FieldTable::default();
         let headers = Headers(found.properties.headers().as_ref().unwrap_or(&empty));
-        let deaths = headers.deaths();
+        // Of a letter in the archive, the one that it had before.
+        let discarded = headers.text(record::DISCARDED_ROUTING_KEY);
+        let found =
+            Found { routing_key: discarded.as_deref().unwrap_or(found.routing_key), ..found };
+        let deaths = deaths(headers.0);
         let ours = headers.text(record::REASON);
         let writer = match (&ours, deaths.is_empty()) {
             (Some(_), _) => Writer::Orderwright,
@@ -175,8 +158,9 @@ impl Letter {
         let detail = headers.text(record::DETAIL).unwrap_or_else(|| in_words(died));
         let attempts = headers.attempts();
         let status = attempts.last().and_then(status);
-        let etag = attempts.iter().rev().find_map(|it| it["etag_seen"].as_str()).map(str::to_owned);
-        let error_code = attempts.last().and_then(|it| it["error_code"].as_str());
+        let etag =
+            attempts.iter().rev().find_map(|it| it.get("etag_seen")?.as_str()).map(str::to_owned);
+        let error_code = attempts.last().and_then(|it| it.get("error_code")?.as_str());
         let forwarded = headers.text(FORWARDED_ROUTING_KEY);
         let routing_key = headers.text(record::ROUTING_KEY).or(forwarded);
         let routing_key = routing_key.or_else(|| died.map(|it| it.routing_key.clone()));
@@ -221,6 +205,11 @@ impl Letter {
             instance: headers.text(record::INSTANCE),
             user_id: headers.text(record::USER_ID),
             headers_dropped: headers.text(record::HEADERS_DROPPED),
+            discarded: headers.text(record::DISCARDED_BY).map(|by| Discarded {
+                at: headers.time(record::DISCARDED_AT),
+                by,
+                because: headers.text(record::DISCARDED_BECAUSE).unwrap_or_default(),
+            }),
             bytes: found.body.len(),
             reason,
             detail,
@@ -235,25 +224,6 @@ impl Letter {
 fn status(attempt: &Value) -> Option<u16> {
     let status = attempt["patch_status"].as_u64().or_else(|| attempt["get_status"].as_u64())?;
     u16::try_from(status).ok()
-}
-
-/// The reason of a letter that is not ours.
-fn of_death(death: Option<&Death>) -> &'static str {
-    match death.map(|it| it.reason.as_str()) {
-        None => "foreign",
-        Some("delivery_limit") => "broker_delivery_limit",
-        Some("expired") => "broker_expired",
-        Some("maxlen") => "broker_maxlen",
-        Some("rejected") => "broker_rejected",
-        Some(_) => "broker_other",
-    }
-}
-
-fn in_words(death: Option<&Death>) -> String {
-    let Some(death) = death else { return "it says nothing of why it is here".to_owned() };
-    let reason = of_death(Some(death));
-    let meaning = REASONS.iter().find(|(name, _)| *name == reason).map_or("", |(_, text)| text);
-    format!("the broker says {:?}: {}", death.reason, meaning.replace('`', ""))
 }
 
 /// An id of what a letter says: the same at every look. Copies of one message share it.
@@ -276,7 +246,7 @@ struct Headers<'a>(&'a FieldTable);
 
 impl Headers<'_> {
     fn text(&self, name: &str) -> Option<String> {
-        text(self.0, name)
+        self.0.inner().get(name).and_then(as_text)
     }
 
     fn time(&self, name: &str) -> Option<Timestamp> {
@@ -291,57 +261,12 @@ impl Headers<'_> {
         let text = self.text(record::ATTEMPTS).unwrap_or_default();
         serde_json::from_str(&text).unwrap_or_default()
     }
-
-    fn deaths(&self) -> Vec<Death> {
-        let Some(AMQPValue::FieldArray(all)) = self.0.inner().get("x-death") else {
-            return Vec::new();
-        };
-        let entries = all.as_slice().iter().filter_map(AMQPValue::as_field_table);
-        entries.take(DEATHS_MAX).map(death).collect()
-    }
-}
-
-fn death(table: &FieldTable) -> Death {
-    let routing_key = match table.inner().get("routing-keys") {
-        Some(AMQPValue::FieldArray(keys)) => keys.as_slice().first().and_then(as_text),
-        Some(_) | None => None,
-    };
-    let at = match table.inner().get("time") {
-        Some(AMQPValue::Timestamp(seconds)) => {
-            i64::try_from(*seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok())
-        }
-        Some(_) | None => None,
-    };
-    let text = |name| text(table, name).unwrap_or_default();
-    Death {
-        reason: text("reason"),
-        queue: text("queue"),
-        exchange: text("exchange"),
-        routing_key: routing_key.unwrap_or_default(),
-        count: table.inner().get("count").and_then(as_number).unwrap_or(0),
-        at,
-    }
-}
-
-fn text(table: &FieldTable, name: &str) -> Option<String> {
-    table.inner().get(name).and_then(as_text)
-}
-
-/// A text, of either kind.
-pub(super) fn as_text(value: &AMQPValue) -> Option<String> {
-    let long = value.as_long_string().map(ToString::to_string);
-    long.or_else(|| value.as_short_string().map(ToString::to_string))
-}
-
-fn as_number(value: &AMQPValue) -> Option<i64> {
-    let number = value.as_long_long_int();
-    number
-        .or_else(|| value.as_long_int().map(i64::from))
-        .or_else(|| value.as_long_uint().map(i64::from))
 }
 
 #[cfg(test)]
 mod tests {
+    use lapin::types::AMQPValue;
+
     use super::*;
 
     fn long(text: &str) -> AMQPValue {

@@ -8,13 +8,13 @@ use crate::broker;
 use crate::daemon::{Daemon, orderwright};
 use crate::stage::{SHARDS, Stage, update};
 
-struct Ran {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
-async fn run(settings: &[(String, String)], arguments: &[&str]) -> Ran {
+pub(crate) async fn run(settings: &[(String, String)], arguments: &[&str]) -> Ran {
     let output = orderwright(settings).args(arguments).output().await.unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
@@ -46,9 +46,9 @@ async fn topology_check_names_what_is_missing_and_declare_brings_it_about() {
     assert_eq!(fine.code, Some(0), "{}", fine.stdout);
     let objects: Vec<Value> =
         fine.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    // Entry, spread, forward, peers, dead letters and unroutable; four queues and the shards.
+    // Entry, spread, forward, peers, dead letters and unroutable; five queues and the shards.
     let (last, objects) = objects.split_last().unwrap();
-    assert_eq!(objects.len(), 6 + 4 + usize::from(SHARDS));
+    assert_eq!(objects.len(), 6 + 5 + usize::from(SHARDS));
     assert!(objects.iter().all(|object| object["state"] == "fine"), "{objects:?}");
     // And that no more was looked at.
     assert_eq!((&last["severity"], &last["state"]), (&json!("warn"), &json!("not_configured")));

@@ -37,6 +37,7 @@ mod shard;
 mod stage;
 mod target;
 mod throttle;
+mod triage;
 mod watchdog;
 mod wire;
 

@@ -1,0 +1,64 @@
+//! `orderwright dead-letters move`.
+
+use super::desk::Desk;
+use super::discard::{Which, ended};
+use super::moving::{count, relocate};
+use crate::app::exit;
+use crate::broker::Outgoing;
+use crate::config::Loaded;
+use crate::dead_letter::adopted;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  orderwright dlq move --from billing.dlq --all                          how many it would be
+  orderwright dlq move --from billing.dlq --reason broker_expired --yes
+
+What is known of each letter's death (the broker's x-death) becomes headers of ours, so that it can be
+grouped, shown and replayed like one of ours. Each is confirmed before it leaves the other queue.
+
+Exit codes: 0 done, or nothing to do, or shown what would be done, 64 nothing says which letters, 69
+unreachable, 75 another operator is at work or it was interrupted (start it again), 78 there is no such
+queue, or the settings are wrong")]
+pub(super) struct Arguments {
+    /// The queue that they are taken from.
+    #[arg(long, value_name = "QUEUE")]
+    from: String,
+    #[command(flatten)]
+    which: Which,
+}
+
+pub(super) async fn run(arguments: &Arguments, loaded: Loaded) -> u8 {
+    let Some(selection) = arguments.which.selection() else { return exit::USAGE };
+    let from = &arguments.from;
+    let done = async {
+        let desk = Desk::open(loaded, "move").await?;
+        let to = desk.topology.dead_letters();
+        if *from == to {
+            // They would go round and round.
+            super::super::complain("they are there already: --from names another queue");
+            desk.leave().await;
+            return Ok(None);
+        }
+        let done = if arguments.which.yes {
+            relocate(&desk, from, &selection, &|letter, held| {
+                let message = Outgoing {
+                    exchange: to.clone(),
+                    routing_key: letter.routing_key.as_str().into(),
+                    properties: adopted(&held.properties, letter, from),
+                    body: held.body,
+                };
+                (message, held.receipt)
+            })
+            .await
+        } else {
+            count(&desk, from, &selection).await
+        };
+        desk.leave().await;
+        done.map(Some)
+    };
+    match done.await {
+        Ok(Some(moved)) => ended("moved", Ok(moved), &arguments.which),
+        Ok(None) => exit::USAGE,
+        Err(error) => ended("moved", Err(error), &arguments.which),
+    }
+}

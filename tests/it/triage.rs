@@ -1,0 +1,263 @@
+//! An operator looks at dead letters by the commands.
+
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use crate::browse::Queue;
+use crate::commands::{Ran, run};
+use crate::daemon::{PATIENCE, orderwright};
+use crate::stage::{Stage, message, update};
+
+fn parsed(ran: &Ran) -> Value {
+    assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+    serde_json::from_str(&ran.stdout).unwrap()
+}
+
+fn lines(ran: &Ran) -> Vec<Value> {
+    assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+    ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Two orders that are not there, one body that is none, and one letter that says nothing.
+async fn trouble(name: &str) -> Stage {
+    let stage = Stage::new(name, &["--orders", "5"]).await;
+    let daemon = stage.daemon(&[]).await;
+    let gone = |number: &str| message(number, &serde_json::json!({"SalesStatus": "Delivered"}));
+    stage
+        .publish(&[gone("SO-900001"), gone("SO-900002"), "no JSON".to_owned(), update(1, 1)])
+        .await;
+    daemon.logs_times("dead-lettered", 3).await;
+    daemon.stop().await;
+    let raw = stage.channel().await;
+    let queue = format!("{}.dead-letters", stage.prefix());
+    let options = lapin::options::BasicPublishOptions::default();
+    let mut headers = FieldTable::default();
+    headers.insert("from".into(), AMQPValue::LongString("elsewhere".into()));
+    let properties = BasicProperties::default().with_headers(headers).with_delivery_mode(2);
+    let key = queue.as_str().into();
+    let sent = raw.channel.basic_publish("".into(), key, options, b"\xff\x00", properties);
+    assert!(sent.await.unwrap().await.unwrap().is_ack());
+    stage
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trouble_is_grouped_listed_and_shown_and_nothing_moves() {
+    let stage = trouble("triage").await;
+    let settings = stage.settings(&[]).await;
+    let groups = parsed(&run(&settings, &["dlq", "groups", "--output", "json"]).await);
+    assert_eq!((&groups["letters"], &groups["mark"]), (&4.into(), &4.into()), "{groups}");
+    let first = &groups["groups"][0];
+    assert_eq!((&first["reason"], &first["letters"]), (&"not_found".into(), &2.into()));
+    assert_eq!((&first["orders"], &first["status"]), (&2.into(), &404.into()));
+    assert_eq!(groups["groups"].as_array().unwrap().len(), 3, "{groups}");
+
+    let fingerprint = first["fingerprint"].as_str().unwrap();
+    let listed = ["dlq", "ls", "--fingerprint", fingerprint, "--output", "ndjson"];
+    let listed = lines(&run(&settings, &listed).await);
+    let orders: Vec<_> = listed.iter().map(|it| it["order"].as_str().unwrap()).collect();
+    let both = std::collections::BTreeSet::from(["USMF/SO-900001", "USMF/SO-900002"]);
+    assert_eq!(orders.iter().copied().collect::<std::collections::BTreeSet<_>>(), both);
+    assert!(listed.iter().all(|it| it["fingerprint"] == *fingerprint), "{listed:?}");
+    let one = [
+        "dlq",
+        "ls",
+        "--pointer",
+        "/changes/SalesStatus=Delivered",
+        "--limit",
+        "1",
+        "--output",
+        "json",
+    ];
+    assert_eq!(parsed(&run(&settings, &one).await).as_array().unwrap().len(), 1);
+    let none = ["dlq", "ls", "--status", "5xx", "--output", "json"];
+    assert_eq!(parsed(&run(&settings, &none).await).as_array().unwrap().len(), 0);
+    let table = run(&settings, &["dead-letters", "ls"]).await;
+    assert_eq!(table.stdout.lines().count(), 5, "{}", table.stdout);
+
+    let id = listed[1]["id"].as_str().unwrap();
+    let shown = parsed(&run(&settings, &["dlq", "show", id, "--output", "json"]).await);
+    assert_eq!((&shown["order"], &shown["position"]), (&orders[1].into(), &listed[1]["position"]));
+    assert_eq!(shown["attempts"][0]["get_status"], 404);
+    let number = orders[1].trim_start_matches("USMF/");
+    assert_eq!(shown["body"], message(number, &serde_json::json!({"SalesStatus": "Delivered"})));
+    let table = run(&settings, &["dlq", "show", id]).await;
+    for part in [orders[1], "not_found", "HTTP 404", "GET 404", "SalesStatus", "what to do"] {
+        assert!(table.stdout.contains(part), "{part}: {}", table.stdout);
+    }
+    let foreign = ["dlq", "ls", "--header", "from=elsewhere", "--output", "ndjson"];
+    let foreign = lines(&run(&settings, &foreign).await);
+    assert_eq!(foreign[0]["reason"], "foreign");
+    let id = foreign[0]["id"].as_str().unwrap();
+    let shown = parsed(&run(&settings, &["dlq", "show", id, "--output", "json"]).await);
+    assert_eq!(shown["body_base64"], "/wA=");
+
+    let missing = run(&settings, &["dlq", "show", "ffffffff"]).await;
+    assert_eq!(missing.code, Some(65), "{}", missing.stderr);
+    let raw = stage.channel().await;
+    assert_eq!(raw.depth("dead-letters").await, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operator_that_is_killed_loses_nothing_and_a_second_one_is_told() {
+    const LETTERS: u32 = 20_000;
+    let queue = Queue::with("killed", LETTERS).await;
+    let settings = queue.stage.settings(&[]).await;
+    let mut child =
+        orderwright(&settings).args(["dlq", "ls", "--output", "ndjson"]).spawn().unwrap();
+    // It is in the middle: its reader does not read on.
+    let mut out = tokio::io::BufReader::new(child.stdout.take().unwrap());
+    let mut first = String::new();
+    let read = tokio::io::AsyncBufReadExt::read_line(&mut out, &mut first);
+    timeout(PATIENCE, read).await.unwrap().unwrap();
+    let second = run(&settings, &["dlq", "groups"]).await;
+    assert_eq!(second.code, Some(75), "{}", second.stderr);
+    assert!(second.stderr.contains("another operator is at work"), "{}", second.stderr);
+    child.kill().await.unwrap();
+    queue.ready(LETTERS).await;
+    let groups = parsed(&run(&settings, &["dlq", "groups", "--output", "json"]).await);
+    assert_eq!((&groups["letters"], &groups["seen"]), (&LETTERS.into(), &LETTERS.into()));
+    queue.ready(LETTERS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_queue_and_a_wrong_filter_are_told() {
+    let stage = Stage::new("nothing", &[]).await;
+    let settings = stage.settings(&[]).await;
+    let missing = run(&settings, &["dlq", "groups"]).await;
+    assert_eq!(missing.code, Some(78), "{}", missing.stderr);
+    assert!(missing.stderr.contains("there is no queue"), "{}", missing.stderr);
+    let wrong = run(&settings, &["dlq", "ls", "--status", "teapot"]).await;
+    assert_eq!(wrong.code, Some(64), "{}", wrong.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_go_out_and_come_back_byte_for_byte_and_are_not_doubled() {
+    let stage = trouble("export").await;
+    let settings = stage.settings(&[]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("letters.ndjson");
+    let file = file.to_str().unwrap();
+    let exported = run(&settings, &["dlq", "export", "--file", file]).await;
+    assert_eq!(exported.code, Some(0), "{}", exported.stderr);
+    let before = std::fs::read_to_string(file).unwrap();
+    assert_eq!(before.lines().count(), 4);
+    let again = run(&settings, &["dlq", "export", "--file", file]).await;
+    assert_eq!(again.code, Some(65), "a file is not overwritten: {}", again.stderr);
+
+    let import = ["dlq", "import", "--file", file, "--output", "json"];
+    let nothing = parsed(&run(&settings, &import).await);
+    assert_eq!((&nothing["imported"], &nothing["already_there"]), (&0.into(), &4.into()));
+    let mut letters = stage.letters().await;
+    letters.take(4).await;
+    drop(letters);
+    let all = parsed(&run(&settings, &import).await);
+    assert_eq!((&all["imported"], &all["refused"]), (&4.into(), &0.into()));
+    let back = run(&settings, &["dlq", "export"]).await;
+    // The exchange is the one that the letter was published to last.
+    let same = |text: &str| -> Vec<Value> {
+        let line = |line: &str| {
+            let mut line: Value = serde_json::from_str(line).unwrap();
+            line["exchange"] = Value::Null;
+            line
+        };
+        text.lines().map(line).collect()
+    };
+    assert_eq!(same(&back.stdout), same(&before));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_are_discarded_with_a_reason_and_restored_as_they_were() {
+    let stage = trouble("discard").await;
+    let settings = stage.settings(&[]).await;
+    let raw = stage.channel().await;
+    let before = run(&settings, &["dlq", "export", "--reason", "not_found"]).await.stdout;
+    let discard =
+        ["dlq", "discard", "--reason", "not_found", "--because", "TICKET-7", "--output", "json"];
+    let dry = parsed(&run(&settings, &discard).await);
+    assert_eq!((&dry["matched"], &dry["done"]), (&2.into(), &0.into()));
+    assert_eq!((raw.depth("dead-letters").await, raw.depth("dead-letters.archive").await), (4, 0));
+    let everything = run(&settings, &["dlq", "discard", "--because", "x", "--yes"]).await;
+    assert_eq!(everything.code, Some(64), "{}", everything.stderr);
+
+    let done = [&discard[..], &["--yes", "--operator", "jane"]].concat();
+    assert_eq!(parsed(&run(&settings, &done).await)["done"], 2);
+    assert_eq!((raw.depth("dead-letters").await, raw.depth("dead-letters.archive").await), (2, 2));
+    let archived = lines(&run(&settings, &["dlq", "ls", "--archived", "--output", "ndjson"]).await);
+    let id = archived[0]["id"].as_str().unwrap();
+    let shown =
+        parsed(&run(&settings, &["dlq", "show", id, "--archived", "--output", "json"]).await);
+    let decision = &shown["discarded"];
+    assert_eq!((&decision["by"], &decision["because"]), (&"jane".into(), &"TICKET-7".into()));
+
+    let restored = ["dlq", "restore", "--all", "--yes", "--output", "json"];
+    assert_eq!(parsed(&run(&settings, &restored).await)["done"], 2);
+    assert_eq!((raw.depth("dead-letters").await, raw.depth("dead-letters.archive").await), (4, 0));
+    let after = run(&settings, &["dlq", "export", "--reason", "not_found"]).await.stdout;
+    assert_eq!(after, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn discard_that_is_killed_leaves_every_letter_in_one_of_the_two_queues() {
+    const LETTERS: u32 = 5_000;
+    let queue = Queue::with("discard-killed", LETTERS).await;
+    let settings = queue.stage.settings(&[]).await;
+    let discard = ["dlq", "discard", "--all", "--because", "no more", "--yes"];
+    let mut child = orderwright(&settings).args(discard).spawn().unwrap();
+    let begun = async { while queue.raw.depth("dead-letters.archive").await < 100 {} };
+    timeout(PATIENCE, begun).await.expect("it has begun");
+    child.kill().await.unwrap();
+    // What it held returns once the broker has noticed; a copy may be in both.
+    let all_there = async {
+        loop {
+            let here = queue.raw.depth("dead-letters").await;
+            if here + queue.raw.depth("dead-letters.archive").await >= LETTERS {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, all_there).await.expect("all are there");
+    let again = run(&settings, &discard).await;
+    assert_eq!(again.code, Some(0), "{}", again.stderr);
+    let export = run(&settings, &["dlq", "export", "--archived"]).await;
+    let bodies: std::collections::BTreeSet<u32> =
+        lines(&export).iter().map(|line| line["body"].as_str().unwrap().parse().unwrap()).collect();
+    assert_eq!(bodies.len(), usize::try_from(LETTERS).unwrap());
+    assert_eq!(queue.raw.depth("dead-letters").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_of_another_queue_are_adopted_with_headers_of_ours() {
+    let stage = trouble("adopt").await;
+    let settings = stage.settings(&[]).await;
+    let raw = stage.channel().await;
+    // Expired there, and sent on by the broker.
+    let (waiting, theirs) =
+        (format!("{}.waiting", stage.prefix()), format!("{}.theirs", stage.prefix()));
+    let declare = async |name: &str, arguments: FieldTable| {
+        let options = lapin::options::QueueDeclareOptions { durable: true, ..Default::default() };
+        raw.channel.queue_declare(name.into(), options, arguments).await.unwrap();
+    };
+    let mut arguments = FieldTable::default();
+    let long = |text: &str| AMQPValue::LongString(text.into());
+    arguments.insert("x-dead-letter-exchange".into(), long(""));
+    arguments.insert("x-dead-letter-routing-key".into(), long(&theirs));
+    arguments.insert("x-message-ttl".into(), AMQPValue::LongInt(1));
+    declare(&theirs, FieldTable::default()).await;
+    declare(&waiting, arguments).await;
+    let (options, key) = (lapin::options::BasicPublishOptions::default(), waiting.as_str().into());
+    let properties = BasicProperties::default().with_message_id("m-1".into()).with_delivery_mode(2);
+    let sent = raw.channel.basic_publish("".into(), key, options, b"{}", properties).await.unwrap();
+    assert!(sent.await.unwrap().is_ack());
+    let died = async { while raw.depth("theirs").await == 0 {} };
+    timeout(PATIENCE, died).await.expect("it expires");
+
+    let adopt = ["dlq", "move", "--from", &theirs, "--all", "--yes", "--output", "json"];
+    assert_eq!(parsed(&run(&settings, &adopt).await)["done"], 1);
+    let expired = ["dlq", "ls", "--reason", "broker_expired", "--output", "ndjson"];
+    let expired = lines(&run(&settings, &expired).await);
+    assert_eq!((expired.len(), &expired[0]["order"]), (1, &waiting.as_str().into()), "{expired:?}");
+    assert_eq!(expired[0]["message_id"], "m-1");
+    assert_eq!((raw.depth("theirs").await, raw.depth("dead-letters").await), (0, 5));
+}
