@@ -6,8 +6,10 @@ mod intake;
 mod limits;
 mod metering;
 mod misplaced;
+mod notice;
 mod overtakers;
 mod parker;
+pub mod replay;
 mod sight;
 pub mod target;
 
@@ -22,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, Phase};
 use crate::broker::{
-    self, Consumer, Forwarder, Generations, Link, Parking, Publisher, Stops, Topology,
+    self, Consumer, Forwarder, Generations, Link, Notices, Parking, Publisher, Stops, Topology,
 };
 use crate::config::Settings;
 use crate::dispatch::{Dispatch, Snapshot, Tally};
@@ -132,6 +134,7 @@ pub struct App {
     generations: watch::Receiver<Generations>,
     connection: lapin::Connection,
     publisher: Arc<Publisher>,
+    notices: Arc<Notices>,
     forwarder: Arc<Forwarder>,
     parking: Option<Arc<Parking>>,
     dispatch: Arc<Dispatch<Edges>>,
@@ -223,10 +226,13 @@ impl App {
         let parking = letters.parks().then(|| {
             Arc::new(Parking::new(publisher.clone(), &topology, letters.parked_orders_max))
         });
+        let answers = link.named(&format!("orderwright {instance} notices"));
+        let notices = Notices::new(answers, settings.broker.notices_max, topology.prefix());
+        let notices = Arc::new(notices);
+        let publishing = (publisher.clone(), notices.clone());
         let watched = (&stop, metrics.clone());
-        let edges =
-            Edges::new(client.clone(), publisher.clone(), &topology, &settings, instance, watched)
-                .parking(parking.clone());
+        let edges = Edges::new(client.clone(), publishing, &topology, &settings, instance, watched)
+            .parking(parking.clone());
         let tally = Arc::new(Tally::default());
         let (limits, judging) = (limits(&settings), (guard(&settings), texts(&settings)));
         let dispatch = Dispatch::new(edges, limits, judging, tally.clone(), stop.clone());
@@ -264,6 +270,7 @@ impl App {
             generations: known,
             connection,
             publisher,
+            notices,
             forwarder,
             parking,
             dispatch,
@@ -320,7 +327,7 @@ impl App {
         let closing = async {
             while tasks.join_next().await.is_some() {}
             self.forwarder.end();
-            self.publisher.close().await;
+            tokio::join!(self.publisher.close(), self.notices.close());
         };
         if timeout(CLOSE_MAX, closing).await.is_err() {
             tracing::warn!("the broker did not answer the goodbye");
@@ -330,6 +337,8 @@ impl App {
             forwarded: self.forwarder.forwarded(),
             parked_orders: parked.orders,
             parked_oldest: parked.oldest,
+            notices_sent: self.notices.sent(),
+            notices_lost: self.notices.lost(),
             ..self.tally.snapshot()
         };
         (ended, snapshot)

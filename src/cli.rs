@@ -51,7 +51,7 @@ enum Command {
     Publish(publish::Arguments),
     /// Dead letters: what went wrong, with which orders, and what to do about it.
     #[command(visible_alias = "dlq")]
-    DeadLetters(dead_letters::Arguments),
+    DeadLetters(Box<dead_letters::Arguments>),
     /// Look at what the daemon will meet, and write nothing.
     Check(check::Arguments),
     /// Ask a daemon on this machine how it is: for the health checks of containers.
@@ -111,7 +111,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             with_settings(&sources, |loaded| publish::run(&arguments, loaded))
         }
         Command::DeadLetters(arguments) => {
-            with_settings(&sources, |loaded| dead_letters::run(arguments, loaded))
+            with_settings(&sources, |loaded| dead_letters::run(*arguments, loaded))
         }
         Command::Check(arguments) => {
             with_settings(&sources, |loaded| check::run(&arguments, loaded))

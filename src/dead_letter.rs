@@ -4,10 +4,13 @@
 //! together by [`Groups`]. Pure: the broker's edge hands messages in.
 
 mod advice;
+mod course;
 mod death;
 mod fingerprint;
 mod groups;
+pub mod journal;
 mod record;
+mod replay;
 mod select;
 mod stamp;
 mod transfer;
@@ -15,10 +18,15 @@ mod typed;
 mod view;
 
 pub use advice::advice;
+pub use course::{Course, End, Fate, Manner, Next, StopIf};
 pub use death::{Death, REASONS};
 pub use fingerprint::{Trouble, fingerprint, normalised};
 pub use groups::{Group, Groups};
-pub use record::{HEADERS, Limits, Original, letter_id, record};
+pub use record::{
+    FIRST_DEAD_LETTER, HEADERS, ID as DEAD_LETTER_ID, Limits, Original, REPLAY_ID, REPLAY_OF,
+    REPLAYS, letter_id, record,
+};
+pub use replay::{REPLAY_ETAG, REPLAY_FORCED, REPLAY_HEADERS, header};
 pub use select::{Pointer, Selection, Statuses, is_id};
 pub use stamp::{Decision, adopted, carried, discarded, restored};
 pub use transfer::{Error as TransferError, Message, from_line, to_line};

@@ -6,12 +6,14 @@
 
 mod json;
 mod message;
+mod replay;
 
 use std::sync::Arc;
 
 use crate::order::OrderUpdate;
 
 pub use message::schema;
+pub use replay::{Marks, replay};
 
 /// What a deployment has agreed with its publishers, beyond the shape of the message.
 #[derive(Debug, Clone)]

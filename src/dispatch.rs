@@ -15,6 +15,7 @@ mod card;
 mod keeper;
 mod letter;
 mod mailbox;
+mod outcome;
 mod record;
 mod router;
 mod runner;
@@ -36,11 +37,12 @@ pub use admission::{Breaking, Quota, Status, Throttling};
 pub use attempt::Attempt;
 pub use card::{Busy, Doing};
 pub use letter::{Letter, PARKED_BEHIND};
+pub use outcome::Outcome;
 pub use router::Mailboxes;
 pub use tally::{Snapshot, Tally};
 
 use crate::order::{ETag, OrderKey, OrderUpdate, Sequence};
-use crate::protocol::{Guard, Reply, Rules, Settlement, Texts};
+use crate::protocol::{Guard, Reply, Rules, Texts};
 use admission::Admission;
 use router::{Routed, Router};
 use runner::Runner;
@@ -135,7 +137,7 @@ pub trait Effects: Send + Sync + 'static {
     fn probe(&self, trail: Trail) -> impl Future<Output = Reply> + Send;
 
     /// Acks. False if the settlement was lost with its channel: the broker redelivers.
-    fn ack(&self, held: Self::Held, settlement: Settlement) -> impl Future<Output = bool> + Send;
+    fn ack(&self, held: Self::Held, outcome: Outcome) -> impl Future<Output = bool> + Send;
 
     /// Publishes the dead letter, waits for the confirm, then acks. False if that did not come
     /// about: the message is then not settled, and the broker redelivers.

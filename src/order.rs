@@ -20,6 +20,19 @@ pub struct OrderUpdate {
     pub expect: Option<Expect>,
     /// When it happened at the publisher's side.
     pub occurred_at: Option<jiff::Timestamp>,
+    /// What it may overwrite, where an operator sends it once more after it was dead-lettered.
+    pub replay: Option<Replay>,
+}
+
+/// What a replayed update may overwrite: time has passed, and the order may have moved on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Replay {
+    /// The order under the ETag that the dead letter saw last, and no other state of it.
+    Since(ETag),
+    /// Nobody knows which state the dead letter saw, if any.
+    Unknown,
+    /// Whatever is there: an operator said so, and why.
+    Forced,
 }
 
 /// The properties to write: a JSON object, kept as the text that was sent.

@@ -8,6 +8,7 @@
 //! Get   ── outdated ─────────▶ Patch ── applied ──▶ Settle(Applied)
 //! Get   ── wanted values ────▶ Settle(AlreadyApplied)    a redelivery, a replay or a lost reply
 //! Get   ── newer sequence ───▶ Settle(Superseded)        or a dead letter, as the rules say
+//! Get   ── replay, and the order has moved on ▶ Settle(DeadLetter)
 //! Get   ── guard says no ────▶ Settle(DeadLetter)
 //! any   ── conflict ─────────▶ Wait ── elapsed ──▶ Get   spends one conflict
 //! any   ── failure ──────────▶ Wait ── elapsed ──▶ Get   spends one failure; outcome unknown
@@ -167,7 +168,10 @@ pub fn fetch(reply: &Reply, update: &OrderUpdate, guard: &Guard, texts: &Texts) 
             Some(order) => match answer.etag.clone().or_else(|| order.etag()) {
                 // The type of all orders has one, or something else answers for the service.
                 None => Fetch::Missed(Trouble::Systemic(Code::NoEtag)),
-                Some(etag) => Fetch::Found(etag, order.judge(update, guard)),
+                Some(etag) => {
+                    let judgement = order.judge(update, guard, &etag);
+                    Fetch::Found(etag, judgement)
+                }
             },
         },
     }
@@ -184,11 +188,18 @@ pub fn look(reply: &Reply, texts: &Texts) -> Verdict {
     }
 }
 
-/// In words, why a GET's reply ended an update unwritten. Empty where nothing stood in its way.
+/// In words, why a GET's reply, which brought this ETag, ended an update unwritten. Empty where nothing
+/// stood in its way.
 #[must_use]
-pub fn objection(reply: &Reply, update: &OrderUpdate, guard: &Guard) -> String {
+pub fn objection(reply: &Reply, update: &OrderUpdate, guard: &Guard, etag: &ETag) -> String {
     let order = reply.as_ref().ok().and_then(|answer| Fetched::read(&answer.body));
-    order.map(|order| order.objection(update, guard)).unwrap_or_default()
+    order.map(|order| order.objection(update, guard, etag)).unwrap_or_default()
+}
+
+/// What of a fetched order the update would change: a JSON object, of a few KiB at most.
+#[must_use]
+pub fn concerned(order: &[u8], update: &OrderUpdate, guard: &Guard) -> Option<String> {
+    Fetched::read(order).map(|order| order.concerned(update, guard))
 }
 
 impl Fetch {
@@ -219,6 +230,8 @@ impl Fetching {
                 Superseded::Settle => Step::Settle(Settlement::Superseded),
                 Superseded::DeadLetter => dead_letter(Code::Superseded),
             },
+            // Never settled without a letter: whoever replays gives the old one up for this one.
+            Fetch::Found(_, Judgement::MovedOn) => dead_letter(Code::Superseded),
             // Nothing was seen, and nothing is spent: look again when the target may be asked again.
             Fetch::Missed(Trouble::Throttled { .. } | Trouble::Outage(_)) => Step::Get(self),
             Fetch::Found(..) | Fetch::Missed(_) if self.last.is_some() => {

@@ -10,11 +10,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use super::notice::Asked;
 use super::parker::{GivenBack, Parker};
-use crate::broker::{Begun, Delivery, Outgoing, Parking, Publisher, Topology, origin};
+use crate::broker::{Begun, Delivery, Notices, Outgoing, Parking, Publisher, Topology, origin};
 use crate::config::Settings;
 use crate::dead_letter::{self, Original};
-use crate::dispatch::{Effects, Gate, Held, Letter, Trail};
+use crate::dispatch::{Effects, Gate, Held, Letter, Outcome, Trail};
 use crate::odata::Client;
 use crate::order::{ETag, OrderKey};
 use crate::parking::Release;
@@ -121,6 +122,7 @@ impl Held for Message {
 pub(super) struct Edges {
     client: Client,
     publisher: Arc<Publisher>,
+    notices: Arc<Notices>,
     /// Exchange for dead letters.
     exchange: String,
     limits: dead_letter::Limits,
@@ -136,7 +138,7 @@ pub(super) struct Edges {
 impl Edges {
     pub(super) fn new(
         client: Client,
-        publisher: Arc<Publisher>,
+        (publisher, notices): (Arc<Publisher>, Arc<Notices>),
         topology: &Topology,
         settings: &Settings,
         instance: &str,
@@ -154,6 +156,7 @@ impl Edges {
         Self {
             client,
             publisher,
+            notices,
             exchange: topology.dead_letters(),
             limits: dead_letter::Limits::new(&settings.dead_letter, instance),
             retry,
@@ -258,12 +261,18 @@ impl Effects for Edges {
         self.client.probe(trail).await
     }
 
-    async fn ack(&self, held: Message, settlement: Settlement) -> bool {
+    async fn ack(&self, held: Message, outcome: Outcome) -> bool {
         let took = held.took(self.now());
+        let asked = Asked::by(&held.delivery.properties);
         let is_acked = held.delivery.receipt.ack().await.is_ok();
+        // An ack that was lost brings the message again, and that time tells.
         if is_acked {
-            self.metrics.settled(outcome(settlement), took);
-            trace::settled(outcome(settlement), None);
+            let name = self::outcome(outcome.settlement);
+            self.metrics.settled(name, took);
+            trace::settled(name, None);
+            if let Some(asked) = asked {
+                self.notices.send(asked.settled(&outcome, self.now()));
+            }
         }
         is_acked
     }
@@ -313,10 +322,15 @@ impl Effects for Edges {
             "dead-lettered"
         );
         let took = held.took(self.now());
+        let asked = Asked::by(&held.delivery.properties);
         let is_acked = held.delivery.receipt.ack().await.is_ok();
         if is_acked {
             self.metrics.settled("dead_lettered", took);
             trace::settled("dead_lettered", Some(letter.code));
+            if let Some(asked) = asked {
+                let notice = asked.dead_lettered(&letter, &outgoing.properties, self.now());
+                self.notices.send(notice);
+            }
         }
         is_acked
     }

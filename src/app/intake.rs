@@ -15,8 +15,10 @@ use crate::broker::{
     Delivery, Forwarder, Generation, Generations, Home, Intake, Source, Topology, origin,
 };
 use crate::config::Settings;
-use crate::decode::{Contract, Envelope, KeyProperty, decode};
+use crate::dead_letter::{REPLAY_ETAG, REPLAY_FORCED, REPLAY_ID, REPLAY_OF, header};
+use crate::decode::{self, Contract, Envelope, KeyProperty, Marks, decode};
 use crate::dispatch::{Dispatch, Job, Letter, Tally};
+use crate::order::Replay;
 use crate::parking::Release;
 use crate::protocol::Code;
 use crate::shard::shard_of;
@@ -179,6 +181,17 @@ impl Front {
     }
 }
 
+/// What a message may overwrite that was dead-lettered before.
+fn replayed(delivery: &Delivery) -> Option<Replay> {
+    let header = |name| header(&delivery.properties, name);
+    decode::replay(&Marks {
+        of: header(REPLAY_OF),
+        id: header(REPLAY_ID),
+        etag: header(REPLAY_ETAG),
+        forced: header(REPLAY_FORCED),
+    })
+}
+
 impl Intake for Front {
     fn deliver(&self, delivery: Delivery) {
         self.tally.received();
@@ -204,7 +217,8 @@ impl Intake for Front {
             return self.dispatch.refuse(self.held(delivery), letter);
         };
         match decoded {
-            Ok(update) => {
+            Ok(mut update) => {
+                update.replay = replayed(&delivery);
                 tracing::debug!(
                     { field::ORDER } = %update.key,
                     { field::QUEUE } = delivery.receipt.queue(),

@@ -3,13 +3,15 @@
 //! ```text
 //! {p}.updates ─▶ {p}.shards.g1 (x-consistent-hash) ─▶ {p}.shard.g1.000 …  ─▶ {p}.dead-letters
 //!      └ unroutable ─▶ {p}.unroutable      {p}.forward ─▶┘      (delivery limit, expiry)
-//!                                              ├───────▶ {p}.generations (a stream)
+//!                                              ├───────▶ {p}.generations, {p}.journal (streams)
 //!                                              └───────▶ {p}.parking (a stream, where dead letters park)
 //! ```
 
 mod crs;
 mod object;
 mod print;
+
+use std::time::Duration;
 
 use lapin::types::{AMQPValue, FieldTable};
 
@@ -32,6 +34,14 @@ pub struct Topology {
     delivery_limit: u32,
     intake: Vec<String>,
     parks: bool,
+    journal: Retention,
+}
+
+/// How long the journal is kept.
+#[derive(Debug, Clone, Copy)]
+struct Retention {
+    age_max: Duration,
+    bytes_max: u64,
 }
 
 impl Topology {
@@ -43,6 +53,10 @@ impl Topology {
             delivery_limit: settings.delivery_limit,
             intake: settings.intake.clone(),
             parks: false,
+            journal: Retention {
+                age_max: settings.journal_age_max,
+                bytes_max: settings.journal_bytes_max,
+            },
         }
     }
 
@@ -82,11 +96,16 @@ impl Topology {
         format!("{}.parking", self.prefix)
     }
 
-    /// The streams that there are: read from the first record on by everybody, and never shortened.
+    /// The streams that are read from the first record on by everybody, and never shortened.
     pub fn streams(&self) -> Vec<String> {
         let mut streams = vec![self.generations()];
         streams.extend(self.parks.then(|| self.parking()));
         streams
+    }
+
+    /// The stream of what operators do with dead letters.
+    pub fn journal(&self) -> String {
+        format!("{}.journal", self.prefix)
     }
 
     /// The exclusive queue of whoever changes where the entry leads to.
@@ -229,8 +248,12 @@ impl Topology {
             Queue { name: self.dead_letters(), arguments: keeping.clone() },
             Queue { name: self.archive(), arguments: keeping.clone() },
             Queue { name: self.unroutable(), arguments: keeping },
+            Queue { name: self.journal(), arguments: self.journal.arguments() },
         ];
-        let mut bindings = vec![to_queue(self.dead_letters(), self.dead_letters(), "")];
+        let mut bindings = vec![
+            to_queue(self.dead_letters(), self.dead_letters(), ""),
+            to_queue(self.forward(), self.journal(), &self.journal()),
+        ];
         for name in self.streams() {
             bindings.push(to_queue(self.forward(), name.clone(), &name));
             queues.push(Queue { name, arguments: table(&[("x-queue-type", text("stream"))]) });
@@ -297,6 +320,19 @@ impl Topology {
                 routing_key: String::new(),
             },
         }
+    }
+}
+
+impl Retention {
+    /// The broker cuts off whole segments, so those are small beside what is kept.
+    fn arguments(self) -> FieldTable {
+        let bytes = |bytes: u64| AMQPValue::LongLongInt(i64::try_from(bytes).unwrap_or(i64::MAX));
+        table(&[
+            ("x-queue-type", text("stream")),
+            ("x-max-age", text(&format!("{}s", self.age_max.as_secs()))),
+            ("x-max-length-bytes", bytes(self.bytes_max)),
+            ("x-stream-max-segment-size-bytes", bytes(self.bytes_max / 8)),
+        ])
     }
 }
 

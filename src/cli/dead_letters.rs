@@ -5,11 +5,15 @@ mod desk;
 mod discard;
 mod export;
 mod filters;
+mod gather;
 mod groups;
+mod history;
 mod list;
 mod moving;
 mod parked;
+mod plan;
 mod release;
+mod replay;
 mod show;
 
 use crate::config::Loaded;
@@ -21,6 +25,8 @@ use crate::config::Loaded;
   orderwright dlq show 0195c2aa                        one letter, all of it
   orderwright dlq export --file letters.ndjson         a copy of all
   orderwright dlq discard --id 0195c2aa --because 'TICKET-7' --yes
+  orderwright dlq replay --reason rejected             what a replay would do
+  orderwright dlq replay --reason rejected --run       do it
 
 Looking takes no letter away and moves none. Letters that come while one looks are not part of it. One
 operator at a time: what one holds, another cannot see.")]
@@ -51,6 +57,14 @@ enum Command {
     Parked(parked::Parked),
     /// Let an order go on, from this moment on; its dead letters stay where they are.
     Release(release::Arguments),
+    /// What a replay would do: asks the service for each order, and writes nothing.
+    Plan(plan::Arguments),
+    /// Send dead letters once more. Says what it would do, unless --run is given.
+    Replay(replay::Arguments),
+    /// What was done with dead letters, by whom, and what came of it.
+    History(history::Arguments),
+    /// One replay, letter by letter.
+    Report(history::Report),
 }
 
 /// How results are printed.
@@ -67,6 +81,10 @@ enum Format {
 
 pub(super) async fn run(arguments: Arguments, loaded: Loaded) -> u8 {
     match arguments.command {
+        Command::Plan(arguments) => plan::run(&arguments, &loaded.settings).await,
+        Command::Replay(arguments) => replay::run(&arguments, &loaded.settings).await,
+        Command::History(arguments) => history::run(&arguments, &loaded.settings).await,
+        Command::Report(arguments) => history::report(&arguments, &loaded.settings).await,
         Command::Groups(arguments) => groups::run(&arguments, loaded).await,
         Command::Ls(arguments) => list::run(&arguments, loaded).await,
         Command::Show(arguments) => show::run(&arguments, loaded).await,

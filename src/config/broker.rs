@@ -80,6 +80,12 @@ pub struct Broker {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String", extend("x-minimum" = "1m", "x-maximum" = "24h"))]
     pub consumer_timeout: Duration,
+    /// Outcome notices, for publishers who set `reply_to`, that wait to be sent. 0 sends none.
+    ///
+    /// No update waits for its notice: beyond this they are dropped and counted. Each takes about a
+    /// kilobyte.
+    #[schemars(range(min = 0, max = 65_536))]
+    pub notices_max: usize,
 }
 
 impl Default for Broker {
@@ -95,6 +101,7 @@ impl Default for Broker {
             publish_timeout: Duration::from_secs(15),
             prefetch: 32,
             consumer_timeout: Duration::from_mins(30),
+            notices_max: 1_024,
         }
     }
 }
@@ -133,6 +140,17 @@ pub struct Topology {
     /// started or not, hence the lower bound: a few crashes must not dead-letter what only waited.
     #[schemars(range(min = Self::DELIVERY_LIMIT_MIN, max = 100_000))]
     pub delivery_limit: u32,
+    /// How long the journal of what operators did with dead letters is kept.
+    ///
+    /// Counts when the stream is declared: another value needs it deleted and declared anew.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", extend("x-minimum" = "1day", "x-maximum" = "100years"))]
+    pub journal_age_max: Duration,
+    /// How many bytes of the journal are kept. An event takes about 300.
+    ///
+    /// As above: counts when the stream is declared.
+    #[schemars(range(min = 8_000_000, max = 1_000_000_000_000_u64))]
+    pub journal_bytes_max: u64,
 }
 
 impl Topology {
@@ -148,6 +166,9 @@ impl Default for Topology {
             intake: Vec::new(),
             declare: true,
             delivery_limit: 100,
+            // Ten years: an auditor's time, and little space.
+            journal_age_max: Duration::from_hours(87_660),
+            journal_bytes_max: 1_000_000_000,
         }
     }
 }

@@ -4,6 +4,7 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use uuid::Uuid;
 
+use super::replay::REPLAY_HEADERS;
 use super::view::Found;
 use crate::config;
 use crate::dispatch::{Attempt, Letter};
@@ -44,13 +45,18 @@ pub const HEADERS: [(&str, &str); 25] = [
 /// Kept of a replayed message that dies again.
 const KEPT: [&str; 4] = [FIRST_DEAD_LETTER, REPLAYS, REPLAY_ID, REPLAY_OF];
 
-pub(super) const ID: &str = "orderwright-dead-letter-id";
+/// What names one dead letter.
+pub const ID: &str = "orderwright-dead-letter-id";
 pub(super) const FINGERPRINT: &str = "orderwright-fingerprint";
 pub(super) const SEEN: &str = "orderwright-seen";
-pub(super) const FIRST_DEAD_LETTER: &str = "orderwright-first-dead-letter";
-pub(super) const REPLAYS: &str = "orderwright-replays";
-pub(super) const REPLAY_ID: &str = "orderwright-replay-id";
-pub(super) const REPLAY_OF: &str = "orderwright-replay-of";
+/// Of a replayed message: its first dead letter.
+pub const FIRST_DEAD_LETTER: &str = "orderwright-first-dead-letter";
+/// Of a replayed message: how often it was replayed.
+pub const REPLAYS: &str = "orderwright-replays";
+/// Of a replayed message: the run that replays it.
+pub const REPLAY_ID: &str = "orderwright-replay-id";
+/// Of a replayed message: the dead letter that is replayed.
+pub const REPLAY_OF: &str = "orderwright-replay-of";
 pub(super) const DISCARDED_AT: &str = "orderwright-discarded-at";
 pub(super) const DISCARDED_BY: &str = "orderwright-discarded-by";
 pub(super) const DISCARDED_BECAUSE: &str = "orderwright-discarded-because";
@@ -144,6 +150,9 @@ pub fn record(
         put(PARKED_BEHIND, &head.to_string());
     }
     put(ATTEMPTS, &attempts(&letter.attempts, limits.attempts_bytes_max));
+    if let Some(seen) = &letter.seen {
+        put(SEEN, seen);
+    }
     put(FIRST_SEEN, &letter.first_seen.to_string());
     put(DEAD_LETTERED_AT, &now.to_string());
     put(EXCHANGE, original.exchange);
@@ -184,7 +193,8 @@ fn copy_headers(original: &BasicProperties, headers: &mut FieldTable) -> Vec<Str
     let mut room = ORIGINAL_BYTES_MAX;
     let mut dropped = Vec::new();
     for (name, value) in theirs.inner() {
-        let ours = HEADERS.iter().any(|(known, _)| *known == name.as_str());
+        let is_ours = |(known, _): &(&str, &str)| *known == name.as_str();
+        let ours = HEADERS.iter().chain(&REPLAY_HEADERS).any(is_ours);
         // It was meant for that life alone.
         let passes = name.as_str() == crate::parking::UNPARK;
         if ours || passes || is_brokers(name.as_str()) {
@@ -277,6 +287,7 @@ fn cut(text: &str, bytes_max: usize) -> &str {
 mod tests {
     use lapin::types::ShortString;
 
+    use super::super::replay::{REPLAY_ETAG, REPLAY_FORCED};
     use super::*;
 
     fn attempt(number: u32) -> Attempt {
@@ -302,6 +313,7 @@ mod tests {
             detail: "é".repeat(4000),
             order: Some("USMF/SO-1".into()),
             attempts,
+            seen: Some(r#"{"A":1}"#.to_owned()),
             first_seen: jiff::Timestamp::UNIX_EPOCH,
             parked_behind: Some(Uuid::from_u128(2)),
         }
@@ -342,6 +354,22 @@ mod tests {
         assert_eq!(read[3]["number"], 4);
         assert_eq!(read[0]["etag_sent"], "W/\"1\"");
         assert_eq!(read[0]["etag_seen"], "W/\"1\"");
+    }
+
+    #[test]
+    fn replayed_message_keeps_where_it_comes_from_and_not_how_it_was_to_be_judged() {
+        let mut theirs = FieldTable::default();
+        for (name, _) in REPLAY_HEADERS {
+            theirs.insert(name.into(), AMQPValue::LongString(name.into()));
+        }
+        let made = make(&BasicProperties::default().with_headers(theirs), &letter(vec![]));
+        for name in KEPT {
+            assert_eq!(header(&made, name).as_deref(), Some(name));
+        }
+        for name in [REPLAY_ETAG, REPLAY_FORCED] {
+            assert_eq!(header(&made, name), None, "{name}");
+        }
+        assert_eq!(header(&made, SEEN).as_deref(), Some(r#"{"A":1}"#));
     }
 
     #[test]

@@ -85,6 +85,8 @@ pub(super) fn read(text: &str, contract: &Contract) -> Result<OrderUpdate, Error
         },
         expect: message.expect.map(expect).transpose()?,
         occurred_at: message.occurred_at,
+        // Its headers say that, not its body.
+        replay: None,
     })
 }
 

@@ -21,6 +21,8 @@ pub struct Letter {
     pub order: Option<Arc<str>>,
     /// Every attempt, oldest first.
     pub attempts: Vec<Attempt>,
+    /// The fields that it would change as the last GET showed them: a JSON object.
+    pub seen: Option<String>,
     /// When this process first held the message.
     pub first_seen: Timestamp,
     /// The dead letter that its order stands behind.
@@ -36,7 +38,8 @@ impl Letter {
         order: Option<Arc<str>>,
         first_seen: Timestamp,
     ) -> Self {
-        Self { code, detail, order, attempts: Vec::new(), first_seen, parked_behind: None }
+        let (attempts, seen, parked_behind) = (Vec::new(), None, None);
+        Self { code, detail, order, attempts, seen, first_seen, parked_behind }
     }
 
     /// For an update whose order stands still.
@@ -50,12 +53,12 @@ impl Letter {
     pub(super) fn of(
         code: Code,
         order: Arc<str>,
-        attempts: Vec<Attempt>,
+        (attempts, seen): (Vec<Attempt>, Option<String>),
         first_seen: Timestamp,
     ) -> Self {
         let detail = detail(code, &attempts);
         let letter = Self::untried(code.as_str(), detail, Some(order), first_seen);
-        Self { attempts, ..letter }
+        Self { attempts, seen, ..letter }
     }
 }
 

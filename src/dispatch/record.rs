@@ -1,5 +1,6 @@
 //! Writes down what an attempt does, while it does it.
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -16,6 +17,8 @@ pub(super) struct Running<T> {
     pub(super) trail: Trail,
     pub(super) begun: Instant,
     pub(super) record: Attempt,
+    /// What the GET brought.
+    pub(super) order: Option<Bytes>,
     pub(super) turn: T,
 }
 
@@ -35,7 +38,7 @@ impl<T> Running<T> {
             service_request_id: None,
             error_code: None,
         };
-        Self { trail, begun: Instant::now(), record, turn }
+        Self { trail, begun: Instant::now(), record, order: None, turn }
     }
 
     /// It is over, and this is the step that follows.

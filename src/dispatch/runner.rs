@@ -9,8 +9,8 @@ use tokio::time::sleep;
 use tracing::Instrument;
 
 use super::card::{Card, Doing};
-use super::walk::{Ended, Walk};
-use super::{Effects, Gate, Held, Item, Job, Letter, PARKED_BEHIND, Shared};
+use super::walk::{Ended, Walk, Walked};
+use super::{Effects, Gate, Held, Item, Job, Letter, Outcome, PARKED_BEHIND, Shared};
 use crate::protocol::{Code, Settlement};
 use crate::telemetry::field;
 
@@ -93,7 +93,7 @@ impl<E: Effects> Runner<E> {
         // The receipt stays out here: a panic in the walk costs this message its handling, never
         // its settlement.
         let ended = AssertUnwindSafe(walk.run()).catch_unwind().await;
-        let (attempts, conflicts, unsure) = walk.end();
+        let Walked { attempts, conflicts, unsure, etag, seen } = walk.end();
         if unsure && !matches!(ended, Ok(Ended::Settled(Settlement::Applied))) {
             E::Held::doubt(&begun);
         }
@@ -113,10 +113,12 @@ impl<E: Effects> Runner<E> {
         let settling = AssertUnwindSafe(async {
             match settlement {
                 Settlement::Applied | Settlement::AlreadyApplied | Settlement::Superseded => {
-                    self.shared.effects.ack(held, settlement).await
+                    let outcome = Outcome { settlement, order: self.key.clone(), etag };
+                    self.shared.effects.ack(held, outcome).await
                 }
                 Settlement::DeadLetter(code) => {
-                    let letter = Letter::of(code, self.key.clone(), attempts, first_seen);
+                    let tried = (attempts, seen);
+                    let letter = Letter::of(code, self.key.clone(), tried, first_seen);
                     self.shared.effects.dead_letter(held, letter).await
                 }
             }

@@ -66,6 +66,10 @@ pub struct Snapshot {
     pub parked_orders: u64,
     /// Since when the first of them does.
     pub parked_oldest: Option<Timestamp>,
+    /// Publishers who asked and were told what became of their update.
+    pub notices_sent: u64,
+    /// Publishers who asked and could not be told.
+    pub notices_lost: u64,
     /// Deliveries in another shard queue than their order's own, though published with the order key.
     pub misplaced_by_ring: u64,
     /// Deliveries there because they were published with another routing key.
@@ -164,6 +168,8 @@ impl Tally {
             forwarded: 0,
             parked_orders: 0,
             parked_oldest: None,
+            notices_sent: 0,
+            notices_lost: 0,
             misplaced_by_ring: get(&self.misplaced_by_ring),
             misplaced_by_key: get(&self.misplaced_by_key),
             settlements_lost: get(&self.settlements_lost),

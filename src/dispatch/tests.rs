@@ -207,7 +207,7 @@ impl Effects for Fake {
         self.outage().unwrap_or_else(|| Ok(answer(200, r#"{"value":[]}"#)))
     }
 
-    async fn ack(&self, held: Message, _: Settlement) -> bool {
+    async fn ack(&self, held: Message, _: Outcome) -> bool {
         assert!(held.name != "unsettleable", "as the test asked");
         self.tell(format!("ack {}", held.name));
         true
@@ -302,6 +302,7 @@ impl Bench {
             sequence: sequence.and_then(Sequence::new),
             expect: None,
             occurred_at: None,
+            replay: None,
         };
         let held = self.held(name);
         self.dispatch.accept(Job { update, held, first_seen: Timestamp::UNIX_EPOCH });

@@ -12,7 +12,7 @@ use super::admission::Turn;
 use super::card::{Card, Doing};
 use super::record::{Running, note_reply};
 use super::{Attempt, Effects, Held, Shared, Trail};
-use crate::order::OrderUpdate;
+use crate::order::{ETag, OrderUpdate};
 use crate::protocol::{
     self, Asking, Code, Fetch, Fetching, Judgement, Patching, Request, Settlement, Step, Trouble,
     Verdict, Waiting,
@@ -46,10 +46,27 @@ pub(super) struct Walk<'a, E: Effects> {
     conflicts: bool,
     /// A PATCH was sent of which nobody knows what became.
     unsure: bool,
+    /// The order's, as far as is known.
+    etag: Option<ETag>,
+    /// What the update would change, as the last GET showed it.
+    seen: Option<String>,
     /// The last failure, and when the one before it was.
     failed: Option<Failed>,
     /// How often the target had been down when the last attempt began.
     epoch: Option<u64>,
+}
+
+/// What a walk leaves behind.
+pub(super) struct Walked {
+    pub(super) attempts: Vec<Attempt>,
+    /// Whether it met a conflict.
+    pub(super) conflicts: bool,
+    /// Whether a PATCH was sent of which nobody knows what became.
+    pub(super) unsure: bool,
+    /// The order's ETag at its end, as far as is known.
+    pub(super) etag: Option<ETag>,
+    /// What the update would change, as the last GET showed it, unless that was settled.
+    pub(super) seen: Option<String>,
 }
 
 /// A failure of the target, or of this order at it.
@@ -89,15 +106,16 @@ impl<'a, E: Effects> Walk<'a, E> {
             made: 0,
             conflicts: false,
             unsure: false,
+            etag: None,
+            seen: None,
             failed: None,
             epoch: None,
         }
     }
 
-    /// Its attempts, whether it met a conflict, and whether a PATCH was sent of which nobody knows what
-    /// became.
-    pub(super) fn end(self) -> (Vec<Attempt>, bool, bool) {
-        (self.attempts, self.conflicts, self.unsure)
+    pub(super) fn end(self) -> Walked {
+        let Self { attempts, conflicts, unsure, etag, seen, .. } = self;
+        Walked { attempts, conflicts, unsure, etag, seen }
     }
 
     pub(super) async fn run(&mut self) -> Ended {
@@ -213,9 +231,11 @@ impl<'a, E: Effects> Walk<'a, E> {
             (Fetch::Found(etag, judgement), _) => {
                 self.card.saw(etag);
                 attempt.record.etag_seen = Some(etag.clone());
-                if matches!(judgement, Judgement::Superseded | Judgement::Refused(_)) {
-                    attempt.record.message = protocol::objection(&reply, self.update, guard);
+                self.etag = Some(etag.clone());
+                if !matches!(judgement, Judgement::Outdated | Judgement::AlreadyApplied) {
+                    attempt.record.message = protocol::objection(&reply, self.update, guard, etag);
                 }
+                attempt.order = reply.as_ref().ok().map(|answer| answer.body.clone());
             }
             (Fetch::Missed(trouble), Verdict::Not(heard)) => *trouble = heard,
             (Fetch::Missed(_), Verdict::Done) => {}
@@ -274,6 +294,9 @@ impl<'a, E: Effects> Walk<'a, E> {
         let verdict = protocol::verdict::verdict(Request::Patch, &reply, &self.shared.texts);
         let verdict = self.hear(Request::Patch, sent, verdict, &mut attempt);
         self.unsure = before || matches!(verdict, Verdict::Not(trouble) if trouble.leaves_doubt());
+        if verdict == Verdict::Done {
+            self.etag = reply.as_ref().ok().and_then(|answer| answer.etag.clone());
+        }
         note_reply(&reply, &mut attempt.record);
         let step = patching.on_verdict(verdict, &self.shared.limits.rules);
         self.over(&step, attempt);
@@ -304,7 +327,13 @@ impl<'a, E: Effects> Walk<'a, E> {
     }
 
     /// An attempt is over, and its turn with it.
-    fn over(&mut self, step: &Step, attempt: Running<Turns<'a>>) {
+    fn over(&mut self, step: &Step, mut attempt: Running<Turns<'a>>) {
+        // Only a dead letter shows it, and this may become one.
+        let is_done =
+            matches!(step, Step::Settle(settled) if !matches!(settled, Settlement::DeadLetter(_)));
+        if let Some(order) = attempt.order.take().filter(|_| !is_done) {
+            self.seen = protocol::concerned(&order, self.update, &self.shared.guard);
+        }
         let record = attempt.end(step);
         record.log(&self.update.key);
         if self.attempts.len() >= ATTEMPTS_MAX {

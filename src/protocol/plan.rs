@@ -8,10 +8,13 @@ use serde_json::value::RawValue;
 
 use super::guard::{Guard, Standing};
 use super::{Code, compare};
-use crate::order::{ETag, Expect, OrderUpdate};
+use crate::order::{ETag, Expect, OrderUpdate, Replay};
 
 /// Longest value of an order that an objection quotes, in characters.
 const VALUE_CHARACTERS_MAX: usize = 80;
+
+/// Longest text of the fields concerned, in bytes. They stand in a header beside much else.
+const CONCERNED_BYTES_MAX: usize = 4_096;
 
 /// What the fetched order says of the update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +23,8 @@ pub enum Judgement {
     AlreadyApplied,
     /// The order holds the sequence of a newer update.
     Superseded,
+    /// The update is a replay, and the order is not what its dead letter saw last.
+    MovedOn,
     /// Something differs: write it.
     Outdated,
     /// The update must not be written to an order in this state.
@@ -56,15 +61,23 @@ impl<'a> Fetched<'a> {
         ETag::new(&serde_json::from_str::<Cow<'_, str>>(raw.get()).ok()?)
     }
 
-    /// Judges an update against this state: by its sequence, by the wanted values, by its `expect`,
-    /// by the allowed transitions. The first that has something to say decides.
+    /// Judges an update against this state, which has this ETag: by its sequence, by the wanted
+    /// values, by what a replay may overwrite, by its `expect`, by the allowed transitions. The first
+    /// that has something to say decides.
     ///
     /// A wanted value that is there already needs no write; what cannot be compared counts as
     /// different, because writing again is harmless and skipping is not.
+    ///
+    /// A replay is judged like this at *every* GET, and keeps no memory of an earlier one. So after a
+    /// conflict it meets an ETag that is not its dead letter's any more, and is not written. The one
+    /// change of the ETag that is its own doing is a PATCH of ours whose answer was lost; then the
+    /// wanted values, or its sequence, are there, and that is why those are looked at first. If
+    /// somebody has changed them again since, that was later, and must stay.
     #[must_use]
-    pub fn judge(&self, update: &OrderUpdate, guard: &Guard) -> Judgement {
+    pub fn judge(&self, update: &OrderUpdate, guard: &Guard, etag: &ETag) -> Judgement {
         let is_there = || self.holds_all(update.changes.as_json());
-        match guard.standing(update, &self.0) {
+        let standing = guard.standing(update, &self.0);
+        match standing {
             // Whatever the values are: the update was written, and somebody changed them since.
             Standing::Same => return Judgement::AlreadyApplied,
             Standing::Older => return Judgement::Superseded,
@@ -73,6 +86,9 @@ impl<'a> Fetched<'a> {
             // Written though nothing differs: else an older update would find a lower sequence.
             Standing::Newer if is_there() => return Judgement::Outdated,
             Standing::Unnumbered | Standing::Newer => {}
+        }
+        if moved_on(update, standing, etag) {
+            return Judgement::MovedOn;
         }
         match &update.expect {
             Some(expect) if self.unexpected(expect).is_some() => {
@@ -92,10 +108,31 @@ impl<'a> Fetched<'a> {
         })
     }
 
+    /// The properties that the update would change, and the one with its sequence, as they are now: a
+    /// JSON object. What has no room is left out.
+    #[must_use]
+    pub fn concerned(&self, update: &OrderUpdate, guard: &Guard) -> String {
+        let wanted = serde_json::from_str::<Members<'_>>(update.changes.as_json());
+        let names = wanted.map(|wanted| wanted.0).unwrap_or_default();
+        let names = names.iter().map(|(name, _)| name.as_ref());
+        let sequence = guard.numbers(update).map(|(property, _)| property);
+        let mut text = String::from("{");
+        for name in names.chain(sequence) {
+            let Some(value) = self.0.get(name) else { continue };
+            let comma = if text.len() > 1 { "," } else { "" };
+            let name = serde_json::to_string(name).unwrap_or_default();
+            let member = format!("{comma}{name}:{}", value.get());
+            if text.len() + member.len() < CONCERNED_BYTES_MAX {
+                text.push_str(&member);
+            }
+        }
+        text + "}"
+    }
+
     /// One sentence about what of this state stands in the way of an update that [`Self::judge`] does
     /// not let pass.
     #[must_use]
-    pub fn objection(&self, update: &OrderUpdate, guard: &Guard) -> String {
+    pub fn objection(&self, update: &OrderUpdate, guard: &Guard, etag: &ETag) -> String {
         let now = |name: &str| {
             let value = self.0.get(name).map_or("absent", RawValue::get);
             let value: String = value.chars().take(VALUE_CHARACTERS_MAX).collect();
@@ -107,6 +144,16 @@ impl<'a> Fetched<'a> {
         {
             let sequence = sequence.get();
             return format!("{}, and the update's sequence is {sequence}", now(property));
+        }
+        if moved_on(update, standing, etag) {
+            return match &update.replay {
+                Some(Replay::Since(seen)) => {
+                    format!("the order's ETag is {etag}, and its dead letter saw {seen} last")
+                }
+                Some(Replay::Unknown | Replay::Forced) | None => {
+                    format!("the order's ETag is {etag}, and what its dead letter saw is not known")
+                }
+            };
         }
         if let Some(name) = update.expect.as_ref().and_then(|expect| self.unexpected(expect)) {
             return format!("{}, which the update does not expect", now(&name));
@@ -132,6 +179,17 @@ impl<'a> Fetched<'a> {
         };
         let unmet = expected.0.into_iter().find(|(name, allowed)| !is_expected(name, allowed));
         unmet.map(|(name, _)| name)
+    }
+}
+
+/// Whether a replay would overwrite what its dead letter has not seen. Where sequences are compared and
+/// the order's is lower, nothing newer of that numbering was written, and that is proof enough where
+/// there is no other; a person may have changed the order all the same, which an ETag shows.
+fn moved_on(update: &OrderUpdate, standing: Standing, etag: &ETag) -> bool {
+    match &update.replay {
+        None | Some(Replay::Forced) => false,
+        Some(Replay::Since(seen)) => seen != etag,
+        Some(Replay::Unknown) => standing != Standing::Newer,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod answers;
 mod guards;
+mod replays;
 mod walks;
 
 use std::path::Path;
@@ -57,6 +58,7 @@ fn update(changes: &str) -> OrderUpdate {
         sequence: None,
         expect: None,
         occurred_at: None,
+        replay: None,
     }
 }
 
@@ -185,7 +187,8 @@ fn write_whose_last_reply_was_lost_is_looked_for_before_it_is_dead_lettered() {
 #[test]
 fn update_is_judged_on_the_state_that_was_fetched() {
     let judge = |current: &str, update: &OrderUpdate| {
-        Fetched::read(current.as_bytes()).unwrap().judge(update, &Guard::default())
+        let order = Fetched::read(current.as_bytes()).unwrap();
+        order.judge(update, &Guard::default(), &etag("\"1\""))
     };
     let mut wanted = update(r#"{"Status":"Delivered","Amount":10.0}"#);
     assert_eq!(judge(r#"{"Status":"Backorder","Amount":10}"#, &wanted), Judgement::Outdated);

@@ -46,9 +46,9 @@ async fn topology_check_names_what_is_missing_and_declare_brings_it_about() {
     assert_eq!(fine.code, Some(0), "{}", fine.stdout);
     let objects: Vec<Value> =
         fine.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    // Entry, spread, forward, peers, dead letters and unroutable; four queues and the shards.
+    // Entry, spread, forward, peers, dead letters and unroutable; five queues and the shards.
     let (last, objects) = objects.split_last().unwrap();
-    assert_eq!(objects.len(), 6 + 4 + usize::from(SHARDS));
+    assert_eq!(objects.len(), 6 + 5 + usize::from(SHARDS));
     assert!(objects.iter().all(|object| object["state"] == "fine"), "{objects:?}");
     // And that no more was looked at.
     assert_eq!((&last["severity"], &last["state"]), (&json!("warn"), &json!("not_configured")));

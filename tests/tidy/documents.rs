@@ -192,6 +192,19 @@ fn dead_letter_headers_are_documented() {
 }
 
 #[test]
+fn replay_headers_are_documented() {
+    let headers = orderwright::dead_letter::REPLAY_HEADERS;
+    let cell = |text: &str| text.trim_matches('`').to_owned();
+    let wanted = headers.map(|(name, meaning)| (name.to_owned(), cell(meaning))).into();
+    agree(
+        "docs/MESSAGES.md",
+        "## Headers of a replayed message",
+        "src/dead_letter/replay.rs",
+        &wanted,
+    );
+}
+
+#[test]
 fn states_of_the_topology_check_are_documented() {
     let states = orderwright::broker::doctor::STATES;
     let wanted = states.map(|(name, meaning)| (name.to_owned(), meaning.to_owned())).into();

@@ -120,6 +120,12 @@ impl Look<'_> {
         self.both(key).into_iter().flatten().min()
     }
 
+    /// The same, unless it is the limit that we ask for ourselves.
+    fn unwanted(&self, key: &str) -> Option<i64> {
+        let wanted = self.wanted.get(&format!("x-{key}")).and_then(Value::as_i64);
+        self.least(key).filter(|limit| Some(*limit) != wanted)
+    }
+
     /// Of the dead-letter target and strategy, the argument holds.
     pub(super) fn argument_first(&self, key: &str) -> Option<&str> {
         self.argument(key).or_else(|| self.policy(key)).and_then(Value::as_str)
@@ -202,11 +208,11 @@ impl Look<'_> {
     }
 
     fn lengths(&self, shard: bool) -> Vec<Diagnosis> {
-        let bounded = |key: &&str| self.least(key).is_some();
+        let bounded = |key: &&str| self.unwanted(key).is_some();
         let keys = ["max-length", "max-length-bytes"].into_iter().filter(bounded);
         let found = |key| {
             let (origin, fix) = self.origin(key);
-            let limit = self.least(key).unwrap_or_default();
+            let limit = self.unwanted(key).unwrap_or_default();
             if self.overflow() == "reject-publish" {
                 let waits = if shard { "publishers and forwarding" } else { "dead letters" };
                 let what = format!("{key} is {limit} by {origin}: when it is full, {waits} wait");
@@ -221,14 +227,15 @@ impl Look<'_> {
 
     fn ages(&self, shard: bool) -> Vec<Diagnosis> {
         let mut findings = Vec::new();
-        if let Some(milliseconds) = self.least("message-ttl") {
+        if let Some(milliseconds) = self.unwanted("message-ttl") {
             let (origin, fix) = self.origin("message-ttl");
             let end = if shard { "leaves unapplied, past its order" } else { "is lost" };
             let what =
                 format!("message-ttl is {milliseconds} ms by {origin}: what waits longer {end}");
             findings.push(self.finding(Severity::Refuse, "loses_messages", what, fix));
         }
-        if let Some(age) = self.policy("max-age").filter(|_| self.queue.r#type == "stream") {
+        let forgets = self.queue.r#type == "stream" && self.wanted("max-age").is_none();
+        if let Some(age) = self.policy("max-age").filter(|_| forgets) {
             let (origin, fix) = self.origin("max-age");
             let what = format!(
                 "max-age is {age} by {origin}: what it tells from its beginning is forgotten"

@@ -611,8 +611,8 @@ fn permissions_are_matched_as_the_broker_matches_them() {
     // Declaring needs more, and an empty pattern grants nothing at all.
     let two = text(&granted("", "^p\\.(dead-letters|forward|peers)$", ".*"), true);
     assert_eq!(two.len(), 2);
-    assert!(two[0].2.contains("may not configure p.dead-letters and 12 more"), "{two:?}");
-    assert!(two[1].2.contains("may not write p.generations and 6 more"), "{two:?}");
+    assert!(two[0].2.contains("may not configure p.dead-letters and 13 more"), "{two:?}");
+    assert!(two[1].2.contains("may not write p.generations and 7 more"), "{two:?}");
     // Without hints pods only share badly.
     let hints = text(&granted("", "dead-letters|forward", ".*"), false);
     assert_eq!(hints.len(), 1);

@@ -187,9 +187,9 @@ mod tests {
     fn text_is_one_document_a_resource_and_the_queue_outlives_its_resource() {
         let text = topology("p", 1).crs("it's", "rabbit");
         let documents: Vec<_> = text.split("---\n").skip(1).collect();
-        assert_eq!(documents.len(), 5 + 5 + 5);
+        assert_eq!(documents.len(), 5 + 6 + 6);
         assert_eq!(
-            documents[9],
+            documents[10],
             r#"apiVersion: "rabbitmq.com/v1beta1"
 kind: "Queue"
 metadata:

@@ -91,6 +91,7 @@ fn value_of(value: &AMQPValue) -> Value {
     match value {
         AMQPValue::Boolean(value) => json!(value),
         AMQPValue::LongInt(value) => json!(value),
+        AMQPValue::LongLongInt(value) => json!(value),
         AMQPValue::LongString(value) => json!(value.to_string()),
         // The topology holds none of these, and a test would show the first one.
         AMQPValue::ShortShortInt(_)
@@ -98,7 +99,6 @@ fn value_of(value: &AMQPValue) -> Value {
         | AMQPValue::ShortInt(_)
         | AMQPValue::ShortUInt(_)
         | AMQPValue::LongUInt(_)
-        | AMQPValue::LongLongInt(_)
         | AMQPValue::Float(_)
         | AMQPValue::Double(_)
         | AMQPValue::DecimalValue(_)
@@ -141,13 +141,13 @@ mod tests {
     fn definitions_hold_every_object_and_all_arguments() {
         let definitions = topology(2).definitions("v");
         let count = |kind: &str| definitions[kind].as_array().unwrap().len();
-        assert_eq!((count("exchanges"), count("queues"), count("bindings")), (6, 6, 8));
+        assert_eq!((count("exchanges"), count("queues"), count("bindings")), (6, 7, 9));
         assert!(!definitions.to_string().contains("null"), "{definitions}");
-        let shard = &definitions["queues"][4];
+        let shard = &definitions["queues"][5];
         assert_eq!((&shard["name"], &shard["vhost"]), (&json!("p.shard.g1.000"), &json!("v")));
         assert_eq!(shard["arguments"]["x-single-active-consumer"], json!(true));
         assert_eq!(shard["arguments"]["x-delivery-limit"], json!(100));
-        let last = &definitions["bindings"][7];
+        let last = &definitions["bindings"][8];
         assert_eq!(last["destination_type"], "exchange", "opened last: {last}");
     }
 
@@ -160,9 +160,9 @@ mod tests {
             r#"rabbitmqadmin --vhost='it'\''s' declare exchange name=p.updates type=fanout durable=true arguments='{"alternate-exchange":"p.unroutable"}'"#
         );
         assert_eq!(
-            lines[14],
+            lines[16],
             r"rabbitmqadmin --vhost='it'\''s' declare binding source=p.updates destination=p.shard.g1.000 destination_type=queue routing_key=''"
         );
-        assert_eq!(lines.len(), 5 + 5 + 5);
+        assert_eq!(lines.len(), 5 + 6 + 6);
     }
 }

@@ -14,7 +14,7 @@ fn numbered(changes: &str, sequence: u64) -> OrderUpdate {
 }
 
 fn judge(current: &str, update: &OrderUpdate, guard: &Guard) -> Judgement {
-    Fetched::read(current.as_bytes()).unwrap().judge(update, guard)
+    Fetched::read(current.as_bytes()).unwrap().judge(update, guard, &etag("\"1\""))
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn objection_says_what_of_the_order_stands_in_the_way() {
 }
 
 fn objection_of(current: &str, update: &OrderUpdate, guard: &Guard) -> String {
-    objection(&Ok(answer(200, current)), update, guard)
+    objection(&Ok(answer(200, current)), update, guard, &etag("\"1\""))
 }
 
 #[test]

@@ -1,0 +1,146 @@
+//! The message that a dead letter becomes when it is sent once more. Pure.
+
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use uuid::Uuid;
+
+use super::Candidate;
+use crate::broker::{Outgoing, Topology};
+use crate::dead_letter::{
+    FIRST_DEAD_LETTER, REPLAY_ETAG, REPLAY_FORCED, REPLAY_ID, REPLAY_OF, REPLAYS,
+};
+use crate::order::Replay;
+use crate::properties::republished;
+
+/// What is written beside what the publisher said.
+#[derive(Debug)]
+pub(super) struct Sending<'a> {
+    pub(super) replay: Uuid,
+    /// What it may overwrite.
+    pub(super) may: &'a Replay,
+    /// Where its outcome goes.
+    pub(super) reply_to: ShortString,
+    /// What its outcome is known by.
+    pub(super) correlation_id: ShortString,
+}
+
+/// Through the front door, like any update, so that it stands in its order's queue behind what is there.
+///
+/// The headers are the publisher's and ours for a replay: what the broker or an earlier life wrote stays
+/// behind, or it might die of that.
+pub(super) fn message(
+    topology: &Topology,
+    candidate: &Candidate,
+    sending: Sending<'_>,
+) -> Outgoing {
+    let letter = &candidate.letter;
+    let mut headers = FieldTable::default();
+    if let Some(theirs) = candidate.message.properties.headers() {
+        for (name, value) in theirs.inner() {
+            if is_publishers(name.as_str()) {
+                headers.insert(name.clone(), value.clone());
+            }
+        }
+    }
+    let mut put = |name: &str, value: &str| {
+        headers.insert(name.into(), AMQPValue::LongString(value.into()));
+    };
+    let first = letter.replays.first_dead_letter.unwrap_or(letter.id);
+    put(REPLAY_ID, &sending.replay.to_string());
+    put(REPLAY_OF, &letter.id.to_string());
+    put(FIRST_DEAD_LETTER, &first.to_string());
+    put(REPLAYS, &letter.replays.count.saturating_add(1).to_string());
+    match sending.may {
+        Replay::Since(etag) => put(REPLAY_ETAG, etag.as_str()),
+        Replay::Forced => put(REPLAY_FORCED, "1"),
+        Replay::Unknown => {}
+    }
+    let properties = republished(&candidate.message.properties)
+        .with_headers(headers)
+        .with_reply_to(sending.reply_to)
+        .with_correlation_id(sending.correlation_id);
+    let routing_key = letter.order.as_deref().unwrap_or(&letter.routing_key);
+    Outgoing {
+        exchange: topology.updates(),
+        routing_key: routing_key.into(),
+        properties,
+        body: candidate.message.body.clone(),
+    }
+}
+
+fn is_publishers(name: &str) -> bool {
+    let reserved = name.starts_with("x-") || name.starts_with("orderwright-");
+    !reserved && !matches!(name, "CC" | "BCC")
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::BasicProperties;
+
+    use super::super::Message;
+    use super::*;
+    use crate::config;
+    use crate::dead_letter::{Found, Letter, header};
+    use crate::order::ETag;
+
+    #[test]
+    fn replayed_message_says_what_its_publisher_said_and_nothing_of_an_earlier_life() {
+        let mut headers = FieldTable::default();
+        for name in [
+            "traceparent",
+            "shop",
+            "x-death",
+            "x-delivery-count",
+            "CC",
+            "orderwright-reason",
+            "orderwright-forwards",
+            REPLAY_FORCED,
+        ] {
+            headers.insert(name.into(), AMQPValue::LongString(name.into()));
+        }
+        let properties = BasicProperties::default()
+            .with_headers(headers)
+            .with_message_id("m-1".into())
+            .with_reply_to("theirs".into())
+            .with_expiration("1".into());
+        let body = b"{}".to_vec();
+        let found =
+            Found { properties: &properties, exchange: "e", routing_key: "USMF/1", body: &body };
+        let letter = Letter::read(found);
+        let id = letter.id;
+        let candidate = Candidate { letter, message: Message { properties, body } };
+        let topology = Topology::new(&config::Topology::default());
+        let may = Replay::Since(ETag::new("W/\"1\"").unwrap());
+        let sending = |may| Sending {
+            replay: Uuid::nil(),
+            may,
+            reply_to: "answers".into(),
+            correlation_id: "7".into(),
+        };
+        let made = message(&topology, &candidate, sending(&may));
+        assert_eq!(made.exchange, "orderwright.updates");
+        let properties = made.properties;
+        let mut names: Vec<_> = properties
+            .headers()
+            .as_ref()
+            .unwrap()
+            .inner()
+            .keys()
+            .map(ShortString::as_str)
+            .collect();
+        names.sort_unstable();
+        assert_eq!(
+            names,
+            [FIRST_DEAD_LETTER, REPLAY_ETAG, REPLAY_ID, REPLAY_OF, REPLAYS, "shop", "traceparent"]
+        );
+        assert_eq!(header(&properties, REPLAY_ETAG), Some("W/\"1\""));
+        assert_eq!(header(&properties, REPLAYS), Some("1"));
+        assert_eq!(header(&properties, FIRST_DEAD_LETTER), Some(id.to_string().as_str()));
+        assert_eq!(properties.reply_to().as_ref().unwrap().as_str(), "answers");
+        assert_eq!(properties.message_id().as_ref().unwrap().as_str(), "m-1");
+        assert!(properties.expiration().is_none());
+
+        let forced = message(&topology, &candidate, sending(&Replay::Forced)).properties;
+        assert_eq!(header(&forced, REPLAY_FORCED), Some("1"));
+        assert_eq!(header(&forced, REPLAY_ETAG), None);
+    }
+}

@@ -1,0 +1,206 @@
+//! Performs a replay.
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use lapin::options::{BasicConsumeOptions, QueueDeclareOptions};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{Connection, Consumer};
+use serde::Serialize;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::check::{Chain, Checker, Prospect};
+use super::message::{Sending, message};
+use super::under_way::UnderWay;
+use super::{Candidate, by_order};
+use crate::broker::{self, Browser, Publisher, Ticket, Topology, journal};
+use crate::dead_letter::journal::{Event, Record};
+use crate::dead_letter::{Course, End, Fate, Manner};
+use crate::order::Replay;
+
+/// Why a replay broke off. What is not told as done is in the queue still.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The broker went away, or did not take something.
+    #[error("the replay broke off; start it again: what was applied is found applied")]
+    Broker(#[from] broker::Error),
+}
+
+/// What is told while it goes on.
+#[derive(Debug, Clone)]
+pub enum Told {
+    /// Something came of a letter.
+    Fate(Uuid, Fate),
+    /// Nothing has come for so long.
+    Silence(Duration, usize),
+}
+
+/// Letters by what came of them.
+pub type Counts = BTreeMap<Fate, usize>;
+
+/// What came of a replay.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Its id.
+    pub replay: Uuid,
+    /// Why it ended.
+    pub end: End,
+    /// What came of the letters.
+    pub counts: Counts,
+}
+
+/// A replay that is about to begin.
+pub struct Run<'a> {
+    /// Its id.
+    pub replay: Uuid,
+    /// Who wants it.
+    pub by: &'a str,
+    /// The filters, as they were given.
+    pub selection: &'a str,
+    /// Why; given where it is forced.
+    pub because: Option<&'a str>,
+    /// Whether ETags are not compared.
+    pub forced: bool,
+    /// For the reply queue.
+    pub connection: &'a Connection,
+    /// For the messages and the journal.
+    pub publisher: &'a Publisher,
+    /// The broker's objects.
+    pub topology: &'a Topology,
+    /// Looks at orders.
+    pub checker: &'a Checker,
+    /// The broker takes letters back that are held for longer than this.
+    pub held_max: Duration,
+}
+
+impl std::fmt::Debug for Run<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Run").field("replay", &self.replay).finish_non_exhaustive()
+    }
+}
+
+/// What became of an attempt to send one.
+pub(super) enum Sent {
+    /// It is on its way, and this is what it may overwrite.
+    Published(Replay),
+    /// It is better not sent, and this is why.
+    PassedOver(Fate, String),
+    Failed(broker::Error),
+}
+
+impl Run<'_> {
+    /// Replays the candidates, which `browser` holds, until the end or until an interrupt. `tickets` are
+    /// the rights to take them out of the queue, in their order.
+    ///
+    /// # Errors
+    /// [`Error::Broker`]. What was told is done; everything else is in the queue.
+    pub async fn perform(
+        &self,
+        browser: &mut Browser,
+        candidates: &[Candidate],
+        tickets: Vec<Ticket>,
+        manner: Manner,
+        interrupts: impl AsyncFn(),
+        tell: impl Fn(Told),
+    ) -> Result<Report, Error> {
+        let letters = u64::try_from(candidates.len()).unwrap_or(u64::MAX);
+        self.note(Event::ReplayBegun {
+            replay: self.replay,
+            selection: self.selection.to_owned(),
+            because: self.because.map(str::to_owned),
+            forced: self.forced,
+            letters,
+        })
+        .await?;
+        let mut under_way = UnderWay {
+            run: self,
+            browser,
+            candidates,
+            tickets: tickets.into_iter().map(Some).collect(),
+            course: Course::new(manner, by_order(candidates, self.checker)),
+            chains: BTreeMap::new(),
+            begun: Instant::now(),
+            over_at: None,
+            tell,
+        };
+        let ended = under_way.go(interrupts).await;
+        let counts = under_way.counts();
+        let (end, why) = match &ended {
+            Ok(end) => (*end, None),
+            Err(error) => (End::BrokenOff, Some(error.to_string())),
+        };
+        let noted = self.note(Event::ReplayEnded { replay: self.replay, end, why }).await;
+        let end = ended?;
+        noted?;
+        Ok(Report { replay: self.replay, end, counts })
+    }
+
+    /// A queue for outcomes that goes when we go.
+    pub(super) async fn replies(&self) -> Result<(ShortString, Consumer), Error> {
+        let ended = |error: lapin::Error| Error::Broker(error.into());
+        let channel = self.connection.create_channel().await.map_err(ended)?;
+        let queue: ShortString =
+            format!("{}.replies.{}", self.topology.prefix(), self.replay).as_str().into();
+        let options = QueueDeclareOptions {
+            exclusive: true,
+            auto_delete: true,
+            ..QueueDeclareOptions::default()
+        };
+        channel
+            .queue_declare(queue.clone(), options, FieldTable::default())
+            .await
+            .map_err(ended)?;
+        let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+        let consuming =
+            channel.basic_consume(queue.clone(), "".into(), options, FieldTable::default());
+        Ok((queue, consuming.await.map_err(ended)?))
+    }
+
+    /// Writes to the journal, and waits until the broker has it.
+    pub(super) async fn note(&self, event: Event) -> Result<(), Error> {
+        let record = Record { at: Timestamp::now(), by: self.by.to_owned(), event };
+        let body = serde_json::to_vec(&record).unwrap_or_default();
+        Ok(journal::append(self.publisher, self.topology, body).await?)
+    }
+
+    /// Looks at the order, and sends the letter if it is as good as ever.
+    pub(super) async fn send(
+        &self,
+        index: usize,
+        candidate: &Candidate,
+        chain: Chain,
+        reply_to: ShortString,
+    ) -> Sent {
+        let letter = &candidate.letter;
+        let looking = self.checker.look_behind(letter, &candidate.message, self.forced, &chain);
+        let checked = looking.await;
+        let passed = match checked.prospect {
+            // Also what is there already: the daemon says so, by the same way as all.
+            Prospect::WouldApply | Prospect::AlreadyApplied => None,
+            // A target that is down: the daemon waits for it better than we could.
+            Prospect::Unknown if chain.bases.is_empty() => None,
+            Prospect::Superseded => Some(Fate::Superseded),
+            Prospect::Unknown | Prospect::OrderMissing | Prospect::Refused => Some(Fate::Left),
+        };
+        if let Some(fate) = passed {
+            return Sent::PassedOver(fate, format!("{}: {}", checked.prospect.name(), checked.why));
+        }
+        let sending = Sending {
+            replay: self.replay,
+            may: &checked.may,
+            reply_to,
+            correlation_id: index.to_string().as_str().into(),
+        };
+        let outgoing = message(self.topology, candidate, sending);
+        let Some(lane) = self.publisher.lane().await else {
+            return Sent::Failed(broker::Error::Withdrawn);
+        };
+        match self.publisher.publish(lane, &outgoing, || true, pending()).await {
+            Ok(()) => Sent::Published(checked.may),
+            Err(error) => Sent::Failed(error),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! What operators did with dead letters, and what came of it: one JSON object for each event. The
+//! names are part of the interface.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::course::End;
+
+/// One event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// When.
+    pub at: Timestamp,
+    /// Who: `user@host`, unless the operator says otherwise.
+    pub by: String,
+    /// What.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "event")]
+pub enum Event {
+    /// A replay begins.
+    ReplayBegun {
+        /// Its id.
+        replay: Uuid,
+        /// The filters, as they were given.
+        selection: String,
+        /// Why; given wherever something is forced.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        because: Option<String>,
+        /// Whether dead letters of orders that have moved on are written all the same.
+        forced: bool,
+        /// How many dead letters it is about.
+        letters: u64,
+    },
+    /// A dead letter was sent once more, and this came of it.
+    Replayed {
+        /// The replay.
+        replay: Uuid,
+        /// The dead letter.
+        letter: String,
+        /// Its order.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        order: Option<String>,
+        /// `applied`, `already_applied`, `superseded`, `dead_lettered`, or `unknown`.
+        outcome: String,
+        /// The code of a new dead letter.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// The new dead letter.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        new_letter: Option<String>,
+        /// The ETag of the order after it, where it is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        etag: Option<String>,
+    },
+    /// A dead letter was left where it is.
+    Left {
+        /// The replay.
+        replay: Uuid,
+        /// The dead letter.
+        letter: String,
+        /// Its order.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        order: Option<String>,
+        /// Why.
+        why: String,
+    },
+    /// A replay ends.
+    ReplayEnded {
+        /// Its id.
+        replay: Uuid,
+        /// How.
+        end: End,
+        /// Why, in words.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+    },
+    /// A dead letter was put into the archive.
+    Discarded {
+        /// The dead letter.
+        letter: String,
+        /// Why.
+        because: String,
+    },
+    /// A dead letter came back from the archive.
+    Restored {
+        /// The dead letter.
+        letter: String,
+        /// Why, if that was said.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        because: Option<String>,
+    },
+    /// A dead letter was changed by hand.
+    Edited {
+        /// The dead letter.
+        letter: String,
+        /// What was changed, line by line.
+        diff: String,
+    },
+    /// Dead letters were read from a file.
+    Imported {
+        /// How many.
+        letters: u64,
+        /// Where from.
+        from: String,
+    },
+    /// Dead letters of somebody else's queue were taken over.
+    Moved {
+        /// How many.
+        letters: u64,
+        /// Its name.
+        from: String,
+    },
+}
+
+impl Event {
+    /// The replay that it belongs to.
+    #[must_use]
+    pub const fn replay(&self) -> Option<Uuid> {
+        match self {
+            Self::ReplayBegun { replay, .. }
+            | Self::Replayed { replay, .. }
+            | Self::Left { replay, .. }
+            | Self::ReplayEnded { replay, .. } => Some(*replay),
+            Self::Discarded { .. }
+            | Self::Restored { .. }
+            | Self::Edited { .. }
+            | Self::Imported { .. }
+            | Self::Moved { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_read_as_they_were_written_and_say_what_they_are() {
+        let record = Record {
+            at: Timestamp::UNIX_EPOCH,
+            by: "kim@desk".to_owned(),
+            event: Event::Discarded { letter: "l-1".to_owned(), because: "a test".to_owned() },
+        };
+        let text = serde_json::to_string(&record).unwrap();
+        let expected = r#"{"at":"1970-01-01T00:00:00Z","by":"kim@desk","event":"discarded","letter":"l-1","because":"a test"}"#;
+        assert_eq!(text, expected);
+        assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);
+    }
+}

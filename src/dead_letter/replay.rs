@@ -1,0 +1,48 @@
+//! The headers of a replayed message, and which of them its next dead letter keeps.
+
+use lapin::BasicProperties;
+use lapin::types::AMQPValue;
+
+use super::record::{FIRST_DEAD_LETTER, REPLAY_ID, REPLAY_OF, REPLAYS};
+
+/// The ETag that this dead letter saw last.
+pub const REPLAY_ETAG: &str = "orderwright-replay-etag";
+/// `1` where an operator wants it written whatever the order has become.
+pub const REPLAY_FORCED: &str = "orderwright-replay-forced";
+
+/// The headers that a replayed message may carry, with their meaning. The names are part of the
+/// interface.
+pub const REPLAY_HEADERS: [(&str, &str); 6] = [
+    (REPLAY_ID, "the replay that sent it"),
+    (REPLAY_OF, "the dead letter that it was"),
+    (REPLAY_ETAG, "the ETag that this dead letter saw last: under another one nothing is written"),
+    (REPLAY_FORCED, "`1`: no ETag is compared, an operator said so"),
+    (FIRST_DEAD_LETTER, "the dead letter that it was first"),
+    (REPLAYS, "how often it was replayed, this time included"),
+];
+
+/// A header as text. One that is there and is no text counts as empty.
+#[must_use]
+pub fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a str> {
+    let value = properties.headers().as_ref()?.inner().get(name)?;
+    Some(match value {
+        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).unwrap_or_default(),
+        AMQPValue::ShortString(text) => text.as_str(),
+        AMQPValue::Boolean(_)
+        | AMQPValue::ShortShortInt(_)
+        | AMQPValue::ShortShortUInt(_)
+        | AMQPValue::ShortInt(_)
+        | AMQPValue::ShortUInt(_)
+        | AMQPValue::LongInt(_)
+        | AMQPValue::LongUInt(_)
+        | AMQPValue::LongLongInt(_)
+        | AMQPValue::Float(_)
+        | AMQPValue::Double(_)
+        | AMQPValue::DecimalValue(_)
+        | AMQPValue::FieldArray(_)
+        | AMQPValue::FieldTable(_)
+        | AMQPValue::ByteArray(_)
+        | AMQPValue::Timestamp(_)
+        | AMQPValue::Void => "",
+    })
+}

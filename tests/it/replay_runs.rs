@@ -1,0 +1,104 @@
+//! Replays by the tool, against a daemon at work.
+
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use crate::daemon::{PATIENCE, orderwright};
+use crate::stage::{Stage, update};
+
+/// Runs a command on dead letters; its exit code and its output.
+async fn dlq(stage: &Stage, words: &[&str]) -> (Option<i32>, String, String) {
+    let settings = stage.settings(&[]).await;
+    let mut command = orderwright(&settings);
+    command.arg("dlq").args(words).env("ORDERWRIGHT_OPERATOR", "kim@desk");
+    let output = timeout(PATIENCE, command.output()).await.unwrap().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+async fn depth(stage: &Stage) -> u32 {
+    stage.channel().await.depth("dead-letters").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replay_applies_what_is_as_good_as_ever_in_order_and_leaves_what_is_superseded() {
+    let stage = Stage::new("replay-run", &["--orders", "5"]).await;
+    let refused = json!({"on": "patch", "do": "status", "status": 400});
+    stage.simulator.faults(&json!({"next": vec![refused; 4]})).await.unwrap();
+    let daemon = stage.daemon(&[]).await;
+
+    // Both letters of order 1 see the same state, so the first one to be written changes the ETag.
+    for (order, sequence) in [(1, 1), (1, 2), (2, 1), (3, 1)] {
+        stage.publish(&[update(order, sequence)]).await;
+    }
+    daemon.logs_times("\"dead-lettered\"", 4).await;
+    stage.publish(&[update(3, 2)]).await;
+    stage.applied(1).await;
+
+    let (code, plan, _) = dlq(&stage, &["replay", "--output", "json"]).await;
+    let plan: Value = serde_json::from_str(&plan).unwrap();
+    assert_eq!(code, Some(0), "{plan}");
+    assert_eq!(plan["prospects"], json!({"would_apply": 3, "superseded": 1}), "{plan}");
+    assert_eq!((&plan["letters"], &plan["orders"]), (&json!(4), &json!(3)));
+    let moved = plan["plan"].as_array().unwrap().iter().find(|it| it["prospect"] == "superseded");
+    let change = &moved.unwrap()["changed"][0];
+    assert_eq!(change["property"], "DeliveryDate", "{change}");
+    assert_eq!(depth(&stage).await, 4, "a plan takes nothing away");
+
+    let (code, done, errors) = dlq(&stage, &["replay", "--run", "--output", "json"]).await;
+    let done: Value = serde_json::from_str(&done).unwrap();
+    assert_eq!(code, Some(0), "{done} {errors}");
+    assert_eq!(done["counts"], json!({"applied": 3, "superseded": 1}), "{errors}");
+    assert_eq!(depth(&stage).await, 1, "what is superseded stays");
+    let ledger = stage.simulator.read(0).await.unwrap();
+    assert_eq!((ledger.applied_distinct, ledger.applied_twice, ledger.out_of_order), (4, 0, 0));
+    for (number, sequence) in [("SO-000001", 2), ("SO-000002", 1), ("SO-000003", 2)] {
+        let order = stage.simulator.order("USMF", number).await.unwrap();
+        assert_eq!(order["properties"]["UpdateSequence"], sequence, "{order}");
+    }
+
+    let replay = done["replay"].as_str().unwrap();
+    let (code, report, _) = dlq(&stage, &["report", replay]).await;
+    assert_eq!(code, Some(0));
+    for part in ["begun by kim@desk", ": done", "- applied: 3", "- left: 1", "| USMF/SO-000003 |"] {
+        assert!(report.contains(part), "{part} in {report}");
+    }
+    let (_, history, _) = dlq(&stage, &["history", "--output", "ndjson"]).await;
+    assert_eq!(history.lines().count(), 6, "begun, four letters, ended: {history}");
+
+    let forced =
+        ["replay", "--run", "--force-superseded", "--because", "a test", "--output", "json"];
+    let (code, done, errors) = dlq(&stage, &forced).await;
+    let done: Value = serde_json::from_str(&done).unwrap();
+    assert_eq!((code, &done["counts"]), (Some(0), &json!({"applied": 1})), "{errors}");
+    assert_eq!(depth(&stage).await, 0);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replay_stops_after_a_canary_that_dies_again_and_its_letter_says_where_it_comes_from() {
+    let stage = Stage::new("replay-canary", &["--orders", "5"]).await;
+    let refused = json!({"on": "patch", "do": "status", "status": 400});
+    stage.simulator.faults(&json!({"next": vec![refused; 5]})).await.unwrap();
+    let daemon = stage.daemon(&[]).await;
+    for order in 1..=4 {
+        stage.publish(&[update(order, 1)]).await;
+    }
+    daemon.logs_times("\"dead-lettered\"", 4).await;
+
+    let (code, done, errors) = dlq(&stage, &["replay", "--run", "--output", "json"]).await;
+    let done: Value = serde_json::from_str(&done).unwrap();
+    assert_eq!((code, &done["end"]), (Some(75), &json!("canary_failed")), "{errors}");
+    assert_eq!(done["counts"], json!({"failed": 1, "left": 3}));
+    assert_eq!(depth(&stage).await, 4, "nothing is lost, and nothing is there twice");
+
+    let again = ["replay", "--run", "--min-replays", "1", "--output", "json"];
+    let (code, done, errors) = dlq(&stage, &again).await;
+    let done: Value = serde_json::from_str(&done).unwrap();
+    assert_eq!((code, &done["counts"]), (Some(0), &json!({"applied": 1})), "{errors}");
+    let mut letters = stage.letters().await;
+    for _ in 0..3 {
+        assert_eq!(letters.next().await.reason(), "business_rule");
+    }
+    daemon.stop().await;
+}
