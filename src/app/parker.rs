@@ -1,6 +1,7 @@
 //! Where dead letters park their orders: what is asked before an update, and written after a letter.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -13,6 +14,10 @@ use crate::parking::{Change, Record, Release, is_replay, unparks};
 use crate::protocol::Code;
 use crate::protocol::backoff::{Retry, jittered};
 use crate::telemetry::field;
+
+/// How long a record may still take when its shard is to be given back: the letter is there already, and
+/// would come a second time. Shorter than any grace.
+const FINISH_MAX: Duration = Duration::from_millis(500);
 
 /// It is time to give up: a drain, or a channel that is lost or given back.
 #[derive(Debug)]
@@ -103,9 +108,15 @@ impl Parker {
     /// channel, or no retry left.
     async fn write(&self, message: &Message, record: &Record) -> Option<Change> {
         for spent in 0.. {
+            let receipt = &message.delivery.receipt;
+            let late = async {
+                receipt.ending().await;
+                tokio::time::sleep(FINISH_MAX).await;
+            };
             let written = tokio::select! { biased;
-                () = message.delivery.receipt.ending() => return None,
                 written = self.parking.write(record) => written,
+                () = receipt.lost() => return None,
+                () = late => return None,
             };
             let error = match written {
                 Ok(change) => return Some(change),
