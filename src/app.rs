@@ -1,9 +1,11 @@
 //! The composition root: builds the edges, wires them together, and owns the order of the drain.
 
 mod effects;
+pub mod exit;
 pub mod inspection;
 mod intake;
 mod limits;
+mod message;
 mod metering;
 mod misplaced;
 mod notice;
@@ -42,24 +44,6 @@ const CLOSE_MAX: Duration = Duration::from_secs(3);
 
 /// How often it is looked whether the connection still lives during the start.
 const LOSS_LOOK: Duration = Duration::from_millis(200);
-
-/// Exit codes of all commands: a subset of BSD's `sysexits.h`.
-pub mod exit {
-    /// Done, or drained clean.
-    pub const OK: u8 = 0;
-    /// The command line makes no sense.
-    pub const USAGE: u8 = 64;
-    /// Data that was given makes no sense.
-    pub const DATA: u8 = 65;
-    /// Something that is needed cannot be reached.
-    pub const UNAVAILABLE: u8 = 69;
-    /// A bug.
-    pub const BUG: u8 = 70;
-    /// The grace period ran out before the drain was done. Nothing is lost: the broker redelivers.
-    pub const GRACE: u8 = 75;
-    /// The configuration, or the broker's objects, are not as they should be.
-    pub const CONFIG: u8 = 78;
-}
 
 /// Why the daemon did not start.
 #[derive(Debug, thiserror::Error)]

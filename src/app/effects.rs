@@ -1,18 +1,17 @@
 //! What the dispatch's steps do to the world: the edges behind one trait.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use lapin::types::ShortString;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use super::message::Message;
 use super::notice::Asked;
 use super::parker::{GivenBack, Parker};
-use crate::broker::{Begun, Delivery, Notices, Outgoing, Parking, Publisher, Topology, origin};
+use crate::broker::{Notices, Outgoing, Parking, Publisher, Topology, origin};
 use crate::config::Settings;
 use crate::dead_letter::{self, Original};
 use crate::dispatch::{Effects, Gate, Held, Letter, Outcome, Trail};
@@ -21,102 +20,8 @@ use crate::order::{ETag, OrderKey};
 use crate::parking::Release;
 use crate::protocol::backoff::{Retry, jittered};
 use crate::protocol::{Fault, Reply, Settlement};
-use crate::telemetry::metrics::{Method, Metrics, Took};
+use crate::telemetry::metrics::{Method, Metrics};
 use crate::telemetry::{field, trace};
-
-/// A delivery, in the words of the dispatch.
-#[derive(Debug)]
-pub(super) struct Message {
-    pub(super) delivery: Delivery,
-    pub(super) settle_window: Duration,
-    /// When work on it began.
-    pub(super) begun: OnceLock<Instant>,
-    /// Counts those that waited for the settle window.
-    pub(super) settle_waits: Arc<AtomicU64>,
-}
-
-impl Message {
-    fn took(&self, now: Timestamp) -> Took {
-        let published = *self.delivery.properties.timestamp();
-        let age = published.and_then(|at| {
-            // A clock that runs ahead of ours makes no negative age.
-            u64::try_from(now.as_second()).ok().map(|now| now.saturating_sub(at))
-        });
-        Took {
-            held: self.delivery.arrived.elapsed(),
-            process: self.begun.get().map(Instant::elapsed),
-            age: age.map(Duration::from_secs),
-        }
-    }
-}
-
-/// Shorter than this, nothing was waited for.
-const WAITED_MIN: Duration = Duration::from_millis(1);
-
-impl Held for Message {
-    type Begun = Begun;
-
-    fn begin(&self) -> Option<Begun> {
-        let begun = self.delivery.receipt.begin()?;
-        let _first = self.begun.set(Instant::now());
-        Some(begun)
-    }
-
-    fn may_begin(&self) -> bool {
-        self.delivery.receipt.may_begin()
-    }
-
-    fn is_live(&self) -> bool {
-        self.delivery.receipt.is_live()
-    }
-
-    async fn ending(&self) {
-        self.delivery.receipt.ending().await;
-    }
-
-    async fn settled(&self) {
-        // A message that was never out has no former owner.
-        if self.delivery.redelivered {
-            let since = Instant::now();
-            self.delivery.receipt.settled(self.delivery.arrived, self.settle_window).await;
-            if since.elapsed() >= WAITED_MIN {
-                self.settle_waits.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-    }
-
-    fn losses(&self) -> u64 {
-        self.delivery.delivery_count()
-    }
-
-    fn span(&self, order: &OrderKey) -> tracing::Span {
-        let properties = &self.delivery.properties;
-        let header = |name: &str| {
-            let text = properties.headers().as_ref()?.inner().get(name)?.as_long_string()?;
-            std::str::from_utf8(text.as_bytes()).ok()
-        };
-        let parent = header("traceparent");
-        let carried = parent.map(|parent| trace::Carried { parent, state: header("tracestate") });
-        trace::process(trace::Processed {
-            order: order.canonical(),
-            queue: self.delivery.receipt.queue(),
-            message_id: properties.message_id().as_ref().map(ShortString::as_str),
-            carried,
-        })
-    }
-
-    fn give_up_channel(begun: &Begun) {
-        begun.give_up_channel();
-    }
-
-    fn doubt(begun: &Begun) {
-        begun.doubt();
-    }
-
-    async fn lost(&self) {
-        self.delivery.receipt.lost().await;
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct Edges {

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::effects::{Edges, Message};
+use super::effects::Edges;
+use super::message::Message;
 use super::misplaced::{Cause, Reminders};
 use super::overtakers::Overtakers;
 use crate::broker::{

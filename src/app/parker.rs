@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::effects::Message;
+use super::message::Message;
 use crate::broker::Parking;
 use crate::dispatch::{Gate, Letter};
 use crate::parking::{Change, Record, Release, is_replay, unparks};

@@ -1,6 +1,7 @@
 //! Consumes from all sources, over and over: a session is the life of one connection, or of one
 //! generation of shard queues.
 
+mod follow;
 mod leases;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,8 +18,6 @@ use leases::One;
 
 use super::balancer::Balancer;
 use super::connection::close;
-use super::declare::is_missing;
-use super::history::History;
 use super::parking::Parking;
 use super::peers::Peers;
 use super::pulse::{Pulse, Session};
@@ -270,57 +269,6 @@ impl Consumer {
             });
         }
         helpers
-    }
-
-    /// Reads on in the stream of the generations. A stream that cannot be read stops nobody: what is known
-    /// goes on, and it is opened again.
-    async fn follow(&self, connection: &Connection) {
-        let mut failures = 0;
-        loop {
-            let begun = Instant::now();
-            if let Err(error) = self.follow_once(connection).await {
-                tracing::debug!(%error, "the stream of the generations cannot be read for the moment");
-            }
-            if begun.elapsed() > self.settings.reconnect_wait_max {
-                failures = 0;
-            }
-            self.pause(failures).await;
-            failures = failures.saturating_add(1);
-        }
-    }
-
-    /// Reads which orders are parked, over and over. While that is not known, nothing is begun.
-    async fn follow_parking(&self, parking: &Parking, connection: &Connection) {
-        let mut failures = 0;
-        loop {
-            let begun = Instant::now();
-            if let Err(error) = parking.follow(connection).await {
-                let source = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::warn!(
-                    %error,
-                    source,
-                    "which orders are parked cannot be read; nothing is begun until it can"
-                );
-                if matches!(&error, Error::Ended(error) if is_missing(error)) {
-                    self.restore(connection).await;
-                }
-            }
-            if begun.elapsed() > self.settings.reconnect_wait_max {
-                failures = 0;
-            }
-            self.pause(failures).await;
-            failures = failures.saturating_add(1);
-        }
-    }
-
-    async fn follow_once(&self, connection: &Connection) -> Result<(), Error> {
-        let mut history = History::open(connection, &self.topology).await?;
-        loop {
-            let changed = history.next().await?;
-            if let Some(now) = history.generations().filter(|_| changed) {
-                self.learn(now.clone());
-            }
-        }
     }
 
     /// The queues that are consumed from at present.

@@ -10,8 +10,7 @@
 mod crs;
 mod object;
 mod print;
-
-use std::time::Duration;
+mod retention;
 
 use lapin::types::{AMQPValue, FieldTable};
 
@@ -20,6 +19,7 @@ use super::{Generation, Generations, Source};
 use crate::config;
 pub use object::{Binding, Destination, Exchange, Kind, Part, Queue};
 pub(super) use print::arguments;
+use retention::Retention;
 
 /// A limit that no message reaches. RabbitMQ 4 dead-letters at the 20th return unless told
 /// otherwise, and what is already a dead letter would be dropped there; `-1` means no limit on 4 but
@@ -35,13 +35,6 @@ pub struct Topology {
     intake: Vec<String>,
     parks: bool,
     journal: Retention,
-}
-
-/// How long the journal is kept.
-#[derive(Debug, Clone, Copy)]
-struct Retention {
-    age_max: Duration,
-    bytes_max: u64,
 }
 
 impl Topology {
@@ -320,19 +313,6 @@ impl Topology {
                 routing_key: String::new(),
             },
         }
-    }
-}
-
-impl Retention {
-    /// The broker cuts off whole segments, so those are small beside what is kept.
-    fn arguments(self) -> FieldTable {
-        let bytes = |bytes: u64| AMQPValue::LongLongInt(i64::try_from(bytes).unwrap_or(i64::MAX));
-        table(&[
-            ("x-queue-type", text("stream")),
-            ("x-max-age", text(&format!("{}s", self.age_max.as_secs()))),
-            ("x-max-length-bytes", bytes(self.bytes_max)),
-            ("x-stream-max-segment-size-bytes", bytes(self.bytes_max / 8)),
-        ])
     }
 }
 

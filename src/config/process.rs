@@ -64,6 +64,7 @@ impl Default for Balance {
 /// What happens to an update that cannot be applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[expect(clippy::struct_field_names, reason = "the key is read together with its values")]
 pub struct DeadLetter {
     /// What comes of the later updates of an order once one of it was dead-lettered: `continue` works
     /// on them, `park` dead-letters them behind it, unbegun, with the code `parked_behind`, until an

@@ -42,8 +42,8 @@ pub fn advice(reason: &str) -> &'static str {
         "redirected" | "not_odata" | "certificate" | "wrong_address" => {
             "something else answers in the service's place: mend target.url or the network, then replay"
         }
-        "timeout" | "throttled" | "unavailable" | "gateway" | "server_error" | "deadlock"
-        | "unreachable" => {
+        "timeout" | "throttled" | "unavailable" | "gateway" | "server_error" | "dependency"
+        | "deadlock" | "unreachable" => {
             "trouble of the service that outlived the retries: see whether it is over, then replay"
         }
         "unknown_outcome" => {
@@ -76,7 +76,7 @@ pub fn advice(reason: &str) -> &'static str {
         | "changes_sequence_property"
         | "expect_invalid"
         | "sequence_too_large" => {
-            "the message breaks the contract: mend the publisher, then edit or discard"
+            "the message breaks the contract: mend the publisher, have it publish anew, and discard this letter"
         }
         "broker_delivery_limit" => {
             "its workers died or lost their channel again and again: see their log, then replay"

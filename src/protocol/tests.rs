@@ -9,6 +9,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 
+use super::backoff::Retry;
 use super::*;
 use crate::order::{Changes, KeyValue, Literal, OrderKey};
 

@@ -263,7 +263,7 @@ fn states_of_an_order_are_documented() {
 #[test]
 fn exit_codes_have_a_paragraph_each() {
     const DOCUMENT: &str = "docs/OPERATIONS.md";
-    let source = read("src/app.rs");
+    let source = read("src/app/exit.rs");
     let code = |line: &str| {
         let value = line.trim().strip_prefix("pub const ")?.split_once(": u8 = ")?.1;
         Some(value.trim_end_matches(';').to_owned())
@@ -274,7 +274,10 @@ fn exit_codes_have_a_paragraph_each() {
     let section: Vec<_> = below.take_while(|line| !line.starts_with("## ")).collect();
     let heading = |line: &&str| line.strip_prefix("### ")?.split(':').next().map(str::to_owned);
     let written: BTreeSet<String> = section.iter().filter_map(heading).collect();
-    assert_eq!(written, codes, "{DOCUMENT}, left, must explain the codes of src/app.rs, right");
+    assert_eq!(
+        written, codes,
+        "{DOCUMENT}, left, must explain the codes of src/app/exit.rs, right"
+    );
 }
 
 #[test]

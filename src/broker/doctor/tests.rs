@@ -612,7 +612,7 @@ fn permissions_are_matched_as_the_broker_matches_them() {
     let two = text(&granted("", "^p\\.(dead-letters|forward|peers)$", ".*"), true);
     assert_eq!(two.len(), 2);
     assert!(two[0].2.contains("may not configure p.dead-letters and 13 more"), "{two:?}");
-    assert!(two[1].2.contains("may not write p.generations and 7 more"), "{two:?}");
+    assert!(two[1].2.contains("may not write p.journal and 7 more"), "{two:?}");
     // Without hints pods only share badly.
     let hints = text(&granted("", "dead-letters|forward", ".*"), false);
     assert_eq!(hints.len(), 1);
