@@ -100,6 +100,8 @@ pub struct Trail {
 pub enum Gate {
     /// It may.
     Open,
+    /// It may, as a letter of an order that stands still and nobody else's update has passed since.
+    Next,
     /// Its order stands still behind this dead letter.
     Behind(uuid::Uuid),
 }

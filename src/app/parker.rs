@@ -40,7 +40,7 @@ impl Parker {
     pub(super) async fn gate(&self, message: &Message, order: &str) -> Gate {
         match self.parking.head(&message.delivery.receipt, order).await {
             None => Gate::Open,
-            Some(head) if unparks(&message.delivery.properties) == Some(head) => Gate::Open,
+            Some(head) if unparks(&message.delivery.properties) == Some(head) => Gate::Next,
             Some(head) => Gate::Behind(head),
         }
     }

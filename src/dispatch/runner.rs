@@ -11,6 +11,7 @@ use tracing::Instrument;
 use super::card::{Card, Doing};
 use super::walk::{Ended, Walk, Walked};
 use super::{Effects, Gate, Held, Item, Job, Letter, Outcome, PARKED_BEHIND, Shared};
+use crate::order::Replay;
 use crate::protocol::{Code, Settlement};
 use crate::telemetry::field;
 
@@ -43,6 +44,7 @@ impl<E: Effects> Runner<E> {
         self.card.begin();
         match AssertUnwindSafe(self.gate(&job.held)).catch_unwind().await {
             Ok(Some(Gate::Open)) => self.work(job, begun).await,
+            Ok(Some(Gate::Next)) => self.work(in_turn(job), begun).await,
             Ok(Some(Gate::Behind(head))) => self.park(job, &begun, head).await,
             Ok(None) => self.shared.tally.released(),
             Err(_panic) => self.failed(&begun),
@@ -137,4 +139,11 @@ impl<E: Effects> Runner<E> {
             }
         }
     }
+}
+
+/// A letter that saw no state of its order has none to be judged by. Most were never begun; and no update
+/// has come between, so it is judged like one that comes for the first time.
+fn in_turn<H>(mut job: Job<H>) -> Job<H> {
+    job.update.replay = job.update.replay.filter(|replay| *replay != Replay::Unknown);
+    job
 }
