@@ -1,6 +1,6 @@
 //! Dead letters: what an operator needs to judge a message that could not be applied.
 //!
-//! Written by [`record`], read by [`Letter::read`] whoever wrote them, chosen by [`Selection`] and put
+//! Written by [`record()`], read by [`Letter::read`] whoever wrote them, chosen by [`Selection`] and put
 //! together by [`Groups`]. Pure: the broker's edge hands messages in.
 
 mod advice;
