@@ -88,12 +88,12 @@ async fn wrong(fault: &str, how: serde_json::Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn part_without_an_answer_is_looked_up_and_not_written_twice() {
+async fn f21_part_without_an_answer_is_looked_up_and_not_written_twice() {
     wrong("f21_missing_parts", json!(1)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answer_that_contradicts_itself_is_not_believed() {
+async fn f21_answer_that_contradicts_itself_is_not_believed() {
     wrong("f21_wrong_content_id", json!(1)).await;
 }
 
@@ -103,7 +103,7 @@ async fn batch_whose_reply_is_lost_is_looked_up_and_not_written_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn service_that_takes_no_batches_gets_single_requests_and_nothing_is_dead_lettered() {
+async fn f21_service_that_takes_no_batches_gets_single_requests_and_nothing_is_dead_lettered() {
     let stage = Stage::new("batch-refused", &["--orders", "60"]).await;
     stage.simulator.faults(&json!({"f21_refused": 1})).await.unwrap();
     let daemon = stage.daemon(&BATCH).await;
