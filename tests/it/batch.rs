@@ -82,7 +82,9 @@ async fn wrong(fault: &str, how: serde_json::Value) {
     let ledger = stage.applied(300).await;
     let ended = daemon.stop().await;
     nothing_went_wrong(&stage, &ledger).await;
-    assert_eq!(ended.count("applied") + ended.count("already_applied"), 300, "{ended:?}");
+    // The last ones may have been written and not looked up yet: they go back, and come again.
+    let known = ended.count("applied") + ended.count("already_applied");
+    assert_eq!(known + ended.count("released"), 300, "{ended:?}");
     assert!(ended.count("retries") > 0, "it struck: {ended:?}");
     assert_eq!(ended.summary.unwrap()["dead_lettered"], json!({}), "{fault}");
 }
