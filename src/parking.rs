@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub use message::{RELEASE_TYPE, Release, UNPARK, is_replay, unparks};
+pub use message::{RELEASE_TYPE, Release, UNPARK, is_replay, is_replay_of, unparks};
 
 /// Something that is so from here on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

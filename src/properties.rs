@@ -1,13 +1,29 @@
 //! AMQP properties of a message that is published once more: as a dead letter, or to another queue.
 
 use lapin::BasicProperties;
-use lapin::types::ShortString;
+use lapin::types::{AMQPValue, ShortString};
 
 /// Header of a forwarded message: the exchange that it was published to before anything was forwarded.
 pub const FORWARDED_EXCHANGE: &str = "orderwright-forwarded-exchange";
 
 /// Header of a forwarded message: the routing key that it was published with then.
 pub const FORWARDED_ROUTING_KEY: &str = "orderwright-forwarded-routing-key";
+
+/// A header as text, of either kind. An error where it is there and is no text.
+#[must_use]
+pub fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<Result<&'a str, NoText>> {
+    let value = properties.headers().as_ref()?.inner().get(name)?;
+    Some(text(value).ok_or(NoText))
+}
+
+/// It is there, and says something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoText;
+
+fn text(value: &AMQPValue) -> Option<&str> {
+    let long = value.as_long_string().and_then(|text| std::str::from_utf8(text.as_bytes()).ok());
+    long.or_else(|| value.as_short_string().map(ShortString::as_str))
+}
 
 /// The properties that mean the same in a second life.
 ///
@@ -43,6 +59,24 @@ pub fn republished(original: &BasicProperties) -> BasicProperties {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn header_is_read_as_text_of_either_kind_and_nothing_else() {
+        let mut headers = lapin::types::FieldTable::default();
+        for (name, value) in [
+            ("long", AMQPValue::LongString("a".into())),
+            ("short", AMQPValue::ShortString("b".into())),
+            ("number", AMQPValue::LongInt(7)),
+            ("bytes", AMQPValue::LongString(vec![0xff].into())),
+        ] {
+            headers.insert(name.into(), value);
+        }
+        let properties = BasicProperties::default().with_headers(headers);
+        let read = |name| header(&properties, name);
+        assert_eq!((read("long"), read("short")), (Some(Ok("a")), Some(Ok("b"))));
+        assert_eq!((read("number"), read("bytes")), (Some(Err(NoText)), Some(Err(NoText))));
+        assert_eq!((read("none"), header(&BasicProperties::default(), "long")), (None, None));
+    }
 
     #[test]
     fn message_keeps_what_it_says_and_loses_what_the_broker_acts_on() {

@@ -129,7 +129,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("admin", &["config", "telemetry"]),
     ("properties", &[]),
     ("shard", &[]),
-    ("parking", &[]),
+    ("parking", &["properties"]),
     ("broker", &["config", "parking", "properties", "protocol", "telemetry"]),
     ("odata", &["config", "dispatch", "order", "protocol", "telemetry"]),
     ("dead_letter", &["config", "dispatch", "parking", "properties"]),

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::message::Message;
 use crate::broker::Parking;
 use crate::dispatch::{Gate, Letter};
-use crate::parking::{Change, Record, Release, is_replay, unparks};
+use crate::parking::{Change, Record, Release, is_replay, is_replay_of, unparks};
 use crate::protocol::Code;
 use crate::protocol::backoff::{Retry, jittered};
 use crate::telemetry::field;
@@ -36,12 +36,19 @@ impl Parker {
         Self { parking, retry, stop }
     }
 
-    /// Whether an update may be begun. One that names the head of its order passes.
+    /// Whether an update may be begun. One that names the head of its order passes; the head itself is
+    /// judged as any replay, for it was begun once.
     pub(super) async fn gate(&self, message: &Message, order: &str) -> Gate {
         match self.parking.head(&message.delivery.receipt, order).await {
             None => Gate::Open,
-            Some(head) if unparks(&message.delivery.properties) == Some(head) => Gate::Next,
-            Some(head) => Gate::Behind(head),
+            Some(head) => {
+                let properties = &message.delivery.properties;
+                match (unparks(properties) == Some(head), is_replay_of(properties, head)) {
+                    (true, true) => Gate::Open,
+                    (true, false) => Gate::Next,
+                    (false, _) => Gate::Behind(head),
+                }
+            }
         }
     }
 

@@ -1,9 +1,9 @@
 //! The headers of a replayed message, and which of them its next dead letter keeps.
 
 use lapin::BasicProperties;
-use lapin::types::AMQPValue;
 
 use super::record::{FIRST_DEAD_LETTER, REPLAY_ID, REPLAY_OF, REPLAYS};
+use crate::properties;
 
 /// The ETag that this dead letter saw last.
 pub const REPLAY_ETAG: &str = "orderwright-replay-etag";
@@ -24,25 +24,5 @@ pub const REPLAY_HEADERS: [(&str, &str); 6] = [
 /// A header as text. One that is there and is no text counts as empty.
 #[must_use]
 pub fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a str> {
-    let value = properties.headers().as_ref()?.inner().get(name)?;
-    Some(match value {
-        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).unwrap_or_default(),
-        AMQPValue::ShortString(text) => text.as_str(),
-        AMQPValue::Boolean(_)
-        | AMQPValue::ShortShortInt(_)
-        | AMQPValue::ShortShortUInt(_)
-        | AMQPValue::ShortInt(_)
-        | AMQPValue::ShortUInt(_)
-        | AMQPValue::LongInt(_)
-        | AMQPValue::LongUInt(_)
-        | AMQPValue::LongLongInt(_)
-        | AMQPValue::Float(_)
-        | AMQPValue::Double(_)
-        | AMQPValue::DecimalValue(_)
-        | AMQPValue::FieldArray(_)
-        | AMQPValue::FieldTable(_)
-        | AMQPValue::ByteArray(_)
-        | AMQPValue::Timestamp(_)
-        | AMQPValue::Void => "",
-    })
+    Some(properties::header(properties, name)?.unwrap_or_default())
 }

@@ -141,8 +141,8 @@ impl<E: Effects> Runner<E> {
     }
 }
 
-/// A letter that saw no state of its order has none to be judged by. Most were never begun; and no update
-/// has come between, so it is judged like one that comes for the first time.
+/// A letter from behind the head was never begun, or saw no state of its order: it has none to be judged by.
+/// No update of ours has come between, so it is judged like one that comes for the first time.
 fn in_turn<H>(mut job: Job<H>) -> Job<H> {
     job.update.replay = job.update.replay.filter(|replay| *replay != Replay::Unknown);
     job

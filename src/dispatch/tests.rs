@@ -15,7 +15,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
 use super::*;
-use crate::order::{Changes, KeyValue, Literal, Sequence};
+use crate::order::{Changes, KeyValue, Literal, Replay, Sequence};
 use crate::protocol::backoff::Retry;
 use crate::protocol::{Answer, Fault, Superseded};
 
@@ -294,6 +294,10 @@ impl Bench {
     }
 
     fn send_numbered(&self, order: &str, name: &str, sequence: Option<u64>) {
+        self.send_as(order, name, sequence, None);
+    }
+
+    fn send_as(&self, order: &str, name: &str, sequence: Option<u64>, replay: Option<Replay>) {
         let literal = Literal::Text(order.to_owned());
         let value = KeyValue { property: "Number".into(), literal };
         let update = OrderUpdate {
@@ -302,7 +306,7 @@ impl Bench {
             sequence: sequence.and_then(Sequence::new),
             expect: None,
             occurred_at: None,
-            replay: None,
+            replay,
         };
         let held = self.held(name);
         self.dispatch.accept(Job { update, held, first_seen: Timestamp::UNIX_EPOCH });

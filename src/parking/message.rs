@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Parked;
+use crate::properties;
 
 /// The AMQP type of a message that asks for a release.
 pub const RELEASE_TYPE: &str = "orderwright.release";
@@ -89,6 +90,13 @@ pub fn unparks(properties: &BasicProperties) -> Option<Uuid> {
     header(properties, UNPARK).and_then(|head| Uuid::parse_str(head).ok())
 }
 
+/// Whether it is this dead letter, once more.
+#[must_use]
+pub fn is_replay_of(properties: &BasicProperties, letter: Uuid) -> bool {
+    let of = header(properties, REPLAY_OF).map(Uuid::parse_str);
+    of.is_some_and(|of| of == Ok(letter))
+}
+
 /// Whether the message was a dead letter before.
 #[must_use]
 pub fn is_replay(properties: &BasicProperties) -> bool {
@@ -96,59 +104,5 @@ pub fn is_replay(properties: &BasicProperties) -> bool {
 }
 
 fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a str> {
-    let headers = properties.headers().as_ref()?;
-    match headers.inner().get(name)? {
-        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
-        AMQPValue::ShortString(text) => Some(text.as_str()),
-        AMQPValue::Boolean(_)
-        | AMQPValue::ShortShortInt(_)
-        | AMQPValue::ShortShortUInt(_)
-        | AMQPValue::ShortInt(_)
-        | AMQPValue::ShortUInt(_)
-        | AMQPValue::LongInt(_)
-        | AMQPValue::LongUInt(_)
-        | AMQPValue::LongLongInt(_)
-        | AMQPValue::Float(_)
-        | AMQPValue::Double(_)
-        | AMQPValue::DecimalValue(_)
-        | AMQPValue::FieldArray(_)
-        | AMQPValue::Timestamp(_)
-        | AMQPValue::FieldTable(_)
-        | AMQPValue::ByteArray(_)
-        | AMQPValue::Void => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn release() -> Release {
-        Release { order: "USMF/SO-1".into(), head: Uuid::from_u128(7), letters: 3 }
-    }
-
-    #[test]
-    fn release_is_read_as_it_was_asked_for_and_an_update_is_none() {
-        assert_eq!(Release::asked(&release().properties()), Some(Ok(release())));
-        assert_eq!(Release::asked(&BasicProperties::default()), None);
-        let other = release().properties().with_type("order.update".into());
-        assert_eq!(Release::asked(&other), None);
-    }
-
-    #[test]
-    fn release_without_its_headers_says_which_is_missing_or_wrong() {
-        let long = "x".repeat(ORDER_BYTES_MAX + 1);
-        let odd =
-            [(HEAD, "7"), (LETTERS, "-1"), (ORDER, long.as_str()), (ORDER, ""), (LETTERS, "")];
-        for (name, value) in odd {
-            let mut headers = release().properties().headers().clone().unwrap();
-            headers.insert(name.into(), AMQPValue::LongString(value.into()));
-            if value.is_empty() {
-                headers.insert(name.into(), AMQPValue::Void);
-            }
-            let asked = Release::asked(&release().properties().with_headers(headers));
-            let error = asked.unwrap().unwrap_err();
-            assert!(error.contains(name), "{error}");
-        }
-    }
+    properties::header(properties, name)?.ok()
 }

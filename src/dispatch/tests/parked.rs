@@ -64,3 +64,18 @@ async fn release_that_fails_in_a_panic_lets_nothing_pass() {
     assert!(bench.told().is_empty(), "{:?}", bench.told());
     assert!(bench.ending.is_cancelled(), "its channel is given up");
 }
+
+#[tokio::test(start_paused = true)]
+async fn letter_that_saw_nothing_is_written_in_its_turn_and_never_else() {
+    let bench = bench(8);
+    bench.gate("parked", Some(Gate::Next));
+    bench.send_as("parked", "in its turn", None, Some(Replay::Unknown));
+    bench.send_as("free", "late", None, Some(Replay::Unknown));
+    // What saw a state is judged by it in its turn as well.
+    let since = Replay::Since(ETag::new("\"another\"").unwrap());
+    bench.send_as("parked", "moved on", None, Some(since));
+    bench.dispatch.drained().await;
+    let mut told = bench.told();
+    told.sort();
+    assert_eq!(told, ["ack in its turn", "superseded late", "superseded moved on"]);
+}
