@@ -21,7 +21,7 @@ upper = $(shell echo $(1) | tr a-z- A-Z_)
 
 chaos: ## Workers killed, stopped and cut off while updates flow; then proof. SECONDS= WORKERS= SEED= FAULTS=
 	@$(CARGO) build --quiet --bins
-	@$(CARGO) run --quiet --example chaos -- $(CHAOS_FLAGS) $(if $(FENCED),--fenced) $(if $(SEQUENCED),--sequenced) $(if $(INBOX),--inbox) $(if $(KEEP),--keep-logs)
+	@$(CARGO) run --quiet --example chaos -- $(CHAOS_FLAGS) $(if $(FENCED),--fenced) $(if $(SEQUENCED),--sequenced) $(if $(INBOX),--inbox) $(if $(PARKED),--parked) $(if $(KEEP),--keep-logs)
 
 chaos-measure: ## How long shards are without a pod, how even they lie, what a rolling restart costs
 	@$(CARGO) build --quiet --bins
