@@ -241,6 +241,7 @@ impl App {
             consumer: consumer.clone(),
             publisher: publisher.clone(),
             forwarder: forwarder.clone(),
+            parking: parking.clone(),
             client,
             settle_waits: Arc::clone(&settle_waits),
             bounds: Bounds::new(&settings),

@@ -12,6 +12,8 @@
 
 #[path = "tidy/documents.rs"]
 mod documents;
+#[path = "tidy/fields.rs"]
+mod fields;
 #[path = "tidy/files.rs"]
 mod files;
 #[path = "tidy/mutants.rs"]

@@ -13,7 +13,7 @@ use super::notice::Asked;
 use super::parker::{GivenBack, Parker};
 use crate::broker::{Notices, Outgoing, Parking, Publisher, Topology, origin};
 use crate::config::Settings;
-use crate::dead_letter::{self, Original};
+use crate::dead_letter::{self, FINGERPRINT, Given, Original, header};
 use crate::dispatch::{Effects, Gate, Held, Letter, Outcome, Trail};
 use crate::odata::Client;
 use crate::order::{ETag, OrderKey};
@@ -200,10 +200,12 @@ impl Effects for Edges {
             routing_key: &routing_key,
             queue: held.delivery.receipt.queue(),
         };
+        let trace = trace::parent();
+        let death = Given { id, at: now, trace: trace.as_deref() };
         let outgoing = Outgoing {
             exchange: self.exchange.clone(),
             routing_key: routing_key.as_str().into(),
-            properties: dead_letter::record(original, &letter, &self.limits, id, now),
+            properties: dead_letter::record(original, &letter, &self.limits, death),
             body: std::mem::take(&mut held.delivery.body),
         };
         let mut confirmed = self.publish(&held, &outgoing).await;
@@ -232,6 +234,8 @@ impl Effects for Edges {
         if is_acked {
             self.metrics.settled("dead_lettered", took);
             trace::settled("dead_lettered", Some(letter.code));
+            let kind = header(&outgoing.properties, FINGERPRINT).unwrap_or_default();
+            self.metrics.dead_lettered(kind);
             if let Some(asked) = asked {
                 let notice = asked.dead_lettered(&letter, &outgoing.properties, self.now());
                 self.notices.send(notice);

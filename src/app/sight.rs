@@ -10,10 +10,11 @@ use serde_json::json;
 
 use super::effects::Edges;
 use crate::admin::{Broker, Order, Report, Shard, Stuck, Target, View};
-use crate::broker::{Consumer, Forwarder, Publisher, Standing};
+use crate::broker::{Consumer, Forwarder, Parking, Publisher, Standing};
 use crate::config::Settings;
 use crate::dispatch::{Busy, Dispatch, Doing, Snapshot, Status, Tally};
 use crate::odata::Client;
+use crate::parking::Figures;
 
 /// Orders in a report.
 const ORDERS_MAX: usize = 200;
@@ -27,6 +28,8 @@ pub(super) struct Sight {
     pub(super) consumer: Arc<Consumer>,
     pub(super) publisher: Arc<Publisher>,
     pub(super) forwarder: Arc<Forwarder>,
+    /// Where dead letters park their orders.
+    pub(super) parking: Option<Arc<Parking>>,
     pub(super) client: Client,
     pub(super) settle_waits: Arc<AtomicU64>,
     pub(super) bounds: Bounds,
@@ -68,7 +71,18 @@ impl Bounds {
 impl Sight {
     /// All counts.
     pub(super) fn counts(&self) -> Snapshot {
-        Snapshot { forwarded: self.forwarder.forwarded(), ..self.tally.snapshot() }
+        let parked = self.parked();
+        Snapshot {
+            forwarded: self.forwarder.forwarded(),
+            parked_orders: parked.orders,
+            parked_oldest: parked.oldest,
+            ..self.tally.snapshot()
+        }
+    }
+
+    /// How much is parked, as far as is known.
+    pub(super) fn parked(&self) -> Figures {
+        self.parking.as_ref().map(|parking| parking.figures()).unwrap_or_default()
     }
 
     /// Deliveries that waited for the settle window.

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::balance::Peer;
 use super::{Error, Link, close, connect};
+use crate::telemetry::field;
 
 /// Announcements that may be missed before a pod is forgotten: a busy machine is late now and then,
 /// and a pod that is gone has lost its shards at once in any case.
@@ -135,7 +136,7 @@ impl Peers {
     pub(super) fn tell_clean(&self, queue: &str, next: Peer) {
         let hint = Hint::Clean { queue: queue.to_owned(), next: next.pod };
         if let Err(full) = self.outgoing.try_send(hint) {
-            tracing::debug!(hint = ?full.into_inner(), "no room for a hint");
+            tracing::debug!({ field::SAID } = ?full.into_inner(), "no room for a hint");
         }
     }
 

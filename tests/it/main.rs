@@ -30,6 +30,7 @@ mod hold;
 mod journal;
 mod lifecycle;
 mod misplaced;
+mod observability;
 mod order;
 mod outage;
 mod parking;
