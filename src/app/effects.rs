@@ -11,9 +11,10 @@ use tracing::Instrument;
 use super::message::Message;
 use super::notice::Asked;
 use super::parker::{GivenBack, Parker};
+use super::written::Written;
 use crate::broker::{Notices, Outgoing, Parking, Publisher, Topology, origin};
 use crate::config::Settings;
-use crate::dead_letter::{self, Original};
+use crate::dead_letter::{self, FINGERPRINT, Original};
 use crate::dispatch::{Effects, Gate, Held, Letter, Outcome, Trail};
 use crate::odata::Client;
 use crate::order::{ETag, OrderKey};
@@ -38,6 +39,7 @@ pub(super) struct Edges {
     server: (String, u16),
     /// Where dead letters park their orders.
     parker: Option<Parker>,
+    written: Arc<Written>,
 }
 
 impl Edges {
@@ -69,7 +71,13 @@ impl Edges {
             metrics,
             server: (url.host_str().unwrap_or_default().to_owned(), port),
             parker: None,
+            written: Arc::default(),
         }
+    }
+
+    /// The dead letters that it wrote.
+    pub(super) fn written(&self) -> Arc<Written> {
+        self.written.clone()
     }
 
     /// Dead letters park their orders here.
@@ -232,6 +240,8 @@ impl Effects for Edges {
         if is_acked {
             self.metrics.settled("dead_lettered", took);
             trace::settled("dead_lettered", Some(letter.code));
+            let fingerprint = dead_letter::header(&outgoing.properties, FINGERPRINT);
+            self.written.note(fingerprint.unwrap_or_default(), &letter, self.now());
             if let Some(asked) = asked {
                 let notice = asked.dead_lettered(&letter, &outgoing.properties, self.now());
                 self.notices.send(notice);

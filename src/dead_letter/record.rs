@@ -47,7 +47,8 @@ const KEPT: [&str; 4] = [FIRST_DEAD_LETTER, REPLAYS, REPLAY_ID, REPLAY_OF];
 
 /// What names one dead letter.
 pub const ID: &str = "orderwright-dead-letter-id";
-pub(super) const FINGERPRINT: &str = "orderwright-fingerprint";
+/// The same for the same trouble.
+pub const FINGERPRINT: &str = "orderwright-fingerprint";
 pub(super) const SEEN: &str = "orderwright-seen";
 /// Of a replayed message: its first dead letter.
 pub const FIRST_DEAD_LETTER: &str = "orderwright-first-dead-letter";
