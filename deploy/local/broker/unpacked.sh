@@ -78,10 +78,11 @@ unpacked_fetch() (
         note "RabbitMQ is ready in $tree"
 )
 
-# Fetches a package with all that it depends on. Tries the machine's Debian sources one by one: which of
+# Fetches packages with all that they depend on. Tries the machine's Debian sources one by one: which of
 # them carries the suite only apt can tell.
 download() {
-    local apt=$1 package=$2 source number=0
+    local apt=$1 source number=0
+    shift
     mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/etc" "$apt/none" "$apt/sources"
     : >"$apt/status"
     write_apt_configuration "$apt" >"$apt/apt.conf"
@@ -92,7 +93,7 @@ download() {
         rm -f "$apt"/etc/*
         cp "$source" "$apt/etc/"
         if apt-get --config-file "$apt/apt.conf" -qq update >&2 &&
-            apt-get --config-file "$apt/apt.conf" -qq --yes --download-only install "$package" >&2; then
+            apt-get --config-file "$apt/apt.conf" -qq --yes --download-only install "$@" >&2; then
             return 0
         fi
     done
