@@ -147,6 +147,13 @@ impl Daemon {
         format!("http://{}", line["address"].as_str().unwrap())
     }
 
+    /// The root of the listener for admin actions.
+    pub(crate) async fn actions(&self) -> String {
+        let line = self.logs("the listener for admin actions is open").await;
+        let line: Value = serde_json::from_str(&line).unwrap();
+        format!("http://{}", line["address"].as_str().unwrap())
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id().expect("the daemon still runs")
     }
