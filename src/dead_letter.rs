@@ -23,8 +23,8 @@ pub use death::{Death, REASONS};
 pub use fingerprint::{Trouble, fingerprint, normalised};
 pub use groups::{Group, Groups};
 pub use record::{
-    FIRST_DEAD_LETTER, HEADERS, ID as DEAD_LETTER_ID, Limits, Original, REPLAY_ID, REPLAY_OF,
-    REPLAYS, letter_id, record,
+    FINGERPRINT, FIRST_DEAD_LETTER, FIRST_TRACE, Given, HEADERS, ID as DEAD_LETTER_ID, Limits,
+    Original, REPLAY_ID, REPLAY_OF, REPLAYS, letter_id, record,
 };
 pub use replay::{REPLAY_ETAG, REPLAY_FORCED, REPLAY_HEADERS, header};
 pub use select::{Pointer, Selection, Statuses, is_id};

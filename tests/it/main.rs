@@ -13,6 +13,7 @@
     reason = "a test that cannot go on must fail, and say where"
 )]
 
+mod actions;
 mod admin;
 mod alarms;
 mod answers;
@@ -30,6 +31,7 @@ mod hold;
 mod journal;
 mod lifecycle;
 mod misplaced;
+mod observability;
 mod order;
 mod outage;
 mod parking;
