@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo chaos chaos-measure batch-measure mutants test test-manifests test-images browser-test check broker fetch clean-cache
+.PHONY: help demo chaos chaos-measure batch-measure mutants test test-manifests test-images release browser-test check broker fetch clean-cache
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -42,6 +42,9 @@ test-manifests: ## What is shipped for Kubernetes, by the tools' own validators;
 
 test-images: ## Images built, the playground brought up, workers and broker killed in it; needs Docker, or root on Debian
 	@tests/images/run.sh
+
+release: ## What is shipped, in target/dist: stripped programs, man pages, completions, an SBOM and their sums
+	@deploy/release.sh
 
 browser-test: ## The status page in a real Chromium; PICTURES= is where its pictures go
 	@$(CARGO) run --quiet --example browser -- $(or $(PICTURES),$(CURDIR)/.cache)
