@@ -32,6 +32,7 @@ mod lifecycle;
 mod misplaced;
 mod order;
 mod outage;
+mod parked_replays;
 mod parking;
 mod pods;
 mod replay_runs;
