@@ -13,6 +13,7 @@ mod misplaced;
 mod notice;
 mod overtakers;
 mod parker;
+pub mod release;
 pub mod replay;
 mod sight;
 pub mod target;

@@ -34,6 +34,7 @@ mod misplaced;
 mod observability;
 mod order;
 mod outage;
+mod parked_replays;
 mod parking;
 mod pods;
 mod replay_runs;
