@@ -39,6 +39,7 @@ mod replays;
 mod reshard;
 mod shard;
 mod stage;
+mod story;
 mod target;
 mod throttle;
 mod traces;

@@ -175,8 +175,11 @@ impl Plan<'_> {
             for (candidate, checked) in of.take(SHOWN_MAX) {
                 let letter = &candidate.letter;
                 let order = letter.order.as_deref().unwrap_or("-");
-                let _infallible =
-                    writeln!(text, "    {}  {}  {}", letter.id, plain(order), plain(&checked.why));
+                // The fields say it better than two ETags do.
+                let why =
+                    if checked.changed.is_empty() { plain(&checked.why) } else { String::new() };
+                let row = format!("    {}  {}  {why}", letter.id, plain(order));
+                let _infallible = writeln!(text, "{}", row.trim_end());
                 for change in &checked.changed {
                     let shown = |value: &Option<Value>| {
                         plain(&value.as_ref().map_or("absent".to_owned(), Value::to_string))

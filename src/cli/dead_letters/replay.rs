@@ -84,7 +84,7 @@ pub(super) async fn run(arguments: &Arguments, settings: &Settings) -> u8 {
     };
     let publisher = Publisher::new(link, settings.broker.publish_timeout);
     let replay = letter_id(jiff::Timestamp::now(), fastrand::u128(..));
-    let selection = format!("{:?}", arguments.plan.filters);
+    let selection = arguments.plan.filters.selection().to_string();
     complain(&format!("replay {replay}: {} letters", candidates.len()));
     let run = Run {
         replay,
