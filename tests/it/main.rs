@@ -42,6 +42,7 @@ mod replays;
 mod reshard;
 mod shard;
 mod stage;
+mod story;
 mod target;
 mod throttle;
 mod traces;
