@@ -46,7 +46,7 @@ use limits::{guard, limits, texts};
 use sight::{Bounds, Sight};
 
 /// How long closing channels and connections may take once everything is settled.
-const CLOSE_MAX: Duration = Duration::from_secs(3);
+pub const CLOSE_MAX: Duration = Duration::from_secs(3);
 
 /// How often it is looked whether the connection still lives during the start.
 const LOSS_LOOK: Duration = Duration::from_millis(200);

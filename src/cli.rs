@@ -7,6 +7,7 @@ mod healthcheck;
 mod publish;
 mod run;
 mod topology;
+mod version;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -23,7 +24,7 @@ use crate::telemetry;
 #[derive(Debug, Parser)]
 #[command(
     name = "orderwright",
-    version,
+    version = version::text(),
     propagate_version = true,
     arg_required_else_help = true,
     after_help = "Examples:
