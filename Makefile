@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo chaos chaos-measure batch-measure mutants test test-manifests test-images release browser-test check broker fetch clean-cache
+.PHONY: help demo chaos chaos-measure batch-measure mutants test test-manifests test-images release browser-test check broker fetch clean-cache telemetry-measure
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -30,6 +30,10 @@ chaos-measure: ## How long shards are without a pod, how even they lie, what a r
 batch-measure: ## Updates a second with $$batch and without, as a ratio; SECONDS= RUNS= QUOTA= OPERATIONS=
 	@$(CARGO) build --quiet --bins
 	@$(CARGO) run --quiet --example batch -- $(foreach flag,seconds runs quota operations,$(call chaos_flag,$(flag)))
+
+telemetry-measure: ## What log, metrics and traces cost, as ratios, optimised; UPDATES= RUNS=
+	@$(CARGO) build --quiet --release --bins
+	@$(CARGO) run --quiet --release --example overhead -- $(foreach flag,updates runs,$(call chaos_flag,$(flag)))
 
 mutants: ## Builds that are broken on purpose, each of which make chaos must catch; NAME= for some
 	@tests/chaos/mutants.sh $(NAME)

@@ -13,6 +13,7 @@ mod misplaced;
 mod notice;
 mod overtakers;
 mod parker;
+pub mod release;
 pub mod replay;
 mod sight;
 pub mod target;
@@ -252,11 +253,7 @@ impl App {
             settle_waits: Arc::clone(&settle_waits),
             bounds: Bounds::new(&settings),
             written,
-            places: Places {
-                order: settings.order.clone(),
-                generations: known.clone(),
-                parking: parking.clone(),
-            },
+            places: Places::new(&settings, &known, parking.as_ref()),
             shows_orders: settings.admin.show_orders,
         });
         metering::observe(&metrics, &sight);

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::app::exit;
-use crate::config::{Loaded, Settings, Sources};
+use crate::config::{Loaded, Origin, Settings, Sources};
 use crate::telemetry;
 
 /// Applies order updates from RabbitMQ to Dynamics 365 (or any OData V4 service with ETags), one
@@ -157,7 +157,12 @@ where
         Ok(loaded) => loaded,
         Err(errors) => return fail(exit::CONFIG, &errors),
     };
-    if let Err(error) = telemetry::log::init(&loaded.settings.log, None) {
+    let mut log = loaded.settings.log.clone();
+    // Who waits for an answer is told what is wrong, and the rest only if it was asked for.
+    if *loaded.origin("log.level") == Origin::Default {
+        "warn".clone_into(&mut log.level);
+    }
+    if let Err(error) = telemetry::log::init(&log, None) {
         return fail(exit::CONFIG, &error);
     }
     block_on(command(loaded))

@@ -71,6 +71,8 @@ const PURE: &[(&str, &[&str])] = &[
     ("src/dead_letter/replay.rs", &["lapin::types", "lapin::BasicProperties"]),
     ("src/dead_letter/journal.rs", &[]),
     ("src/dead_letter/course.rs", &[]),
+    ("src/dead_letter/manner.rs", &[]),
+    ("src/app/replay/place.rs", &[]),
     ("src/dead_letter/view.rs", &["lapin::types", "lapin::BasicProperties"]),
     ("src/dead_letter/fingerprint.rs", &[]),
     ("src/dead_letter/advice.rs", &[]),
