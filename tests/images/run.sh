@@ -48,6 +48,7 @@ finish() {
         ((code == 0)) || docker compose logs --tail 40 orderwright topology rabbitmq >&2
         docker compose down --volumes --timeout 40 >&2
     fi
+    debian_tidy
     engine_stop
     exit "$code"
 }
