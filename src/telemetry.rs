@@ -178,4 +178,12 @@ pub mod field {
     pub const VERSION: &str = "version";
     /// How long a drain may take.
     pub const GRACE: &str = "grace";
+    /// What an operator asked of the pod.
+    pub const ACTION: &str = "action";
+    /// What it was asked for: a queue, a level, an order.
+    pub const WHAT: &str = "what";
+    /// Who asked, as he says himself.
+    pub const ACTOR: &str = "actor";
+    /// Address that a request came from.
+    pub const PEER: &str = "peer";
 }
