@@ -1,7 +1,9 @@
 //! The composition root: builds the edges, wires them together, and owns the order of the drain.
 
+mod control;
 mod effects;
 pub mod exit;
+mod explain;
 pub mod inspection;
 mod intake;
 mod limits;
@@ -14,6 +16,7 @@ mod parker;
 pub mod replay;
 mod sight;
 pub mod target;
+mod written;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -33,7 +36,9 @@ use crate::dispatch::{Dispatch, Snapshot, Tally};
 use crate::odata;
 use crate::protocol::backoff;
 use crate::telemetry::metrics::Metrics;
+use control::Helm;
 use effects::Edges;
+use explain::Places;
 use intake::Front;
 pub(crate) use intake::contract as intake_contract;
 use limits::{guard, limits, texts};
@@ -211,16 +216,16 @@ impl App {
             Arc::new(Parking::new(publisher.clone(), &topology, letters.parked_orders_max))
         });
         let answers = link.named(&format!("orderwright {instance} notices"));
-        let notices = Notices::new(answers, settings.broker.notices_max, topology.prefix());
-        let notices = Arc::new(notices);
+        let notices =
+            Arc::new(Notices::new(answers, settings.broker.notices_max, topology.prefix()));
         let publishing = (publisher.clone(), notices.clone());
         let watched = (&stop, metrics.clone());
         let edges = Edges::new(client.clone(), publishing, &topology, &settings, instance, watched)
             .parking(parking.clone());
+        let written = edges.written();
         let tally = Arc::new(Tally::default());
         let (limits, judging) = (limits(&settings), (guard(&settings), texts(&settings)));
-        let dispatch = Dispatch::new(edges, limits, judging, tally.clone(), stop.clone());
-        let dispatch = Arc::new(dispatch);
+        let dispatch = Arc::new(Dispatch::new(edges, limits, judging, tally.clone(), stop.clone()));
         let forwarder = Arc::new(Forwarder::new(&publisher, &topology, settings.broker.prefetch));
         let stops = Stops { stop: stop.clone(), force: force.clone() };
         let (generations, known) = watch::channel(generations);
@@ -241,14 +246,20 @@ impl App {
             consumer: consumer.clone(),
             publisher: publisher.clone(),
             forwarder: forwarder.clone(),
-            parking: parking.clone(),
             client,
             settle_waits: Arc::clone(&settle_waits),
             bounds: Bounds::new(&settings),
+            written,
+            places: Places {
+                order: settings.order.clone(),
+                generations: known.clone(),
+                parking: parking.clone(),
+            },
             shows_orders: settings.admin.show_orders,
         });
         metering::observe(&metrics, &sight);
         admin.show(sight);
+        admin.obey(Arc::new(Helm(consumer.clone())));
         Ok(Self {
             settings,
             consumer,
@@ -275,8 +286,7 @@ impl App {
         shutdown: impl Future<Output = ()>,
     ) -> (Ended, Snapshot) {
         let (dispatch, tally) = (self.dispatch.clone(), self.tally.clone());
-        let forwarder = self.forwarder.clone();
-        let tally = (tally, self.settle_waits.clone());
+        let (tally, forwarder) = ((tally, self.settle_waits.clone()), self.forwarder.clone());
         let front = Front::new(&self.settings, dispatch, tally, forwarder, self.generations);
         let mut tasks = JoinSet::new();
         tasks.spawn(self.consumer.clone().run(self.connection, Arc::new(front)));

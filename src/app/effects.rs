@@ -11,6 +11,7 @@ use tracing::Instrument;
 use super::message::Message;
 use super::notice::Asked;
 use super::parker::{GivenBack, Parker};
+use super::written::Written;
 use crate::broker::{Notices, Outgoing, Parking, Publisher, Topology, origin};
 use crate::config::Settings;
 use crate::dead_letter::{self, FINGERPRINT, Given, Original, header};
@@ -38,6 +39,7 @@ pub(super) struct Edges {
     server: (String, u16),
     /// Where dead letters park their orders.
     parker: Option<Parker>,
+    written: Arc<Written>,
 }
 
 impl Edges {
@@ -69,7 +71,13 @@ impl Edges {
             metrics,
             server: (url.host_str().unwrap_or_default().to_owned(), port),
             parker: None,
+            written: Arc::default(),
         }
+    }
+
+    /// The dead letters that it wrote.
+    pub(super) fn written(&self) -> Arc<Written> {
+        self.written.clone()
     }
 
     /// Dead letters park their orders here.
@@ -235,7 +243,7 @@ impl Effects for Edges {
             self.metrics.settled("dead_lettered", took);
             trace::settled("dead_lettered", Some(letter.code));
             let kind = header(&outgoing.properties, FINGERPRINT).unwrap_or_default();
-            self.metrics.dead_lettered(kind);
+            self.written.note(kind, &letter, self.now());
             if let Some(asked) = asked {
                 let notice = asked.dead_lettered(&letter, &outgoing.properties, self.now());
                 self.notices.send(notice);

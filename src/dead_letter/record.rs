@@ -48,7 +48,7 @@ const KEPT: [&str; 5] = [FIRST_DEAD_LETTER, FIRST_TRACE, REPLAYS, REPLAY_ID, REP
 
 /// What names one dead letter.
 pub const ID: &str = "orderwright-dead-letter-id";
-/// What is the same for the same trouble.
+/// The same for the same trouble.
 pub const FINGERPRINT: &str = "orderwright-fingerprint";
 pub(super) const SEEN: &str = "orderwright-seen";
 /// Of a replayed message: its first dead letter.

@@ -13,6 +13,7 @@
     reason = "a test that cannot go on must fail, and say where"
 )]
 
+mod actions;
 mod admin;
 mod alarms;
 mod answers;

@@ -254,10 +254,10 @@ fn instruments_are_documented() {
 
 #[test]
 fn states_of_an_order_are_documented() {
-    let states = orderwright::dispatch::Doing::ALL.map(|it| it.as_str().to_owned());
-    let written = pairs("docs/TELEMETRY.md", "### What is done for an order");
-    let written: BTreeSet<_> = written.into_keys().collect();
-    assert_eq!(written, states.into(), "docs/TELEMETRY.md, left, must list the states, right");
+    let states = orderwright::dispatch::Doing::ALL;
+    let wanted = states.map(|it| (it.as_str().to_owned(), it.meaning().to_owned())).into();
+    let heading = "### What is done for an order";
+    agree("docs/TELEMETRY.md", heading, "src/dispatch/card.rs", &wanted);
 }
 
 #[test]

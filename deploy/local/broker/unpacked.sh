@@ -78,19 +78,20 @@ unpacked_fetch() (
         note "RabbitMQ is ready in $tree"
 )
 
-# Fetches a package with all that it depends on.
+# Fetches packages with all that they depend on.
 download() {
-    fetch_by install --yes --download-only "$@"
+    fetch_by "$1" install --yes --download-only "${@:2}"
 }
 
-# Fetches a package and nothing that it depends on.
+# Fetches packages and nothing that they depend on.
 download_alone() {
-    fetch_by download "$@"
+    fetch_by "$1" download "${@:2}"
 }
 
 # Tries the machine's Debian sources one by one: which of them carries the suite only apt can tell.
 fetch_by() {
-    local words=("${@:1:$#-2}") apt=${*: -2:1} package=${*: -1} source number=0
+    local apt=$1 source number=0
+    shift
     mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/etc" "$apt/none" "$apt/sources"
     : >"$apt/status"
     write_apt_configuration "$apt" >"$apt/apt.conf"
@@ -102,8 +103,7 @@ fetch_by() {
         cp "$source" "$apt/etc/"
         # `download` writes where it stands, `install` into the cache.
         if apt-get --config-file "$apt/apt.conf" -qq update >&2 &&
-            (cd "$apt/cache/archives" &&
-                apt-get --config-file "$apt/apt.conf" -qq "${words[@]}" "$package" >&2); then
+            (cd "$apt/cache/archives" && apt-get --config-file "$apt/apt.conf" -qq "$@" >&2); then
             return 0
         fi
     done
