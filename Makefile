@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo chaos chaos-measure batch-measure telemetry-measure mutants test browser-test check broker fetch clean-cache
+.PHONY: help demo chaos chaos-measure batch-measure telemetry-measure mutants test test-manifests test-images browser-test check broker fetch clean-cache
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -40,6 +40,12 @@ mutants: ## Builds that are broken on purpose, each of which make chaos must cat
 
 test: ## All tests; those that need a RabbitMQ bring one up themselves
 	$(CARGO) test
+
+test-manifests: ## What is shipped for Kubernetes, by the tools' own validators; needs kubectl and Python with pip
+	@tests/manifests.sh
+
+test-images: ## Images built, the playground brought up, workers and broker killed in it; needs Docker, or root on Debian
+	@tests/images/run.sh
 
 browser-test: ## The status page in a real Chromium; PICTURES= is where its pictures go
 	@$(CARGO) run --quiet --example browser -- $(or $(PICTURES),$(CURDIR)/.cache)

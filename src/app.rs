@@ -13,6 +13,7 @@ mod misplaced;
 mod notice;
 mod overtakers;
 mod parker;
+pub mod release;
 pub mod replay;
 mod sight;
 pub mod target;
@@ -45,7 +46,7 @@ use limits::{guard, limits, texts};
 use sight::{Bounds, Sight};
 
 /// How long closing channels and connections may take once everything is settled.
-const CLOSE_MAX: Duration = Duration::from_secs(3);
+pub const CLOSE_MAX: Duration = Duration::from_secs(3);
 
 /// How often it is looked whether the connection still lives during the start.
 const LOSS_LOOK: Duration = Duration::from_millis(200);
@@ -250,11 +251,7 @@ impl App {
             settle_waits: Arc::clone(&settle_waits),
             bounds: Bounds::new(&settings),
             written,
-            places: Places {
-                order: settings.order.clone(),
-                generations: known.clone(),
-                parking: parking.clone(),
-            },
+            places: Places::new(&settings, &known, parking.as_ref()),
             shows_orders: settings.admin.show_orders,
         });
         metering::observe(&metrics, &sight);

@@ -18,7 +18,7 @@ use log::Log;
 use metrics::Metrics;
 
 /// How long the last spans and numbers may take to go out at the end.
-const FLUSH_MAX: Duration = Duration::from_secs(2);
+pub const FLUSH_MAX: Duration = Duration::from_secs(2);
 
 /// Why nothing could be set up.
 #[derive(Debug, thiserror::Error)]

@@ -10,12 +10,18 @@
     reason = "a test that cannot go on must fail, and say where"
 )]
 
+#[path = "tidy/cluster.rs"]
+mod cluster;
 #[path = "tidy/documents.rs"]
 mod documents;
 #[path = "tidy/fields.rs"]
 mod fields;
 #[path = "tidy/files.rs"]
 mod files;
+#[path = "tidy/images.rs"]
+mod images;
+#[path = "tidy/manifests.rs"]
+mod manifests;
 #[path = "tidy/mutants.rs"]
 mod mutants;
 
@@ -65,6 +71,8 @@ const PURE: &[(&str, &[&str])] = &[
     ("src/dead_letter/replay.rs", &["lapin::types", "lapin::BasicProperties"]),
     ("src/dead_letter/journal.rs", &[]),
     ("src/dead_letter/course.rs", &[]),
+    ("src/dead_letter/manner.rs", &[]),
+    ("src/app/replay/place.rs", &[]),
     ("src/dead_letter/view.rs", &["lapin::types", "lapin::BasicProperties"]),
     ("src/dead_letter/fingerprint.rs", &[]),
     ("src/dead_letter/advice.rs", &[]),

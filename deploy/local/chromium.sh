@@ -56,7 +56,7 @@ cat >"$work/tree/chromium" <<'WRAPPER'
 #!/bin/sh
 # All paths are relative to this file, so the tree can be moved with its checkout.
 tree=$(cd "${0%/*}" && pwd)
-for libraries in "$tree"/root/usr/lib/*-linux-gnu; do :; done
+for libraries in "$tree/root/usr/lib/"*-linux-gnu; do :; done
 fonts=$tree/fonts.conf
 [ -e "$fonts" ] && [ "$(sed -n 's/.*<dir>\(.*\)<.dir>.*/\1/p' "$fonts")" = "$tree/root/usr/share/fonts" ] ||
     printf '<fontconfig><dir>%s</dir><cachedir prefix="xdg">fontconfig</cachedir></fontconfig>\n' \

@@ -12,7 +12,7 @@ use super::message::Message;
 use super::notice::Asked;
 use super::parker::{GivenBack, Parker};
 use super::written::Written;
-use crate::broker::{Notices, Outgoing, Parking, Publisher, Topology, origin};
+use crate::broker::{Notice, Notices, Outgoing, Parking, Publisher, Topology, origin};
 use crate::config::Settings;
 use crate::dead_letter::{self, FINGERPRINT, Given, Original, header};
 use crate::dispatch::{Effects, Gate, Held, Letter, Outcome, Trail};
@@ -96,6 +96,12 @@ impl Edges {
         self.metrics.request(method, answer, since.elapsed());
         trace::answered(&span, answer);
         reply
+    }
+
+    fn notify(&self, notices: Vec<Notice>) {
+        for notice in notices {
+            self.notices.send(notice);
+        }
     }
 
     /// Publishes until confirmed. False when it is time to give up: a drain, a lost channel, or no
@@ -184,7 +190,7 @@ impl Effects for Edges {
             self.metrics.settled(name, took);
             trace::settled(name, None);
             if let Some(asked) = asked {
-                self.notices.send(asked.settled(&outcome, self.now()));
+                self.notify(asked.settled(&outcome, self.now()));
             }
         }
         is_acked
@@ -245,8 +251,7 @@ impl Effects for Edges {
             let kind = header(&outgoing.properties, FINGERPRINT).unwrap_or_default();
             self.written.note(kind, &letter, self.now());
             if let Some(asked) = asked {
-                let notice = asked.dead_lettered(&letter, &outgoing.properties, self.now());
-                self.notices.send(notice);
+                self.notify(asked.dead_lettered(&letter, &outgoing.properties, self.now()));
             }
         }
         is_acked

@@ -13,12 +13,21 @@ use crate::shard::shard_of;
 
 /// What it takes to find an order's place.
 pub(super) struct Places {
-    pub(super) order: config::Order,
-    pub(super) generations: watch::Receiver<Generations>,
+    order: config::Order,
+    generations: watch::Receiver<Generations>,
     pub(super) parking: Option<Arc<Parking>>,
 }
 
 impl Places {
+    pub(super) fn new(
+        settings: &config::Settings,
+        generations: &watch::Receiver<Generations>,
+        parking: Option<&Arc<Parking>>,
+    ) -> Self {
+        let (order, generations) = (settings.order.clone(), generations.clone());
+        Self { order, generations, parking: parking.cloned() }
+    }
+
     /// All that is known. An error says what is wrong with the text.
     pub(super) fn explain(&self, sight: &Sight, text: &str) -> Result<Explanation, String> {
         let order = canonical(&self.order, text)?;

@@ -4,11 +4,12 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use uuid::Uuid;
 
-use super::replay::REPLAY_HEADERS;
+use super::replay::{REPLAY_HEADERS, publishers_reply};
 use super::view::Found;
 use crate::config;
 use crate::dispatch::{Attempt, Letter};
-use crate::properties::republished;
+use crate::parking::{UNPARK, unparks};
+use crate::properties::republished_for;
 
 /// The headers that a dead letter may carry, with their meaning. The names are part of the interface.
 pub const HEADERS: [(&str, &str); 26] = [
@@ -17,10 +18,7 @@ pub const HEADERS: [(&str, &str); 26] = [
     (REASON, "why: the stable reason code"),
     (DETAIL, "why, in words"),
     (ORDER, "canonical order key, where the message could be decoded"),
-    (
-        PARKED_BEHIND,
-        "the dead letter that the order stands behind, where the message was not begun",
-    ),
+    (PARKED_BEHIND, "the dead letter that the order stands behind, where that is another one"),
     (ATTEMPTS, "every attempt as JSON: times, statuses, ETags, request ids"),
     (FIRST_SEEN, "when orderwright first held the message"),
     (DEAD_LETTERED_AT, "when it gave up"),
@@ -160,7 +158,8 @@ pub fn record(
     if let Some(order) = &letter.order {
         put(ORDER, order);
     }
-    if let Some(head) = letter.parked_behind {
+    // Also of one that was let pass, and died: it is still one of those letters.
+    if let Some(head) = letter.parked_behind.or_else(|| unparks(original.properties)) {
         put(PARKED_BEHIND, &head.to_string());
     }
     put(ATTEMPTS, &attempts(&letter.attempts, limits.attempts_bytes_max));
@@ -192,7 +191,9 @@ pub fn record(
         let names = AMQPValue::LongString(cut(&names, limits.detail_bytes_max).into());
         headers.insert(HEADERS_DROPPED.into(), names);
     }
-    let made = republished(original.properties).with_headers(headers.clone());
+    // Not to the replay that sent it: it is gone when the next one comes.
+    let reply = publishers_reply(original.properties);
+    let made = republished_for(original.properties, reply).with_headers(headers.clone());
     let found = Found {
         properties: &made,
         exchange: original.exchange,
@@ -213,7 +214,7 @@ fn copy_headers(original: &BasicProperties, headers: &mut FieldTable) -> Vec<Str
         let is_ours = |(known, _): &(&str, &str)| *known == name.as_str();
         let ours = HEADERS.iter().chain(&REPLAY_HEADERS).any(is_ours);
         // It was meant for that life alone.
-        let passes = name.as_str() == crate::parking::UNPARK;
+        let passes = name.as_str() == UNPARK;
         if ours || passes || is_brokers(name.as_str()) {
             continue;
         }
@@ -476,6 +477,33 @@ mod tests {
         theirs.insert(FIRST_TRACE.into(), AMQPValue::LongString("00-first".into()));
         let made = make(&BasicProperties::default().with_headers(theirs), &letter(vec![]));
         assert_eq!(header(&made, FIRST_TRACE).as_deref(), Some("00-first"));
+    }
+
+    #[test]
+    fn replay_that_dies_again_keeps_its_head_and_its_publishers_place_for_answers() {
+        let mut headers = FieldTable::default();
+        for (name, value) in [
+            (UNPARK, "00000000-0000-0000-0000-000000000007"),
+            (super::super::replay::REPLY_TO, "shop"),
+            (super::super::replay::CORRELATION_ID, "theirs"),
+        ] {
+            headers.insert(name.into(), AMQPValue::LongString(value.into()));
+        }
+        let replayed = BasicProperties::default()
+            .with_headers(headers)
+            .with_reply_to("tool".into())
+            .with_correlation_id("7".into());
+        let begun = Letter { parked_behind: None, ..letter(Vec::new()) };
+        let made = make(&replayed, &begun);
+        let text = |it: &Option<ShortString>| it.as_ref().unwrap().to_string();
+        assert_eq!(
+            (text(made.reply_to()), text(made.correlation_id())),
+            ("shop".into(), "theirs".into())
+        );
+        let found = Found { properties: &made, exchange: "e", routing_key: "k", body: b"{}" };
+        let read = super::super::Letter::read(found);
+        assert_eq!(read.parked_behind, Some(Uuid::from_u128(7)));
+        assert!(super::super::replay::header(&made, super::super::replay::REPLY_TO).is_none());
     }
 
     #[test]

@@ -240,8 +240,9 @@ fn message((order, sequence): Update, sequenced: bool, is_bad: bool) -> (String,
         let changes = json!({"DeliveryDate": date, SEQUENCE_PROPERTY: sequence});
         json!({"key": key, "changes": changes})
     };
-    if is_bad {
-        body["changes"]["NoSuchProperty"] = json!(true);
+    if let Some(changes) = body.get_mut("changes").and_then(Value::as_object_mut).filter(|_| is_bad)
+    {
+        changes.insert("NoSuchProperty".to_owned(), json!(true));
     }
     (format!("USMF/{number}"), body.to_string())
 }

@@ -156,6 +156,8 @@ fn table(shown: &Shown, copies: usize, now: jiff::Timestamp) -> String {
     row("ETag seen", &optional(&letter.etag));
     row("order then", &letter.seen.as_ref().map(ToString::to_string).unwrap_or_default());
     row("dropped", &optional(&letter.headers_dropped));
+    let behind = letter.parked_behind.map(|head| head.to_string());
+    row("stands behind", &behind.unwrap_or_default());
     if letter.replays.count > 0 {
         let first = letter.replays.first_dead_letter.map(|it| format!(", first died as {it}"));
         let by = letter.replays.replay_id.map(|it| format!(", last by {it}"));
@@ -199,11 +201,13 @@ fn attempts(all: &[Value]) -> String {
             let text = value.map(|value| value.as_str().map_or(value.to_string(), str::to_owned));
             text.map_or("-".to_owned(), |text| line(&text, 400))
         };
+        let at = of("at");
+        let at = at.parse().map_or(at, |at: jiff::Timestamp| format!("{at:.3}"));
         let _infallible = writeln!(
             text,
             "  {:>3}  {}  {} ms  GET {}  PATCH {}  {}\n       ETag seen {}, sent {}\n       request {}, at the service {}",
             of("number"),
-            of("at"),
+            at,
             of("milliseconds"),
             of("get_status"),
             of("patch_status"),
