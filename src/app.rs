@@ -177,8 +177,8 @@ impl App {
             Arc::new(Parking::new(publisher.clone(), &topology, letters.parked_orders_max))
         });
         let answers = link.named(&format!("orderwright {instance} notices"));
-        let notices = Notices::new(answers, settings.broker.notices_max, topology.prefix());
-        let notices = Arc::new(notices);
+        let notices =
+            Arc::new(Notices::new(answers, settings.broker.notices_max, topology.prefix()));
         let publishing = (publisher.clone(), notices.clone());
         let watched = (&stop, metrics.clone());
         let edges = Edges::new(client.clone(), publishing, &topology, &settings, instance, watched)
@@ -186,8 +186,7 @@ impl App {
         let written = edges.written();
         let tally = Arc::new(Tally::default());
         let (limits, judging) = (limits(&settings), (guard(&settings), texts(&settings)));
-        let dispatch = Dispatch::new(edges, limits, judging, tally.clone(), stop.clone());
-        let dispatch = Arc::new(dispatch);
+        let dispatch = Arc::new(Dispatch::new(edges, limits, judging, tally.clone(), stop.clone()));
         let forwarder = Arc::new(Forwarder::new(&publisher, &topology, settings.broker.prefetch));
         let stops = Stops { stop: stop.clone(), force: force.clone() };
         let (generations, known) = watch::channel(generations);
@@ -208,7 +207,6 @@ impl App {
             consumer: consumer.clone(),
             publisher: publisher.clone(),
             forwarder: forwarder.clone(),
-            parking: parking.clone(),
             client,
             settle_waits: Arc::clone(&settle_waits),
             bounds: Bounds::new(&settings),
@@ -245,8 +243,7 @@ impl App {
         shutdown: impl Future<Output = ()>,
     ) -> (Ended, Snapshot) {
         let (dispatch, tally) = (self.dispatch.clone(), self.tally.clone());
-        let forwarder = self.forwarder.clone();
-        let tally = (tally, self.settle_waits.clone());
+        let (tally, forwarder) = ((tally, self.settle_waits.clone()), self.forwarder.clone());
         let front = Front::new(&self.settings, dispatch, tally, forwarder, self.generations);
         let mut tasks = JoinSet::new();
         tasks.spawn(self.consumer.clone().run(self.connection, Arc::new(front)));

@@ -1,7 +1,8 @@
 //! Why the daemon did not start, with the exit code of each.
 
 use super::exit;
-use crate::{broker, odata};
+use crate::broker;
+use crate::odata;
 
 /// Why the daemon did not start.
 #[derive(Debug, thiserror::Error)]
