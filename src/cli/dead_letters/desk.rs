@@ -15,17 +15,17 @@ use crate::config::{Loaded, Settings};
 use crate::dead_letter::{Found, Letter, Selection};
 
 /// A desk.
-pub(super) struct Desk {
-    pub(super) settings: Settings,
-    pub(super) topology: Topology,
-    pub(super) now: Timestamp,
-    connection: Connection,
+pub(in crate::cli) struct Desk {
+    pub(in crate::cli) settings: Settings,
+    pub(in crate::cli) topology: Topology,
+    pub(in crate::cli) now: Timestamp,
+    pub(in crate::cli) connection: Connection,
     answer_max: Duration,
 }
 
 /// What a visitor wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
+pub(in crate::cli) enum Next {
     /// The next letter.
     More,
     /// No more letters.
@@ -34,17 +34,17 @@ pub(super) enum Next {
 
 /// How a look ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Looked {
+pub(in crate::cli) struct Looked {
     /// Letters that were there at the beginning.
-    pub(super) mark: u64,
+    pub(in crate::cli) mark: u64,
     /// Letters judged, those skipped included.
-    pub(super) seen: u64,
+    pub(in crate::cli) seen: u64,
     /// An interrupt ended it.
-    pub(super) interrupted: bool,
+    pub(in crate::cli) interrupted: bool,
 }
 
 impl Desk {
-    pub(super) async fn open(loaded: Loaded, what: &str) -> Result<Self, Error> {
+    pub(in crate::cli) async fn open(loaded: Loaded, what: &str) -> Result<Self, Error> {
         let settings = loaded.settings;
         let name = format!("orderwright dead-letters {what} {}", instance(&settings));
         let link = Link::new(&settings.broker, &name)?;
@@ -55,12 +55,12 @@ impl Desk {
     }
 
     /// The queue of dead letters, or of those that were discarded.
-    pub(super) fn queue(&self, archived: bool) -> String {
+    pub(in crate::cli) fn queue(&self, archived: bool) -> String {
         if archived { self.topology.archive() } else { self.topology.dead_letters() }
     }
 
     /// Goes over a queue and leaves everything in its place.
-    pub(super) async fn look(
+    pub(in crate::cli) async fn look(
         &self,
         queue: &str,
         selection: &Selection,
@@ -74,7 +74,7 @@ impl Desk {
         closed.map(|()| looked)
     }
 
-    pub(super) async fn browse(&self, queue: &str) -> Result<Browser, Error> {
+    pub(in crate::cli) async fn browse(&self, queue: &str) -> Result<Browser, Error> {
         let opening = Browser::open(&self.connection, &self.topology, queue, Ahead::default());
         let browser = self.within(opening).await?;
         if browser.others() > 0 {
@@ -88,7 +88,7 @@ impl Desk {
 
     /// Judges letter by letter, those behind the first position and up to the last one or the mark; an
     /// interrupt ends it, or a visitor that has enough.
-    pub(super) async fn go_over(
+    pub(in crate::cli) async fn go_over(
         &self,
         browser: &mut Browser,
         positions: std::ops::Range<u64>,
@@ -126,12 +126,12 @@ impl Desk {
         Ok(looked)
     }
 
-    pub(super) async fn close(&self, browser: Browser) -> Result<(), Error> {
+    pub(in crate::cli) async fn close(&self, browser: Browser) -> Result<(), Error> {
         self.within(browser.close()).await
     }
 
     /// Says goodbye.
-    pub(super) async fn leave(self) {
+    pub(in crate::cli) async fn leave(self) {
         broker::close(&self.connection, self.settings.broker.connect_timeout).await;
     }
 
@@ -144,7 +144,7 @@ impl Desk {
 }
 
 /// What a held message says.
-pub(super) fn read(held: &Held) -> Letter {
+pub(in crate::cli) fn read(held: &Held) -> Letter {
     Letter::read(Found {
         properties: &held.properties,
         exchange: held.exchange.as_str(),
@@ -154,7 +154,7 @@ pub(super) fn read(held: &Held) -> Letter {
 }
 
 /// On a terminal only.
-pub(super) fn progress(doing: &str, all: u64) -> ProgressBar {
+pub(in crate::cli) fn progress(doing: &str, all: u64) -> ProgressBar {
     let target = if std::io::stderr().is_terminal() {
         ProgressDrawTarget::stderr()
     } else {
@@ -167,7 +167,7 @@ pub(super) fn progress(doing: &str, all: u64) -> ProgressBar {
 }
 
 /// Tells why nothing came of it.
-pub(super) fn failed(error: &Error) -> u8 {
+pub(in crate::cli) fn failed(error: &Error) -> u8 {
     if matches!(error, Error::OperatorAtWork) {
         return fail(exit::GRACE, error);
     }
