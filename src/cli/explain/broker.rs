@@ -102,14 +102,12 @@ pub(super) async fn look(
     // An answer that the loss of the connection overtook would be waited for without end.
     let seen = timeout(limit, numbers).await;
     let seen = seen.unwrap_or(Err(Error::Unconfirmed { seconds: limit.as_secs() }));
-    let seen = match seen {
-        Ok(mut seen) => {
-            if let Some(most) = letters_max {
-                seen.letters = Some(letters(&desk, order, most).await?);
-            }
-            Ok(seen)
+    let seen = match (seen, letters_max) {
+        (Ok(seen), Some(most)) => {
+            let letters = letters(&desk, order, most).await;
+            letters.map(|letters| Seen { letters: Some(letters), ..seen })
         }
-        Err(error) => Err(error),
+        (seen, _) => seen,
     };
     desk.leave().await;
     seen
