@@ -1,7 +1,9 @@
 //! The composition root: builds the edges, wires them together, and owns the order of the drain.
 
+mod control;
 mod effects;
 pub mod exit;
+mod explain;
 pub mod inspection;
 mod intake;
 mod limits;
@@ -11,9 +13,11 @@ mod misplaced;
 mod notice;
 mod overtakers;
 mod parker;
+pub mod release;
 pub mod replay;
 mod sight;
 pub mod target;
+mod written;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -33,7 +37,9 @@ use crate::dispatch::{Dispatch, Snapshot, Tally};
 use crate::odata;
 use crate::protocol::backoff;
 use crate::telemetry::metrics::Metrics;
+use control::Helm;
 use effects::Edges;
+use explain::Places;
 use intake::Front;
 pub(crate) use intake::contract as intake_contract;
 use limits::{guard, limits, texts};
@@ -217,6 +223,7 @@ impl App {
         let watched = (&stop, metrics.clone());
         let edges = Edges::new(client.clone(), publishing, &topology, &settings, instance, watched)
             .parking(parking.clone());
+        let written = edges.written();
         let tally = Arc::new(Tally::default());
         let (limits, judging) = (limits(&settings), (guard(&settings), texts(&settings)));
         let dispatch = Dispatch::new(edges, limits, judging, tally.clone(), stop.clone());
@@ -241,13 +248,17 @@ impl App {
             consumer: consumer.clone(),
             publisher: publisher.clone(),
             forwarder: forwarder.clone(),
+            parking: parking.clone(),
             client,
             settle_waits: Arc::clone(&settle_waits),
             bounds: Bounds::new(&settings),
+            written,
+            places: Places::new(&settings, &known, parking.as_ref()),
             shows_orders: settings.admin.show_orders,
         });
         metering::observe(&metrics, &sight);
         admin.show(sight);
+        admin.obey(Arc::new(Helm(consumer.clone())));
         Ok(Self {
             settings,
             consumer,

@@ -11,6 +11,7 @@
 //! that publish: acks must not stand behind a blocked dead letter. The library's own recovery is
 //! off: it hides the loss of a channel, and a mailbox must know of it.
 
+mod answer;
 mod balance;
 mod balancer;
 mod browse;
@@ -41,6 +42,7 @@ mod topology;
 mod unsettled;
 mod watchdog;
 
+pub use answer::answered;
 pub use browse::{Ahead, Browser, Held, Ticket};
 pub use connection::{Link, close, connect};
 pub use declare::{Finding, Report};
@@ -186,6 +188,12 @@ pub enum Error {
     /// The broker takes no messages at present, and ours comes again by itself.
     #[error("the broker has raised an alarm and takes no messages")]
     Alarm,
+    /// No answer came in time: what was asked for may or may not be done.
+    #[error("the broker did not answer within {seconds} s")]
+    Unanswered {
+        /// How long we waited.
+        seconds: u64,
+    },
     /// No confirm came in time: the message may or may not be there.
     #[error("the broker did not confirm within {seconds} s")]
     Unconfirmed {
@@ -219,6 +227,7 @@ impl Error {
             | Self::Unread { .. }
             | Self::Alarm
             | Self::Nacked
+            | Self::Unanswered { .. }
             | Self::Unconfirmed { .. } => true,
         }
     }

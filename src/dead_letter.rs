@@ -9,6 +9,7 @@ mod death;
 mod fingerprint;
 mod groups;
 pub mod journal;
+mod manner;
 mod record;
 mod replay;
 mod select;
@@ -18,15 +19,18 @@ mod typed;
 mod view;
 
 pub use advice::advice;
-pub use course::{Course, End, Fate, Manner, Next, StopIf};
+pub use course::{Course, End, Fate, Next};
 pub use death::{Death, REASONS};
 pub use fingerprint::{Trouble, fingerprint, normalised};
 pub use groups::{Group, Groups};
+pub use manner::{Manner, StopIf};
 pub use record::{
-    FIRST_DEAD_LETTER, HEADERS, ID as DEAD_LETTER_ID, Limits, Original, REPLAY_ID, REPLAY_OF,
-    REPLAYS, letter_id, record,
+    FINGERPRINT, FIRST_DEAD_LETTER, FIRST_TRACE, Given, HEADERS, ID as DEAD_LETTER_ID, Limits,
+    Original, REPLAY_ID, REPLAY_OF, REPLAYS, letter_id, record,
 };
-pub use replay::{REPLAY_ETAG, REPLAY_FORCED, REPLAY_HEADERS, header};
+pub use replay::{
+    CORRELATION_ID, REPLAY_ETAG, REPLAY_FORCED, REPLAY_HEADERS, REPLY_TO, header, publishers_reply,
+};
 pub use select::{Pointer, Selection, Statuses, is_id};
 pub use stamp::{Decision, adopted, carried, discarded, restored};
 pub use transfer::{Error as TransferError, Message, from_line, to_line};

@@ -33,12 +33,22 @@ fn text(value: &AMQPValue) -> Option<&str> {
 /// the priority, by which a quorum queue would hand it out before what came earlier.
 #[must_use]
 pub fn republished(original: &BasicProperties) -> BasicProperties {
+    let reply = (original.reply_to().clone(), original.correlation_id().clone());
+    republished_for(original, reply)
+}
+
+/// The same, with another place for the answer, and what it is known by there.
+#[must_use]
+pub fn republished_for(
+    original: &BasicProperties,
+    (reply_to, correlation_id): (Option<ShortString>, Option<ShortString>),
+) -> BasicProperties {
     type With = fn(BasicProperties, ShortString) -> BasicProperties;
     let texts: [(&Option<ShortString>, With); 8] = [
         (original.content_type(), BasicProperties::with_content_type),
         (original.content_encoding(), BasicProperties::with_content_encoding),
-        (original.correlation_id(), BasicProperties::with_correlation_id),
-        (original.reply_to(), BasicProperties::with_reply_to),
+        (&correlation_id, BasicProperties::with_correlation_id),
+        (&reply_to, BasicProperties::with_reply_to),
         (original.message_id(), BasicProperties::with_message_id),
         (original.kind(), BasicProperties::with_type),
         (original.app_id(), BasicProperties::with_app_id),

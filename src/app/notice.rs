@@ -2,10 +2,11 @@
 
 use jiff::Timestamp;
 use lapin::BasicProperties;
+use lapin::types::ShortString;
 use serde::{Deserialize, Serialize};
 
 use crate::broker::Notice;
-use crate::dead_letter::{DEAD_LETTER_ID, REPLAY_ID, header};
+use crate::dead_letter::{DEAD_LETTER_ID, REPLAY_ID, header, publishers_reply};
 use crate::dispatch::{Letter, Outcome};
 use crate::order::ETag;
 
@@ -30,18 +31,28 @@ pub(super) struct Told {
     pub at: Timestamp,
 }
 
-/// Where a notice goes to, and what of it is known before the message is settled.
+/// Where notices go to, and what of them is known before the message is settled.
 #[derive(Debug)]
 pub(super) struct Asked {
-    notice: Notice,
+    notices: Vec<Notice>,
     told: Told,
 }
 
 impl Asked {
     /// `None` if nobody wants to know.
     pub(super) fn by(properties: &BasicProperties) -> Option<Self> {
-        let to = properties.reply_to().clone().filter(|to| !to.as_str().is_empty())?;
-        let correlation_id = properties.correlation_id().clone();
+        let own = (properties.reply_to().clone(), properties.correlation_id().clone());
+        // Of a replay, two want to know: whoever replays, and the publisher.
+        let mut all = vec![own, publishers_reply(properties)];
+        all.dedup();
+        let notice = |(to, correlation_id): (Option<ShortString>, _)| {
+            let to = to.filter(|to| !to.as_str().is_empty())?;
+            Some(Notice { to, correlation_id, body: Vec::new() })
+        };
+        let notices: Vec<_> = all.into_iter().filter_map(notice).collect();
+        if notices.is_empty() {
+            return None;
+        }
         let told = Told {
             outcome: String::new(),
             reason: None,
@@ -52,11 +63,11 @@ impl Asked {
             etag: None,
             at: Timestamp::UNIX_EPOCH,
         };
-        Some(Self { notice: Notice { to, correlation_id, body: Vec::new() }, told })
+        Some(Self { notices, told })
     }
 
     /// It was settled without a dead letter.
-    pub(super) fn settled(self, outcome: &Outcome, at: Timestamp) -> Notice {
+    pub(super) fn settled(self, outcome: &Outcome, at: Timestamp) -> Vec<Notice> {
         let told = Told {
             outcome: outcome.name().to_owned(),
             order: Some(outcome.order.to_string()),
@@ -64,7 +75,7 @@ impl Asked {
             at,
             ..self.told
         };
-        written(self.notice, &told)
+        written(self.notices, &told)
     }
 
     /// It was dead-lettered, with these properties.
@@ -73,7 +84,7 @@ impl Asked {
         letter: &Letter,
         properties: &BasicProperties,
         at: Timestamp,
-    ) -> Notice {
+    ) -> Vec<Notice> {
         let seen = letter.attempts.iter().rev().find_map(|attempt| attempt.etag_seen.as_ref());
         let told = Told {
             outcome: "dead_lettered".to_owned(),
@@ -84,10 +95,42 @@ impl Asked {
             at,
             ..self.told
         };
-        written(self.notice, &told)
+        written(self.notices, &told)
     }
 }
 
-fn written(notice: Notice, told: &Told) -> Notice {
-    Notice { body: serde_json::to_vec(told).unwrap_or_default(), ..notice }
+fn written(notices: Vec<Notice>, told: &Told) -> Vec<Notice> {
+    let body = serde_json::to_vec(told).unwrap_or_default();
+    notices.into_iter().map(|notice| Notice { body: body.clone(), ..notice }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::types::{AMQPValue, FieldTable};
+
+    use super::*;
+    use crate::dead_letter::{CORRELATION_ID, REPLY_TO};
+
+    fn told(properties: &BasicProperties) -> Vec<(String, Option<String>)> {
+        let text = |it: &ShortString| it.to_string();
+        let asked = Asked::by(properties).map(|asked| asked.notices).unwrap_or_default();
+        asked.iter().map(|it| (text(&it.to), it.correlation_id.as_ref().map(text))).collect()
+    }
+
+    #[test]
+    fn outcome_of_a_replay_goes_to_whoever_replays_and_to_the_publisher() {
+        let replayed = |to: &str| {
+            let mut headers = FieldTable::default();
+            headers.insert(REPLY_TO.into(), AMQPValue::LongString(to.into()));
+            headers.insert(CORRELATION_ID.into(), AMQPValue::LongString("theirs".into()));
+            let properties = BasicProperties::default().with_headers(headers);
+            properties.with_reply_to("tool".into()).with_correlation_id("7".into())
+        };
+        let pair = |to: &str, id: &str| (to.to_owned(), Some(id.to_owned()));
+        assert_eq!(told(&replayed("shop")), [pair("tool", "7"), pair("shop", "theirs")]);
+        assert_eq!(told(&replayed("")), [pair("tool", "7")]);
+        let first = BasicProperties::default().with_reply_to("shop".into());
+        assert_eq!(told(&first), [("shop".to_owned(), None)]);
+        assert_eq!(told(&BasicProperties::default()), []);
+    }
 }

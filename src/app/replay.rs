@@ -10,11 +10,15 @@
 //! already: the next replay finds it applied, and takes the letter away then.
 
 mod check;
+mod hold;
 mod message;
+mod place;
 mod run;
 mod under_way;
 
 pub use check::{Change, Checked, Checker, Prospect};
+pub use hold::Hold;
+pub use place::{Found, Place, placed};
 pub use run::{Counts, Error, Report, Run, Told};
 
 use jiff::Timestamp;
@@ -30,6 +34,8 @@ pub struct Candidate {
     pub letter: Letter,
     /// Its properties and body, as they are in the queue.
     pub message: Message,
+    /// What it is to its order.
+    pub place: Place,
 }
 
 /// A message that was published before.
@@ -46,18 +52,24 @@ impl Candidate {
     #[must_use]
     pub fn new(letter: Letter, held: Held) -> (Self, Ticket) {
         let Held { properties, body, receipt, .. } = held;
-        (Self { letter, message: Message { properties, body } }, receipt)
+        (Self { letter, message: Message { properties, body }, place: Place::Free }, receipt)
     }
 }
 
-/// Groups letters by their order; each group in the order in which they are to go: by sequence where
-/// all have one, else by the time of their first death. A letter of no order is a group of its own.
+/// Groups letters by their order; each group in the order in which they are to go.
+///
+/// By sequence where all have one, else by the time of their first death. A letter of no order is a group of
+/// its own, as is one that must not go.
 #[must_use]
-pub fn by_order(candidates: &[Candidate], checker: &Checker) -> Vec<Vec<usize>> {
+pub fn by_order(
+    candidates: &[&Candidate],
+    sequence: impl Fn(&Message) -> Option<i64>,
+) -> Vec<Vec<usize>> {
     let mut groups: Vec<(Option<&str>, Vec<usize>)> = Vec::new();
     let mut known = std::collections::HashMap::new();
     for (index, candidate) in candidates.iter().enumerate() {
-        let order = candidate.letter.order.as_deref();
+        let is_held = matches!(candidate.place, Place::Held(_));
+        let order = candidate.letter.order.as_deref().filter(|_| !is_held);
         let at = order.and_then(|order| known.get(order).copied());
         if let Some((_, group)) = at.and_then(|at: usize| groups.get_mut(at)) {
             group.push(index);
@@ -68,9 +80,8 @@ pub fn by_order(candidates: &[Candidate], checker: &Checker) -> Vec<Vec<usize>> 
         }
         groups.push((order, vec![index]));
     }
-    let sequence = |index: &usize| {
-        candidates.get(*index).and_then(|candidate| checker.sequence(&candidate.message))
-    };
+    let sequence =
+        |index: &usize| candidates.get(*index).and_then(|candidate| sequence(&candidate.message));
     let died =
         |index: &usize| candidates.get(*index).map(|candidate| first_death(&candidate.letter));
     for (_, group) in &mut groups {

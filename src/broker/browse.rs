@@ -22,7 +22,7 @@ use lapin::{BasicProperties, Channel, Connection, Consumer};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::prepare::Lock;
-use super::{Error, Topology, declare};
+use super::{Error, Topology, answered, declare};
 
 /// Consumers of one look. The broker gives the messages of several consumers back in the order in which
 /// these subscribed, as long as they are no more than 32: beyond, its table of them has no order
@@ -124,20 +124,19 @@ impl Browser {
     /// Takes the operators' lock and looks how much there is.
     ///
     /// # Errors
-    /// [`Error::OperatorAtWork`]: what another one holds cannot be seen. [`Error::NoQueue`]. Not bounded
-    /// in time: the library waits without end for an answer that the loss of the connection overtook.
+    /// [`Error::OperatorAtWork`]: what another one holds cannot be seen. [`Error::NoQueue`].
+    /// [`Error::Unanswered`].
     pub async fn open(
         connection: &Connection,
         topology: &Topology,
         queue: &str,
         ahead: Ahead,
     ) -> Result<Self, Error> {
-        let Some(lock) = Lock::take(connection, &topology.operator_lock()).await? else {
-            return Err(Error::OperatorAtWork);
-        };
-        let asks = connection.create_channel().await?;
+        let lock = answered(Lock::take(connection, &topology.operator_lock())).await?;
+        let Some(lock) = lock else { return Err(Error::OperatorAtWork) };
+        let asks = answered(connection.create_channel()).await?;
         let (mark, others) = count(&asks, queue).await?;
-        let channel = connection.create_channel().await?;
+        let channel = answered(connection.create_channel()).await?;
         Ok(Self {
             channel,
             asks,
@@ -168,7 +167,8 @@ impl Browser {
     /// The next message; nothing at the mark, or when somebody else has taken what was there.
     ///
     /// # Errors
-    /// [`Error::Ended`], [`Error::NotHandedOut`]. Everything returns to the queue then.
+    /// [`Error::Ended`], [`Error::NotHandedOut`], [`Error::Unanswered`]. Everything returns to the queue
+    /// then.
     pub async fn next(&mut self) -> Result<Option<Held>, Error> {
         if self.seen >= self.mark || self.is_sealed {
             return Ok(None);
@@ -220,12 +220,13 @@ impl Browser {
 
     async fn subscribe(&mut self, prefetch: u16, arguments: FieldTable) -> Result<(), Error> {
         // Per consumer, not global: brokers close the connection over the latter on quorum queues.
-        self.channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+        answered(self.channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
         // By name in the order of their subscription, which is the order in which all of it returns.
         let tag = format!("browse-{:05}", self.consumers.len());
         let (queue, tag) = (self.queue.as_str().into(), tag.as_str().into());
         let options = BasicConsumeOptions::default();
-        self.consumers.push(self.channel.basic_consume(queue, tag, options, arguments).await?);
+        let consuming = self.channel.basic_consume(queue, tag, options, arguments);
+        self.consumers.push(answered(consuming).await?);
         Ok(())
     }
 
@@ -284,9 +285,10 @@ impl Browser {
     ///
     /// # Errors
     /// [`Error::Ended`]: the channel is gone, and everything that was not acked returned.
+    /// [`Error::Unanswered`].
     pub async fn ack(&mut self, receipt: Ticket) -> Result<(), Error> {
         self.seal().await?;
-        let acked = receipt.acker.ack(BasicAckOptions::default()).await?;
+        let acked = answered(receipt.acker.ack(BasicAckOptions::default())).await?;
         if !acked {
             return Err(Error::NoQueue { queue: self.queue.clone() });
         }
@@ -308,15 +310,15 @@ impl Browser {
         let (ready, _) = count(&self.asks, &self.queue).await?;
         // At least: what was sent and not looked at comes on top.
         let all = ready + self.seen - self.acked;
-        self.channel.close(200, "done".into()).await?;
+        answered(self.channel.close(200, "done".into())).await?;
         let begun = Instant::now();
         // The channel's end reaches the queue a moment after it is confirmed.
         while count(&self.asks, &self.queue).await?.0 < all && begun.elapsed() < RETURNED_MAX {
             sleep(RETURNED_LOOK).await;
         }
-        self.asks.close(200, "done".into()).await?;
+        answered(self.asks.close(200, "done".into())).await?;
         match self.lock.take() {
-            Some(lock) => lock.release().await,
+            Some(lock) => answered(lock.release()).await,
             None => Ok(()),
         }
     }
@@ -336,13 +338,13 @@ fn window(ahead: Ahead, mark: u64, seen: u64, seen_bytes: u64, begun: u64) -> u1
 /// Messages that are ready, and consumers.
 async fn count(channel: &Channel, queue: &str) -> Result<(u64, u32), Error> {
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    let found = channel.queue_declare(queue.into(), options, FieldTable::default()).await;
-    match found {
+    let asking = channel.queue_declare(queue.into(), options, FieldTable::default());
+    match answered(asking).await {
         Ok(found) => Ok((u64::from(found.message_count()), found.consumer_count())),
-        Err(error) if declare::is_missing(&error) => {
+        Err(Error::Ended(error)) if declare::is_missing(&error) => {
             Err(Error::NoQueue { queue: queue.to_owned() })
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
 }
 

@@ -8,13 +8,16 @@ mod filters;
 mod gather;
 mod groups;
 mod history;
+mod interrupt;
 mod list;
 mod moving;
 mod parked;
 mod plan;
 mod release;
 mod replay;
+mod rounds;
 mod show;
+mod standstill;
 
 use crate::config::Loaded;
 
@@ -81,10 +84,10 @@ enum Format {
 
 pub(super) async fn run(arguments: Arguments, loaded: Loaded) -> u8 {
     match arguments.command {
-        Command::Plan(arguments) => plan::run(&arguments, &loaded.settings).await,
-        Command::Replay(arguments) => replay::run(&arguments, &loaded.settings).await,
-        Command::History(arguments) => history::run(&arguments, &loaded.settings).await,
-        Command::Report(arguments) => history::report(&arguments, &loaded.settings).await,
+        Command::Plan(arguments) => plan::run(&arguments, loaded).await,
+        Command::Replay(arguments) => replay::run(&arguments, loaded).await,
+        Command::History(arguments) => history::run(&arguments, loaded).await,
+        Command::Report(arguments) => history::report(&arguments, loaded).await,
         Command::Groups(arguments) => groups::run(&arguments, loaded).await,
         Command::Ls(arguments) => list::run(&arguments, loaded).await,
         Command::Show(arguments) => show::run(&arguments, loaded).await,

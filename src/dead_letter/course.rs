@@ -10,52 +10,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::manner::{Manner, StopIf};
+
 /// Outcomes from which on a share of failures is judged before a step of the ramp is over: of a few, one
 /// failure is always many.
 const JUDGED_MIN: usize = 20;
-
-/// How a replay goes.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Manner {
-    /// So many first, and every one of them must be written, or be there already.
-    pub canary: usize,
-    /// So many after that, step by step; each step is over before the next begins.
-    pub ramp: Vec<usize>,
-    /// Messages a second, at most.
-    pub rate: Option<u32>,
-    /// Messages whose outcome is awaited, at most.
-    pub in_flight_max: usize,
-    /// When to give the replay up.
-    pub stop_if: Option<StopIf>,
-    /// A message whose outcome has not come within this, while others' come, is not waited for.
-    pub outcome_max: Duration,
-}
-
-/// More failures than this.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum StopIf {
-    /// So many.
-    Count(usize),
-    /// Such a share of the outcomes, in percent.
-    Percent(f64),
-}
-
-impl std::str::FromStr for StopIf {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is none: write failed>5% or failed>10");
-        let compact: String = text.chars().filter(|it| !it.is_whitespace()).collect();
-        let limit = compact.strip_prefix("failed>").ok_or_else(wrong)?;
-        match limit.strip_suffix('%') {
-            Some(percent) => {
-                let percent: f64 = percent.parse().map_err(|_no_number| wrong())?;
-                (0.0..100.0).contains(&percent).then_some(Self::Percent(percent)).ok_or_else(wrong)
-            }
-            None => limit.parse().map(Self::Count).map_err(|_no_number| wrong()),
-        }
-    }
-}
 
 /// What came of one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -212,6 +171,12 @@ impl Course {
     pub fn heard(&mut self, letter: usize, fate: Fate, now: Duration) {
         self.last_heard = now;
         self.settle(letter, fate);
+    }
+
+    /// What is behind a letter that is on its way stays, whatever comes of it.
+    pub fn hold_back(&mut self, letter: usize) {
+        let Some(behind) = self.busy.get_mut(&letter).map(std::mem::take) else { return };
+        self.fates.extend(behind.into_iter().map(|letter| (letter, Fate::Left)));
     }
 
     /// A look just before it was sent says that it is better not sent. It does not count as one of its step.

@@ -80,10 +80,25 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         why: Option<String>,
     },
+    /// An order that stood still was asked to go on.
+    Released {
+        /// The order.
+        order: String,
+        /// The letter that it stood behind.
+        head: String,
+        /// How many letters of it were dealt with.
+        letters: u64,
+        /// The replay that dealt with them.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        replay: Option<Uuid>,
+    },
     /// A dead letter was put into the archive.
     Discarded {
         /// The dead letter.
         letter: String,
+        /// Its order.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        order: Option<String>,
         /// Why.
         because: String,
     },
@@ -91,9 +106,9 @@ pub enum Event {
     Restored {
         /// The dead letter.
         letter: String,
-        /// Why, if that was said.
+        /// Its order.
         #[serde(skip_serializing_if = "Option::is_none")]
-        because: Option<String>,
+        order: Option<String>,
     },
     /// A dead letter was changed by hand.
     Edited {
@@ -127,6 +142,7 @@ impl Event {
             | Self::Replayed { replay, .. }
             | Self::Left { replay, .. }
             | Self::ReplayEnded { replay, .. } => Some(*replay),
+            Self::Released { replay, .. } => *replay,
             Self::Discarded { .. }
             | Self::Restored { .. }
             | Self::Edited { .. }
@@ -145,7 +161,11 @@ mod tests {
         let record = Record {
             at: Timestamp::UNIX_EPOCH,
             by: "kim@desk".to_owned(),
-            event: Event::Discarded { letter: "l-1".to_owned(), because: "a test".to_owned() },
+            event: Event::Discarded {
+                letter: "l-1".to_owned(),
+                order: None,
+                because: "a test".to_owned(),
+            },
         };
         let text = serde_json::to_string(&record).unwrap();
         let expected = r#"{"at":"1970-01-01T00:00:00Z","by":"kim@desk","event":"discarded","letter":"l-1","because":"a test"}"#;

@@ -170,6 +170,13 @@ impl Selection {
         *self == Self::default()
     }
 
+    /// Whether it means some orders, whatever is the matter with them.
+    #[must_use]
+    pub fn is_orders_alone(&self) -> bool {
+        let orders = self.orders.clone();
+        !orders.is_empty() && *self == Self { orders, ..Self::default() }
+    }
+
     /// Whether it means this letter. `now` is what ages are counted from: one moment for a whole look.
     #[must_use]
     pub fn matches(

@@ -100,6 +100,9 @@ pub struct Letter {
     pub deaths: Vec<Death>,
     /// Earlier replays.
     pub replays: Replays,
+    /// The letter that its order stood still behind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parked_behind: Option<Uuid>,
     /// W3C trace context of the original message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
@@ -200,6 +203,7 @@ impl Letter {
                 replay_id: headers.uuid(record::REPLAY_ID),
                 replay_of: headers.uuid(record::REPLAY_OF),
             },
+            parked_behind: headers.uuid(record::PARKED_BEHIND),
             traceparent: headers.text("traceparent"),
             version: headers.text(record::VERSION),
             instance: headers.text(record::INSTANCE),

@@ -17,6 +17,9 @@ pub const UNPARK: &str = "orderwright-unpark";
 /// On a replayed message: the dead letter that it was before.
 const REPLAY_OF: &str = "orderwright-replay-of";
 
+/// On a replayed message: the dead letter that it was first.
+const FIRST_DEAD_LETTER: &str = "orderwright-first-dead-letter";
+
 /// Longest canonical order key, in bytes: it is the routing key.
 const ORDER_BYTES_MAX: usize = 255;
 
@@ -90,11 +93,11 @@ pub fn unparks(properties: &BasicProperties) -> Option<Uuid> {
     header(properties, UNPARK).and_then(|head| Uuid::parse_str(head).ok())
 }
 
-/// Whether it is this dead letter, once more.
+/// Whether it is this dead letter once more, however often it has died since.
 #[must_use]
 pub fn is_replay_of(properties: &BasicProperties, letter: Uuid) -> bool {
-    let of = header(properties, REPLAY_OF).map(Uuid::parse_str);
-    of.is_some_and(|of| of == Ok(letter))
+    let names = |name| header(properties, name).map(Uuid::parse_str) == Some(Ok(letter));
+    names(REPLAY_OF) || names(FIRST_DEAD_LETTER)
 }
 
 /// Whether the message was a dead letter before.

@@ -13,6 +13,7 @@
     reason = "a test that cannot go on must fail, and say where"
 )]
 
+mod actions;
 mod admin;
 mod alarms;
 mod answers;
@@ -30,8 +31,10 @@ mod hold;
 mod journal;
 mod lifecycle;
 mod misplaced;
+mod observability;
 mod order;
 mod outage;
+mod parked_replays;
 mod parking;
 mod pods;
 mod replay_runs;

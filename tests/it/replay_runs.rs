@@ -1,7 +1,15 @@
 //! Replays by the tool, against a daemon at work.
 
+use std::time::Duration;
+
+use orderwright::app::replay::{Candidate, Checker, Hold, Run};
+use orderwright::broker::{Ahead, Browser, Held, Link, Publisher, Topology, connect};
+use orderwright::config;
+use orderwright::dead_letter::{End, Fate, Found, Letter, Manner};
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::daemon::{PATIENCE, orderwright};
 use crate::stage::{Stage, update};
@@ -101,6 +109,119 @@ async fn replay_stops_after_a_canary_that_dies_again_and_its_letter_says_where_i
         assert_eq!(letters.next().await.reason(), "business_rule");
     }
     daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn interrupted_replay_waits_for_what_is_on_its_way_and_at_the_second_time_for_nothing() {
+    let stage = Stage::new("replay-interrupt", &["--orders", "5"]).await;
+    let refused = json!({"on": "patch", "do": "status", "status": 400});
+    stage.simulator.faults(&json!({"next": vec![refused; 2]})).await.unwrap();
+    let daemon = stage.daemon(&[]).await;
+    stage.publish(&[update(1, 1), update(2, 1)]).await;
+    daemon.logs_times("\"dead-lettered\"", 2).await;
+    daemon.stop().await;
+
+    // Nobody is at work: the outcome of what is sent does not come.
+    let mut command = orderwright(&stage.settings(&[]).await);
+    let mut child = command.args(["dlq", "replay", "--run"]).spawn().unwrap();
+    let sent = async { while stage.waiting().await == 0 {} };
+    timeout(PATIENCE, sent).await.expect("the canary is sent");
+    let pid = child.id().unwrap().to_string();
+    // The shell's own: a bare Debian has no program of that name.
+    let kill = format!("kill -INT {pid}");
+    let interrupt = || std::process::Command::new("bash").args(["-c", &kill]).status().unwrap();
+    assert!(interrupt().success());
+    let mut errors = BufReader::new(child.stderr.take().unwrap()).lines();
+    let heard = async {
+        while let Some(line) = errors.next_line().await.unwrap() {
+            if line.contains("ending in good order") {
+                return;
+            }
+        }
+        panic!("it ended before it was told to");
+    };
+    timeout(PATIENCE, heard).await.expect("it is heard while an outcome is awaited");
+    assert!(interrupt().success());
+    // Far less than it would wait for the outcome.
+    let ended = timeout(Duration::from_secs(20), child.wait()).await.expect("it ends at once");
+    assert_eq!(ended.unwrap().code(), Some(75));
+
+    let daemon = stage.daemon(&[]).await;
+    stage.applied(1).await;
+    let (code, done, errors) = dlq(&stage, &["replay", "--run", "--output", "json"]).await;
+    let done: Value = serde_json::from_str(&done).unwrap();
+    assert_eq!(code, Some(0), "{errors}");
+    assert_eq!(done["counts"], json!({"applied": 1, "already_applied": 1}), "{errors}");
+    assert_eq!((stage.applied(2).await.applied_twice, depth(&stage).await), (0, 0));
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replay_goes_on_when_the_broker_would_take_its_letters_back() {
+    let stage = Stage::new("replay-renew", &["--orders", "5"]).await;
+    let refused = json!({"on": "patch", "do": "status", "status": 400});
+    stage.simulator.faults(&json!({"next": vec![refused; 4]})).await.unwrap();
+    let daemon = stage.daemon(&[]).await;
+    stage.publish(&[update(1, 1), update(2, 1), update(3, 1), update(4, 1)]).await;
+    daemon.logs_times("\"dead-lettered\"", 4).await;
+    let settings = config::Settings {
+        broker: config::Broker {
+            url: stage.url().await.parse().unwrap(),
+            ..config::Broker::default()
+        },
+        target: config::Target {
+            url: format!("{}/data", stage.simulator_url()).parse().unwrap(),
+            ..config::Target::default()
+        },
+        ..config::Settings::default()
+    };
+    let topology = Topology::new(&config::Topology {
+        prefix: stage.prefix().to_owned(),
+        ..config::Topology::default()
+    });
+    let link = Link::new(&settings.broker, "replay").unwrap();
+    let (connection, publisher) =
+        (connect(&link).await.unwrap(), Publisher::new(link, settings.broker.publish_timeout));
+    let queue = topology.dead_letters();
+    let mut browser =
+        Browser::open(&connection, &topology, &queue, Ahead::default()).await.unwrap();
+    let (mut candidates, mut tickets) = (Vec::new(), Vec::new());
+    while let Some(held) = browser.next().await.unwrap() {
+        let (candidate, ticket) = Candidate::new(letter(&held), held);
+        candidates.push(candidate);
+        tickets.push(ticket);
+    }
+    let run = Run {
+        replay: uuid::Uuid::from_u128(7),
+        by: "kim@desk",
+        selection: "all",
+        because: None,
+        forced: false,
+        connection: &connection,
+        publisher: &publisher,
+        topology: &topology,
+        checker: &Checker::new(&settings, "replay").unwrap(),
+        // One is sent a second, so it is given back and taken anew between two of them.
+        held_max: Duration::from_millis(1_500),
+    };
+    let manner = Manner { rate: Some(1), ..Manner::steady() };
+    let what = (candidates.as_slice(), Vec::new());
+    let (hold, never) = (Hold::new(browser, tickets), CancellationToken::new());
+    let report = run.perform(hold, what, manner, &never, |_| {});
+    let report = timeout(PATIENCE, report).await.unwrap().unwrap();
+    assert_eq!((report.end, report.counts), (End::Done, [(Fate::Applied, 4)].into()));
+    assert_eq!((stage.applied(4).await.applied_twice, depth(&stage).await), (0, 0));
+    publisher.close().await;
+    daemon.stop().await;
+}
+
+fn letter(held: &Held) -> Letter {
+    Letter::read(Found {
+        properties: &held.properties,
+        exchange: held.exchange.as_str(),
+        routing_key: held.routing_key.as_str(),
+        body: &held.body,
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,6 +20,11 @@ fn lines(ran: &Ran) -> Vec<Value> {
     ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// What the journal keeps.
+async fn told(settings: &[(String, String)]) -> Vec<Value> {
+    lines(&run(settings, &["dlq", "history", "--output", "ndjson"]).await)
+}
+
 /// Two orders that are not there, one body that is none, and one letter that says nothing.
 async fn trouble(name: &str) -> Stage {
     let stage = Stage::new(name, &["--orders", "5"]).await;
@@ -152,8 +157,13 @@ async fn letters_go_out_and_come_back_byte_for_byte_and_are_not_doubled() {
     let mut letters = stage.letters().await;
     letters.take(4).await;
     drop(letters);
-    let all = parsed(&run(&settings, &import).await);
+    let all = parsed(&run(&settings, &[&import[..], &["--operator", "jane"]].concat()).await);
     assert_eq!((&all["imported"], &all["refused"]), (&4.into(), &0.into()));
+    let told = told(&settings).await;
+    let imported = &told[0];
+    assert_eq!((told.len(), &imported["event"]), (1, &"imported".into()), "{told:?}");
+    assert_eq!((&imported["by"], &imported["letters"]), (&"jane".into(), &4.into()));
+    assert_eq!(imported["from"], file);
     let back = run(&settings, &["dlq", "export"]).await;
     // The exchange is the one that the letter was published to last.
     let same = |text: &str| -> Vec<Value> {
@@ -191,8 +201,19 @@ async fn letters_are_discarded_with_a_reason_and_restored_as_they_were() {
     let decision = &shown["discarded"];
     assert_eq!((&decision["by"], &decision["because"]), (&"jane".into(), &"TICKET-7".into()));
 
-    let restored = ["dlq", "restore", "--all", "--yes", "--output", "json"];
+    let restored = ["dlq", "restore", "--all", "--yes", "--operator", "joe", "--output", "json"];
     assert_eq!(parsed(&run(&settings, &restored).await)["done"], 2);
+    let told = told(&settings).await;
+    let of = |it: &Value| {
+        [&it["event"], &it["by"], &it["because"]].map(|it| it.as_str().map(str::to_owned))
+    };
+    let discarded = ["discarded", "jane", "TICKET-7"].map(|it| Some(it.to_owned()));
+    let restored = [Some("restored".to_owned()), Some("joe".to_owned()), None];
+    assert_eq!(
+        told.iter().map(of).collect::<Vec<_>>(),
+        [discarded.clone(), discarded, restored.clone(), restored]
+    );
+    assert!(told.iter().any(|it| it["letter"] == *id), "{told:?}");
     assert_eq!((raw.depth("dead-letters").await, raw.depth("dead-letters.archive").await), (4, 0));
     let after = run(&settings, &["dlq", "export", "--reason", "not_found"]).await.stdout;
     assert_eq!(after, before);
@@ -255,6 +276,9 @@ async fn letters_of_another_queue_are_adopted_with_headers_of_ours() {
 
     let adopt = ["dlq", "move", "--from", &theirs, "--all", "--yes", "--output", "json"];
     assert_eq!(parsed(&run(&settings, &adopt).await)["done"], 1);
+    let told = told(&settings).await;
+    assert_eq!((&told[0]["event"], &told[0]["from"]), (&"moved".into(), &theirs.as_str().into()));
+    assert_eq!((&told[0]["letters"], told.len()), (&1.into(), 1));
     let expired = ["dlq", "ls", "--reason", "broker_expired", "--output", "ndjson"];
     let expired = lines(&run(&settings, &expired).await);
     assert_eq!((expired.len(), &expired[0]["order"]), (1, &waiting.as_str().into()), "{expired:?}");

@@ -4,7 +4,7 @@ use lapin::types::ShortString;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::Message;
+use super::{Candidate, Message, Place};
 use crate::app::{guard, intake_contract, texts};
 use crate::config::Settings;
 use crate::dead_letter::Letter;
@@ -28,6 +28,8 @@ pub enum Prospect {
     OrderMissing,
     /// It would be refused: by a guard, or because its body is no update.
     Refused,
+    /// Its order stands still, and it is not its turn.
+    Held,
     /// The service did not say.
     Unknown,
 }
@@ -42,6 +44,7 @@ impl Prospect {
             Self::Superseded => "superseded",
             Self::OrderMissing => "order_missing",
             Self::Refused => "refused",
+            Self::Held => "held",
             Self::Unknown => "unknown",
         }
     }
@@ -144,7 +147,8 @@ impl Checker {
     }
 
     /// The number that a message has among those of its order.
-    pub(super) fn sequence(&self, message: &Message) -> Option<i64> {
+    #[must_use]
+    pub fn sequence(&self, message: &Message) -> Option<i64> {
         self.update(message).ok()?.sequence.map(crate::order::Sequence::get)
     }
 
@@ -156,28 +160,34 @@ impl Checker {
     }
 
     /// One look at the letter's order. `forced` compares no ETag.
-    pub async fn look(&self, letter: &Letter, message: &Message, forced: bool) -> Checked {
-        self.look_behind(letter, message, forced, &Chain::default()).await
+    pub async fn look(&self, candidate: &Candidate, forced: bool) -> Checked {
+        self.look_behind(candidate, forced, &Chain::default()).await
     }
 
     /// The same behind what was written to the order before.
     pub(super) async fn look_behind(
         &self,
-        letter: &Letter,
-        message: &Message,
+        candidate: &Candidate,
         forced: bool,
         chain: &Chain,
     ) -> Checked {
+        let Candidate { letter, message, place } = candidate;
         let seen = letter.etag.as_deref().and_then(ETag::new);
         let may = if forced { Replay::Forced } else { seen.map_or(Replay::Unknown, Replay::Since) };
+        let stopped = |prospect, why| Checked { prospect, may: may.clone(), why, changed: vec![] };
+        if let Place::Held(why) = place {
+            return stopped(Prospect::Held, why.clone());
+        }
         let mut update = match self.update(message) {
             Ok(update) => update,
             Err(error) => {
-                let why = format!("{}: {error}", error.code());
-                return Checked { prospect: Prospect::Refused, may, why, changed: Vec::new() };
+                return stopped(Prospect::Refused, format!("{}: {error}", error.code()));
             }
         };
         update.replay = Some(may);
+        if is_in_turn(candidate) {
+            update.replay = update.replay.filter(|may| *may != Replay::Unknown);
+        }
         let uuid =
             || uuid::Builder::from_random_bytes(fastrand::u128(..).to_le_bytes()).into_uuid();
         let reply = self.client.get(&update.key, Trail { walk: uuid(), attempt: uuid() }).await;
@@ -230,6 +240,12 @@ impl Checker {
         };
         Checked { prospect, may: update.replay.unwrap_or(Replay::Unknown), why, changed }
     }
+}
+
+/// Whether it stands behind the head of its order, and saw no state of it. No other update of the order was
+/// begun since, so it is judged like one that comes for the first time, by the daemon as well.
+pub(super) const fn is_in_turn(candidate: &Candidate) -> bool {
+    matches!(candidate.place, Place::Behind(_)) && candidate.letter.etag.is_none()
 }
 
 /// What is not as the letter saw it. Nothing is known where it saw nothing.

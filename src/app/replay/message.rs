@@ -6,10 +6,12 @@ use uuid::Uuid;
 use super::Candidate;
 use crate::broker::{Outgoing, Topology};
 use crate::dead_letter::{
-    FIRST_DEAD_LETTER, REPLAY_ETAG, REPLAY_FORCED, REPLAY_ID, REPLAY_OF, REPLAYS,
+    CORRELATION_ID, FIRST_DEAD_LETTER, FIRST_TRACE, REPLAY_ETAG, REPLAY_FORCED, REPLAY_ID,
+    REPLAY_OF, REPLAYS, REPLY_TO, header, publishers_reply,
 };
 use crate::order::Replay;
-use crate::properties::republished;
+use crate::parking::UNPARK;
+use crate::properties::republished_for;
 
 /// What is written beside what the publisher said.
 #[derive(Debug)]
@@ -48,16 +50,25 @@ pub(super) fn message(
     put(REPLAY_ID, &sending.replay.to_string());
     put(REPLAY_OF, &letter.id.to_string());
     put(FIRST_DEAD_LETTER, &first.to_string());
+    if let Some(trace) = header(&candidate.message.properties, FIRST_TRACE) {
+        put(FIRST_TRACE, trace);
+    }
     put(REPLAYS, &letter.replays.count.saturating_add(1).to_string());
     match sending.may {
         Replay::Since(etag) => put(REPLAY_ETAG, etag.as_str()),
         Replay::Forced => put(REPLAY_FORCED, "1"),
         Replay::Unknown => {}
     }
-    let properties = republished(&candidate.message.properties)
-        .with_headers(headers)
-        .with_reply_to(sending.reply_to)
-        .with_correlation_id(sending.correlation_id);
+    if let Some(head) = candidate.place.unparks() {
+        put(UNPARK, &head.to_string());
+    }
+    let (reply_to, correlation_id) = publishers_reply(&candidate.message.properties);
+    put(REPLY_TO, reply_to.as_ref().map(ShortString::as_str).unwrap_or_default());
+    if let Some(id) = correlation_id {
+        put(CORRELATION_ID, id.as_str());
+    }
+    let reply = (Some(sending.reply_to), Some(sending.correlation_id));
+    let properties = republished_for(&candidate.message.properties, reply).with_headers(headers);
     let routing_key = letter.order.as_deref().unwrap_or(&letter.routing_key);
     Outgoing {
         exchange: topology.updates(),
@@ -76,10 +87,10 @@ fn is_publishers(name: &str) -> bool {
 mod tests {
     use lapin::BasicProperties;
 
-    use super::super::Message;
+    use super::super::{Message, Place};
     use super::*;
     use crate::config;
-    use crate::dead_letter::{Found, Letter, header};
+    use crate::dead_letter::{Found, Letter};
     use crate::order::ETag;
 
     #[test]
@@ -93,6 +104,7 @@ mod tests {
             "CC",
             "orderwright-reason",
             "orderwright-forwards",
+            FIRST_TRACE,
             REPLAY_FORCED,
         ] {
             headers.insert(name.into(), AMQPValue::LongString(name.into()));
@@ -107,7 +119,8 @@ mod tests {
             Found { properties: &properties, exchange: "e", routing_key: "USMF/1", body: &body };
         let letter = Letter::read(found);
         let id = letter.id;
-        let candidate = Candidate { letter, message: Message { properties, body } };
+        let mut candidate =
+            Candidate { letter, message: Message { properties, body }, place: Place::Free };
         let topology = Topology::new(&config::Topology::default());
         let may = Replay::Since(ETag::new("W/\"1\"").unwrap());
         let sending = |may| Sending {
@@ -130,9 +143,21 @@ mod tests {
         names.sort_unstable();
         assert_eq!(
             names,
-            [FIRST_DEAD_LETTER, REPLAY_ETAG, REPLAY_ID, REPLAY_OF, REPLAYS, "shop", "traceparent"]
+            [
+                FIRST_DEAD_LETTER,
+                FIRST_TRACE,
+                REPLAY_ETAG,
+                REPLAY_ID,
+                REPLAY_OF,
+                REPLAYS,
+                REPLY_TO,
+                "shop",
+                "traceparent"
+            ]
         );
+        assert_eq!(header(&properties, REPLY_TO), Some("theirs"));
         assert_eq!(header(&properties, REPLAY_ETAG), Some("W/\"1\""));
+        assert_eq!(header(&properties, FIRST_TRACE), Some(FIRST_TRACE));
         assert_eq!(header(&properties, REPLAYS), Some("1"));
         assert_eq!(header(&properties, FIRST_DEAD_LETTER), Some(id.to_string().as_str()));
         assert_eq!(properties.reply_to().as_ref().unwrap().as_str(), "answers");
@@ -142,5 +167,9 @@ mod tests {
         let forced = message(&topology, &candidate, sending(&Replay::Forced)).properties;
         assert_eq!(header(&forced, REPLAY_FORCED), Some("1"));
         assert_eq!(header(&forced, REPLAY_ETAG), None);
+
+        candidate.place = Place::Behind(Uuid::from_u128(7));
+        let behind = message(&topology, &candidate, sending(&Replay::Unknown)).properties;
+        assert_eq!(crate::parking::unparks(&behind), Some(Uuid::from_u128(7)));
     }
 }

@@ -1,6 +1,6 @@
 //! Performs a replay.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::time::Duration;
 
@@ -10,16 +10,20 @@ use lapin::types::{FieldTable, ShortString};
 use lapin::{Connection, Consumer};
 use serde::Serialize;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::check::{Chain, Checker, Prospect};
+use super::check::{Chain, Checker, Prospect, is_in_turn};
+use super::hold::Hold;
 use super::message::{Sending, message};
 use super::under_way::UnderWay;
 use super::{Candidate, by_order};
-use crate::broker::{self, Browser, Publisher, Ticket, Topology, journal};
+use crate::app::release;
+use crate::broker::{self, Publisher, Topology, answered, journal};
 use crate::dead_letter::journal::{Event, Record};
 use crate::dead_letter::{Course, End, Fate, Manner};
 use crate::order::Replay;
+use crate::parking::Release;
 
 /// Why a replay broke off. What is not told as done is in the queue still.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +54,8 @@ pub struct Report {
     pub end: End,
     /// What came of the letters.
     pub counts: Counts,
+    /// The releases that were asked for.
+    pub releases: Vec<Release>,
 }
 
 /// A replay that is about to begin.
@@ -72,7 +78,8 @@ pub struct Run<'a> {
     pub topology: &'a Topology,
     /// Looks at orders.
     pub checker: &'a Checker,
-    /// The broker takes letters back that are held for longer than this.
+    /// The broker takes letters back that are held for longer: after this they are given back and taken
+    /// anew.
     pub held_max: Duration,
 }
 
@@ -92,18 +99,35 @@ pub(super) enum Sent {
 }
 
 impl Run<'_> {
-    /// Replays the candidates, which `browser` holds, until the end or until an interrupt. `tickets` are
-    /// the rights to take them out of the queue, in their order.
+    /// Replays the candidates, which are held, until the end or until it is to stop. `releases` are the
+    /// orders that may go on once all their letters among the candidates are written, or that have none.
+    /// Gives back what is left.
     ///
     /// # Errors
     /// [`Error::Broker`]. What was told is done; everything else is in the queue.
     pub async fn perform(
         &self,
-        browser: &mut Browser,
-        candidates: &[Candidate],
-        tickets: Vec<Ticket>,
+        mut hold: Hold,
+        (candidates, releases): (&[Candidate], Vec<Release>),
         manner: Manner,
-        interrupts: impl AsyncFn(),
+        stop: &CancellationToken,
+        tell: impl Fn(Told),
+    ) -> Result<Report, Error> {
+        let performed = self.hold(&mut hold, candidates, releases, manner, stop, tell).await;
+        // Also after an error: what is given back in good order keeps its order.
+        let closed = hold.close().await;
+        let report = performed?;
+        closed?;
+        Ok(report)
+    }
+
+    async fn hold(
+        &self,
+        hold: &mut Hold,
+        candidates: &[Candidate],
+        releases: Vec<Release>,
+        manner: Manner,
+        stop: &CancellationToken,
         tell: impl Fn(Told),
     ) -> Result<Report, Error> {
         let letters = u64::try_from(candidates.len()).unwrap_or(u64::MAX);
@@ -115,19 +139,23 @@ impl Run<'_> {
             letters,
         })
         .await?;
+        let all: Vec<&Candidate> = candidates.iter().collect();
+        let orders = by_order(&all, |message| self.checker.sequence(message));
         let mut under_way = UnderWay {
             run: self,
-            browser,
+            hold,
             candidates,
-            tickets: tickets.into_iter().map(Some).collect(),
-            course: Course::new(manner, by_order(candidates, self.checker)),
+            course: Course::new(manner, orders),
             chains: BTreeMap::new(),
+            parked: BTreeMap::new(),
+            releases: Vec::new(),
+            told: BTreeSet::new(),
             begun: Instant::now(),
             over_at: None,
             tell,
         };
-        let ended = under_way.go(interrupts).await;
-        let counts = under_way.counts();
+        let ended = under_way.go(releases, stop).await;
+        let (counts, releases) = (under_way.counts(), std::mem::take(&mut under_way.releases));
         let (end, why) = match &ended {
             Ok(end) => (*end, None),
             Err(error) => (End::BrokenOff, Some(error.to_string())),
@@ -135,13 +163,24 @@ impl Run<'_> {
         let noted = self.note(Event::ReplayEnded { replay: self.replay, end, why }).await;
         let end = ended?;
         noted?;
-        Ok(Report { replay: self.replay, end, counts })
+        Ok(Report { replay: self.replay, end, counts, releases })
+    }
+
+    /// Asks for the release of an order, and writes that down.
+    pub(super) async fn release(&self, release: &Release) -> Result<(), Error> {
+        release::ask(self.publisher, self.topology, release).await?;
+        self.note(Event::Released {
+            order: release.order.to_string(),
+            head: release.head.to_string(),
+            letters: release.letters,
+            replay: Some(self.replay),
+        })
+        .await
     }
 
     /// A queue for outcomes that goes when we go.
     pub(super) async fn replies(&self) -> Result<(ShortString, Consumer), Error> {
-        let ended = |error: lapin::Error| Error::Broker(error.into());
-        let channel = self.connection.create_channel().await.map_err(ended)?;
+        let channel = answered(self.connection.create_channel()).await?;
         let queue: ShortString =
             format!("{}.replies.{}", self.topology.prefix(), self.replay).as_str().into();
         let options = QueueDeclareOptions {
@@ -149,14 +188,11 @@ impl Run<'_> {
             auto_delete: true,
             ..QueueDeclareOptions::default()
         };
-        channel
-            .queue_declare(queue.clone(), options, FieldTable::default())
-            .await
-            .map_err(ended)?;
+        answered(channel.queue_declare(queue.clone(), options, FieldTable::default())).await?;
         let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
         let consuming =
             channel.basic_consume(queue.clone(), "".into(), options, FieldTable::default());
-        Ok((queue, consuming.await.map_err(ended)?))
+        Ok((queue, answered(consuming).await?))
     }
 
     /// Writes to the journal, and waits until the broker has it.
@@ -174,16 +210,16 @@ impl Run<'_> {
         chain: Chain,
         reply_to: ShortString,
     ) -> Sent {
-        let letter = &candidate.letter;
-        let looking = self.checker.look_behind(letter, &candidate.message, self.forced, &chain);
-        let checked = looking.await;
+        let checked = self.checker.look_behind(candidate, self.forced, &chain).await;
         let passed = match checked.prospect {
             // Also what is there already: the daemon says so, by the same way as all.
             Prospect::WouldApply | Prospect::AlreadyApplied => None,
             // A target that is down: the daemon waits for it better than we could.
-            Prospect::Unknown if chain.bases.is_empty() => None,
+            Prospect::Unknown if chain.bases.is_empty() || is_in_turn(candidate) => None,
             Prospect::Superseded => Some(Fate::Superseded),
-            Prospect::Unknown | Prospect::OrderMissing | Prospect::Refused => Some(Fate::Left),
+            Prospect::Unknown | Prospect::OrderMissing | Prospect::Refused | Prospect::Held => {
+                Some(Fate::Left)
+            }
         };
         if let Some(fate) = passed {
             return Sent::PassedOver(fate, format!("{}: {}", checked.prospect.name(), checked.why));

@@ -1,20 +1,23 @@
 //! A replay that has begun: performs what its course says, and listens to what comes of it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use super::Candidate;
 use super::check::Chain;
+use super::hold::Hold;
 use super::run::{Counts, Error, Run, Sent, Told};
 use crate::app::notice;
-use crate::broker::{self, Browser, Ticket};
+use crate::broker;
 use crate::dead_letter::journal::Event;
 use crate::dead_letter::{Course, End, Fate, Next};
 use crate::order::Replay;
+use crate::parking::Release;
 
 /// How often it is told that nothing comes.
 const TELL_EVERY: Duration = Duration::from_secs(5);
@@ -25,12 +28,17 @@ const GOODBYE_MAX: Duration = Duration::from_secs(30);
 /// A replay that has begun.
 pub(super) struct UnderWay<'a, T> {
     pub(super) run: &'a Run<'a>,
-    pub(super) browser: &'a mut Browser,
+    pub(super) hold: &'a mut Hold,
     pub(super) candidates: &'a [Candidate],
-    pub(super) tickets: Vec<Option<Ticket>>,
     pub(super) course: Course,
     /// By order.
     pub(super) chains: BTreeMap<&'a str, Chain>,
+    /// By order that stands still: its letters that are not written yet, and what lets it go on then.
+    pub(super) parked: BTreeMap<&'a str, (usize, Release)>,
+    /// The releases that were asked for.
+    pub(super) releases: Vec<Release>,
+    /// Letters whose outcome has come.
+    pub(super) told: BTreeSet<usize>,
     pub(super) begun: Instant,
     /// When what is on its way is given up.
     pub(super) over_at: Option<Instant>,
@@ -38,13 +46,18 @@ pub(super) struct UnderWay<'a, T> {
 }
 
 impl<T: Fn(Told)> UnderWay<'_, T> {
-    pub(super) async fn go(&mut self, interrupts: impl AsyncFn()) -> Result<End, Error> {
+    pub(super) async fn go(
+        &mut self,
+        releases: Vec<Release>,
+        stop: &CancellationToken,
+    ) -> Result<End, Error> {
+        self.await_orders(releases).await?;
         let (reply_to, mut replies) = self.run.replies().await?;
         let (run, candidates) = (self.run, self.candidates);
         let mut sending = FuturesUnordered::new();
         // What each was sent to overwrite.
         let mut bases: BTreeMap<usize, String> = BTreeMap::new();
-        let held_until = self.begun + run.held_max;
+        let mut held_until = self.begun + run.held_max;
         let mut told = Instant::now();
         // What was sent while something else was awaited.
         let mut done = VecDeque::new();
@@ -65,6 +78,12 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
                 Next::Over(end) => return Ok(end),
                 Next::Send(index) => {
                     let Some(candidate) = candidates.get(index) else { continue };
+                    if !self.hold.has(index) {
+                        let why = "somebody has taken it out of the queue meanwhile".to_owned();
+                        let passed = self.pass_over(index, Fate::Left, why);
+                        alongside(&mut sending, &mut done, passed).await?;
+                        continue;
+                    }
                     let chain = self.chain_of(index).cloned().unwrap_or_default();
                     if let Some(seen) = &candidate.letter.etag {
                         bases.insert(index, seen.clone());
@@ -76,20 +95,20 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
                     continue;
                 }
                 Next::At(due) => self.begun + due,
-                Next::Await => self.begun + run.held_max,
+                Next::Await => told + TELL_EVERY,
             };
-            let over_at = self.over_at.unwrap_or(held_until + GOODBYE_MAX);
             tokio::select! { biased;
-                () = interrupts() => {
-                    // The second one does not wait for what is on its way.
-                    let wait = if self.over_at.is_some() { Duration::ZERO } else { GOODBYE_MAX };
-                    self.over_at = Some(Instant::now() + wait);
-                    self.course.cancel();
-                }
-                () = sleep_until(over_at) => self.course.abandon(),
-                () = sleep_until(held_until), if self.over_at.is_none() => {
+                () = stop.cancelled(), if self.over_at.is_none() => {
                     self.over_at = Some(Instant::now() + GOODBYE_MAX);
                     self.course.cancel();
+                }
+                () = sleep_until(self.over_at.unwrap_or(held_until)), if self.over_at.is_some() => {
+                    self.course.abandon();
+                }
+                () = sleep_until(held_until) => {
+                    let renewed = self.hold.renew(run.connection, run.topology, candidates);
+                    alongside(&mut sending, &mut done, async { Ok(renewed.await?) }).await?;
+                    held_until = Instant::now() + run.held_max;
                 }
                 Some(sent) = sending.next(), if !sending.is_empty() => done.push_back(sent),
                 reply = replies.next() => {
@@ -116,13 +135,37 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
         }
     }
 
+    /// Counts the letters of each order that stands still. One that has none goes on at once.
+    async fn await_orders(&mut self, releases: Vec<Release>) -> Result<(), Error> {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for Candidate { letter, place, .. } in self.candidates {
+            if let (Some(order), Some(_)) = (letter.order.as_deref(), place.unparks()) {
+                *counts.entry(order).or_default() += 1;
+            }
+        }
+        for release in releases {
+            if let Some((order, count)) = counts.get_key_value(&*release.order) {
+                self.parked.insert(order, (*count, release));
+            } else {
+                self.run.release(&release).await?;
+                self.releases.push(release);
+            }
+        }
+        Ok(())
+    }
+
     fn chain_of(&self, index: usize) -> Option<&Chain> {
         let order = self.candidates.get(index)?.letter.order.as_deref()?;
         self.chains.get(order)
     }
 
     async fn pass_over(&mut self, index: usize, fate: Fate, why: String) -> Result<(), Error> {
-        let Some(Candidate { letter, .. }) = self.candidates.get(index) else { return Ok(()) };
+        let Some(Candidate { letter, place, .. }) = self.candidates.get(index) else {
+            return Ok(());
+        };
+        if place.unparks().is_some() {
+            self.course.hold_back(index);
+        }
         self.run
             .note(Event::Left {
                 replay: self.run.replay,
@@ -143,20 +186,14 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
         notice: &notice::Told,
         base: Option<String>,
     ) -> Result<(), Error> {
-        let Some(candidate) = self.candidates.get(index) else { return Ok(()) };
-        // Told twice: an ack of the daemon's was lost, and it came again.
-        let Some(ticket) = self.tickets.get_mut(index).and_then(Option::take) else {
+        let Some(Candidate { letter, message, place }) = self.candidates.get(index) else {
             return Ok(());
         };
-        let letter = &candidate.letter;
-        let fate = match (notice.outcome.as_str(), notice.reason.as_deref()) {
-            ("applied", _) => Fate::Applied,
-            ("already_applied", _) => Fate::AlreadyApplied,
-            ("superseded", _) | ("dead_lettered", Some("superseded")) => Fate::Superseded,
-            ("dead_lettered", _) => Fate::Failed,
-            // Of a later version: the letter stays.
-            (_, _) => Fate::Unknown,
-        };
+        // Told twice: an ack of the daemon's was lost, and it came again.
+        if !self.told.insert(index) {
+            return Ok(());
+        }
+        let fate = fate(notice);
         self.run
             .note(Event::Replayed {
                 replay: self.run.replay,
@@ -168,22 +205,44 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
                 etag: notice.etag.clone(),
             })
             .await?;
-        // Done unwritten, for its sequence is overtaken: it is left for an operator to discard.
-        let is_elsewhere = matches!(fate, Fate::Applied | Fate::AlreadyApplied)
-            || notice.outcome == "dead_lettered";
-        if is_elsewhere {
-            self.browser.ack(ticket).await?;
+        let is_written = matches!(fate, Fate::Applied | Fate::AlreadyApplied);
+        if place.unparks().is_some() {
+            if is_written {
+                // Before the last letter goes: while one is there, somebody will see to its order.
+                self.one_less(letter.order.as_deref()).await?;
+            } else {
+                self.course.hold_back(index);
+            }
         }
-        if matches!(fate, Fate::Applied | Fate::AlreadyApplied)
-            && let Some(order) = letter.order.as_deref()
-        {
+        // Done unwritten, for its sequence is overtaken: it is left for an operator to discard.
+        if is_written || notice.outcome == "dead_lettered" {
+            self.hold.ack(index).await?;
+        }
+        if is_written && let Some(order) = letter.order.as_deref() {
             let chain = self.chains.entry(order).or_default();
             chain.bases.extend(base);
-            chain.wrote.push(self.run.checker.changes(&candidate.message));
+            chain.wrote.push(self.run.checker.changes(message));
             chain.etag.clone_from(&notice.etag);
         }
         self.course.heard(index, fate, self.begun.elapsed());
         (self.tell)(Told::Fate(letter.id, fate));
+        Ok(())
+    }
+
+    /// One letter of an order that stands still is written: with the last one, the order may go on.
+    async fn one_less(&mut self, order: Option<&str>) -> Result<(), Error> {
+        let Some((order, (left, _))) = order.and_then(|it| self.parked.get_key_value(it)) else {
+            return Ok(());
+        };
+        let (order, left) = (*order, left.saturating_sub(1));
+        if left > 0 {
+            if let Some((count, _)) = self.parked.get_mut(order) {
+                *count = left;
+            }
+        } else if let Some((_, release)) = self.parked.remove(order) {
+            self.run.release(&release).await?;
+            self.releases.push(release);
+        }
         Ok(())
     }
 
@@ -194,6 +253,17 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
             *counts.entry(fate).or_default() += 1;
         }
         counts
+    }
+}
+
+fn fate(notice: &notice::Told) -> Fate {
+    match (notice.outcome.as_str(), notice.reason.as_deref()) {
+        ("applied", _) => Fate::Applied,
+        ("already_applied", _) => Fate::AlreadyApplied,
+        ("superseded", _) | ("dead_lettered", Some("superseded")) => Fate::Superseded,
+        ("dead_lettered", _) => Fate::Failed,
+        // Of a later version: the letter stays.
+        (_, _) => Fate::Unknown,
     }
 }
 

@@ -1,12 +1,13 @@
 //! `orderwright dead-letters move`.
 
-use super::desk::Desk;
+use super::desk::{Desk, Operator};
 use super::discard::{Which, ended};
-use super::moving::{count, relocate};
+use super::moving::{Relocation, count, relocate};
 use crate::app::exit;
 use crate::broker::Outgoing;
 use crate::config::Loaded;
 use crate::dead_letter::adopted;
+use crate::dead_letter::journal::Event;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -14,7 +15,8 @@ use crate::dead_letter::adopted;
   orderwright dlq move --from billing.dlq --reason broker_expired --yes
 
 What is known of each letter's death (the broker's x-death) becomes headers of ours, so that it can be
-grouped, shown and replayed like one of ours. Each is confirmed before it leaves the other queue.
+grouped, shown and replayed like one of ours. Each is confirmed, and in the journal, before it leaves the
+other queue.
 
 Exit codes: 0 done, or nothing to do, or shown what would be done, 64 nothing says which letters, 69
 unreachable, 75 another operator is at work or it was interrupted (start it again), 78 there is no such
@@ -25,6 +27,8 @@ pub(super) struct Arguments {
     from: String,
     #[command(flatten)]
     which: Which,
+    #[command(flatten)]
+    operator: Operator,
 }
 
 pub(super) async fn run(arguments: &Arguments, loaded: Loaded) -> u8 {
@@ -40,16 +44,28 @@ pub(super) async fn run(arguments: &Arguments, loaded: Loaded) -> u8 {
             return Ok(None);
         }
         let done = if arguments.which.yes {
-            relocate(&desk, from, &selection, &|letter, held| {
-                let message = Outgoing {
-                    exchange: to.clone(),
-                    routing_key: letter.routing_key.as_str().into(),
-                    properties: adopted(&held.properties, letter, from),
-                    body: held.body,
-                };
-                (message, held.receipt)
-            })
-            .await
+            let publisher = desk.publisher()?;
+            let how = Relocation {
+                from,
+                selection: &selection,
+                by: &desk.operator(&arguments.operator),
+                make: &|letter, held| {
+                    let message = Outgoing {
+                        exchange: to.clone(),
+                        routing_key: letter.routing_key.as_str().into(),
+                        properties: adopted(&held.properties, letter, from),
+                        body: held.body,
+                    };
+                    (message, held.receipt)
+                },
+                events: &|moved| {
+                    let letters = u64::try_from(moved.len()).unwrap_or(u64::MAX);
+                    vec![Event::Moved { letters, from: from.clone() }]
+                },
+            };
+            let moved = relocate(&desk, &publisher, &how).await;
+            publisher.close().await;
+            moved
         } else {
             count(&desk, from, &selection).await
         };

@@ -1,26 +1,41 @@
 //! An operator's place at the queue of dead letters: one at a time, and everything goes back.
 
 use std::io::IsTerminal;
-use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 use lapin::Connection;
-use tokio::time::timeout;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::super::{complain, fail, instance};
+use super::interrupt;
 use crate::app::exit;
-use crate::broker::{self, Ahead, Browser, Error, Held, Link, Topology};
+use crate::broker::{self, Ahead, Browser, Error, Held, Link, Publisher, Topology, journal};
 use crate::config::{Loaded, Settings};
+use crate::dead_letter::journal::{Event, Record};
 use crate::dead_letter::{Found, Letter, Selection};
+
+/// Characters of an operator's name that are kept.
+const OPERATOR_CHARACTERS_MAX: usize = 128;
 
 /// A desk.
 pub(super) struct Desk {
-    pub(super) settings: Settings,
+    pub(super) settings: Box<Settings>,
     pub(super) topology: Topology,
     pub(super) now: Timestamp,
-    connection: Connection,
-    answer_max: Duration,
+    pub(super) connection: Connection,
+    /// Cancelled by an interrupt: it is to end in good order.
+    pub(super) interrupt: CancellationToken,
+    _listener: JoinSet<()>,
+}
+
+/// Who is at work.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(super) struct Operator {
+    /// Who does it, for the journal; otherwise the user and the machine.
+    #[arg(long, visible_alias = "as", value_name = "NAME", env = "ORDERWRIGHT_OPERATOR")]
+    operator: Option<String>,
 }
 
 /// What a visitor wants.
@@ -45,13 +60,15 @@ pub(super) struct Looked {
 
 impl Desk {
     pub(super) async fn open(loaded: Loaded, what: &str) -> Result<Self, Error> {
-        let settings = loaded.settings;
+        let settings = Box::new(loaded.settings);
         let name = format!("orderwright dead-letters {what} {}", instance(&settings));
         let link = Link::new(&settings.broker, &name)?;
         let topology = Topology::new(&settings.topology);
-        let (answer_max, now) = (settings.broker.start_timeout, Timestamp::now());
+        let now = Timestamp::now();
         let connection = broker::connect(&link).await?;
-        Ok(Self { settings, topology, now, connection, answer_max })
+        // Before that, nothing is held, and an interrupt may end the program as it does any.
+        let (interrupt, listener) = interrupt::listen();
+        Ok(Self { settings, topology, now, connection, interrupt, _listener: listener })
     }
 
     /// The queue of dead letters, or of those that were discarded.
@@ -75,8 +92,8 @@ impl Desk {
     }
 
     pub(super) async fn browse(&self, queue: &str) -> Result<Browser, Error> {
-        let opening = Browser::open(&self.connection, &self.topology, queue, Ahead::default());
-        let browser = self.within(opening).await?;
+        let ahead = Ahead::default();
+        let browser = Browser::open(&self.connection, &self.topology, queue, ahead).await?;
         if browser.others() > 0 {
             complain(&format!(
                 "{} other consumer(s) on {queue}: what they hold is not shown",
@@ -97,12 +114,10 @@ impl Desk {
     ) -> Result<Looked, Error> {
         let mark = positions.end.min(browser.mark());
         let bar = progress("looked at", mark);
-        let interrupt = tokio::signal::ctrl_c();
-        tokio::pin!(interrupt);
         let mut looked = Looked { mark, seen: 0, interrupted: false };
         while looked.seen < mark {
             let next = tokio::select! { biased;
-                _interrupted = &mut interrupt => {
+                () = self.interrupt.cancelled() => {
                     looked.interrupted = true;
                     break;
                 }
@@ -127,20 +142,45 @@ impl Desk {
     }
 
     pub(super) async fn close(&self, browser: Browser) -> Result<(), Error> {
-        self.within(browser.close()).await
+        browser.close().await
+    }
+
+    /// Publishes over a connection of its own.
+    pub(super) fn publisher(&self) -> Result<Publisher, Error> {
+        let name = format!("orderwright dead-letters {}", instance(&self.settings));
+        let link = Link::new(&self.settings.broker, &name)?;
+        Ok(Publisher::new(link, self.settings.broker.publish_timeout))
+    }
+
+    /// Writes to the journal, and waits until the broker has it.
+    pub(super) async fn note(
+        &self,
+        publisher: &Publisher,
+        by: &str,
+        event: Event,
+    ) -> Result<(), Error> {
+        let record = Record { at: Timestamp::now(), by: by.to_owned(), event };
+        let body = serde_json::to_vec(&record).unwrap_or_default();
+        journal::append(publisher, &self.topology, body).await
+    }
+
+    /// Who is at work: as told, or the user and the machine.
+    pub(super) fn operator(&self, told: &Operator) -> String {
+        let told = told.operator.as_deref().map(str::trim).filter(|told| !told.is_empty());
+        let name = told.map_or_else(|| system_user(&self.settings), str::to_owned);
+        name.chars().take(OPERATOR_CHARACTERS_MAX).collect()
     }
 
     /// Says goodbye.
     pub(super) async fn leave(self) {
         broker::close(&self.connection, self.settings.broker.connect_timeout).await;
     }
+}
 
-    /// An answer that the loss of the connection overtook would be waited for without end.
-    async fn within<T>(&self, asked: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let seconds = self.answer_max.as_secs();
-        let silent = |_elapsed| Error::Unconfirmed { seconds };
-        timeout(self.answer_max, asked).await.map_err(silent)?
-    }
+fn system_user(settings: &Settings) -> String {
+    let user = ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+    let user = user.filter(|user| !user.is_empty()).unwrap_or_else(|| "unknown".to_owned());
+    format!("{user}@{}", instance(settings))
 }
 
 /// What a held message says.

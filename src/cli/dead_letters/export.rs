@@ -9,13 +9,14 @@ use serde_json::json;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
 
 use super::super::{complain, fail, print};
-use super::desk::{Desk, Looked, Next, failed};
+use super::desk::{Desk, Looked, Next, Operator, failed};
 use super::filters::Filters;
-use super::moving::{AT_ONCE, publish, publisher};
+use super::moving::{AT_ONCE, publish};
 use super::{Format, counted};
 use crate::app::exit;
 use crate::broker::{self, Outgoing, Publisher};
 use crate::config::Loaded;
+use crate::dead_letter::journal::Event;
 use crate::dead_letter::{Found, Letter, Message, Selection, carried, from_line, to_line};
 
 /// Longest line that is read: the broker's largest body, in base64, and its headers.
@@ -61,6 +62,8 @@ pub(super) struct Import {
     /// What `export` wrote; `-` reads standard input.
     #[arg(long, value_name = "PATH")]
     file: PathBuf,
+    #[command(flatten)]
+    operator: Operator,
     /// How to print the result.
     #[arg(long, value_enum, default_value_t)]
     output: Format,
@@ -135,7 +138,7 @@ pub(super) async fn import(arguments: &Import, loaded: Loaded) -> u8 {
         Err(error) => return fail(exit::DATA, &error),
     };
     let mut tally = Tally::default();
-    let done = read_all(lines, &mut tally, loaded).await;
+    let done = read_all(lines, &mut tally, arguments, loaded).await;
     let Tally { imported, already_there, refused, .. } = tally;
     print(&match arguments.output {
         Format::Table => format!(
@@ -166,10 +169,20 @@ async fn open(path: &Path) -> io::Result<Box<dyn AsyncBufRead + Unpin>> {
 async fn read_all(
     mut lines: Box<dyn AsyncBufRead + Unpin>,
     tally: &mut Tally,
+    arguments: &Import,
     loaded: Loaded,
 ) -> Result<(), Stop> {
     let desk = Desk::open(loaded, "import").await?;
-    let (publisher, queue) = (publisher(&desk)?, desk.topology.dead_letters());
+    let (publisher, queue) = (desk.publisher()?, desk.topology.dead_letters());
+    let by = desk.operator(&arguments.operator);
+    let send = async |batch: Vec<Outgoing>| {
+        let sent = send(&publisher, batch).await?;
+        let from = arguments.file.display().to_string();
+        if sent > 0 {
+            desk.note(&publisher, &by, Event::Imported { letters: sent, from }).await?;
+        }
+        Ok::<_, broker::Error>(sent)
+    };
     let mut known = BTreeSet::new();
     // Held open, so that no other operator changes what is there meanwhile.
     let mut browser = desk.browse(&queue).await?;
@@ -186,7 +199,7 @@ async fn read_all(
             line.clear();
             let read = (&mut lines).take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await?;
             if read == 0 {
-                tally.imported += send(&publisher, batch).await?;
+                tally.imported += send(batch).await?;
                 return Ok(());
             }
             tally.read += 1;
@@ -213,7 +226,7 @@ async fn read_all(
                 bytes += outgoing.body.len();
                 batch.push(outgoing);
                 if batch.len() >= BATCH_MAX || bytes >= BATCH_BYTES_MAX {
-                    tally.imported += send(&publisher, std::mem::take(&mut batch)).await?;
+                    tally.imported += send(std::mem::take(&mut batch)).await?;
                     bytes = 0;
                 }
             } else {

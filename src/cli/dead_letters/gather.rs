@@ -1,76 +1,118 @@
 //! Collects the dead letters that are meant, and holds them.
 
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
-use lapin::Connection;
-use tokio::time::timeout;
-
-use super::super::instance;
-use super::filters::Filters;
-use crate::app::replay::Candidate;
-use crate::broker::{self, Ahead, Browser, Error, Link, Ticket, Topology};
-use crate::config::Settings;
-use crate::dead_letter::{Found, Letter};
+use super::desk::{Desk, Next};
+use crate::app::replay::{Candidate, Checker, Found, Place, placed};
+use crate::broker::{Browser, Error, Parking, Ticket};
+use crate::dead_letter::Selection;
+use crate::parking::{Parked, Release};
 
 /// Bodies that are held at once, in bytes. What does not fit is left for the next time.
 const BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Letters, and the look that holds them.
 pub(super) struct Gathered {
-    pub(super) connection: Connection,
     pub(super) browser: Browser,
     pub(super) candidates: Vec<Candidate>,
     /// The rights to take them out of the queue, in their order.
     pub(super) tickets: Vec<Ticket>,
+    /// Orders that stand still, and may go on once their letters are done.
+    pub(super) releases: Vec<Release>,
     /// Letters that are meant as well and had no room.
     pub(super) left_over: u64,
-}
-
-/// An answer that the loss of the connection overtook would be waited for without end.
-pub(super) async fn within<T>(
-    limit: Duration,
-    asked: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    let seconds = limit.as_secs();
-    timeout(limit, asked).await.map_err(|_elapsed| Error::Unconfirmed { seconds })?
+    /// An interrupt ended it: not all was seen.
+    pub(super) interrupted: bool,
 }
 
 /// Looks at all dead letters up to where their end is now. Those that come later are not part of it.
+///
+/// Of an order that stands still, all its letters come along: they go in order, or not at all.
 pub(super) async fn gather(
-    settings: &Settings,
-    filters: &Filters,
+    desk: &Desk,
+    checker: &Checker,
+    parking: Option<&Parking>,
+    selection: &Selection,
     limit: usize,
 ) -> Result<Gathered, Error> {
-    let name = format!("orderwright dead-letters {}", instance(settings));
-    let topology = Topology::new(&settings.topology);
-    let connection = broker::connect(&Link::new(&settings.broker, &name)?).await?;
-    let queue = topology.dead_letters();
-    let opening = Browser::open(&connection, &topology, &queue, Ahead::default());
-    let mut browser = within(settings.broker.start_timeout, opening).await?;
-    let (selection, now) = (filters.selection(), jiff::Timestamp::now());
-    let (mut candidates, mut tickets) = (Vec::new(), Vec::new());
-    let (mut bytes, mut left_over) = (0_usize, 0);
-    while let Some(held) = browser.next().await? {
-        let letter = Letter::read(Found {
-            properties: &held.properties,
-            exchange: held.exchange.as_str(),
-            routing_key: held.routing_key.as_str(),
-            body: &held.body,
-        });
+    let mut heap = collect(desk, selection, limit, &BTreeMap::new()).await?;
+    // Known before the next look begins: whatever is counted in it stands in the queue by then.
+    let parked = parking.map(|parking| parked(parking, &heap, selection)).unwrap_or_default();
+    if !parked.is_empty() && !heap.interrupted {
+        desk.close(heap.browser).await?;
+        heap = collect(desk, selection, limit, &parked).await?;
+    }
+    let Heap { browser, found, cut, left_over, interrupted } = heap;
+    let (found, mut releases) = placed(found, &parked, &cut, |message| checker.sequence(message));
+    if selection.is_orders_alone() {
+        let has_any = |order: &str| {
+            let of = |it: &Found<Ticket>| it.candidate.letter.order.as_deref() == Some(order);
+            cut.contains(order)
+                || found.iter().any(|it| of(it) && it.candidate.place.unparks().is_some())
+        };
+        let none_left = parked.iter().filter(|(order, _)| !has_any(order));
+        releases.extend(none_left.map(|(order, parked)| Release::of(order, parked)));
+    }
+    let (candidates, tickets) = found.into_iter().map(|it| (it.candidate, it.ticket)).unzip();
+    Ok(Gathered { browser, candidates, tickets, releases, left_over, interrupted })
+}
+
+/// The orders concerned that stand still.
+fn parked(parking: &Parking, heap: &Heap, selection: &Selection) -> BTreeMap<String, Parked> {
+    let found = heap.found.iter().filter_map(|it| it.candidate.letter.order.as_ref());
+    let orders: BTreeSet<&String> = found.chain(&selection.orders).collect();
+    let parked = |order: &String| Some((order.clone(), parking.parked(order)?));
+    orders.into_iter().filter_map(parked).collect()
+}
+
+/// What one look found.
+struct Heap {
+    browser: Browser,
+    found: Vec<Found<Ticket>>,
+    /// Orders that stand still, of which not every letter had room.
+    cut: BTreeSet<String>,
+    left_over: u64,
+    interrupted: bool,
+}
+
+async fn collect(
+    desk: &Desk,
+    selection: &Selection,
+    limit: usize,
+    parked: &BTreeMap<String, Parked>,
+) -> Result<Heap, Error> {
+    let mut browser = desk.browse(&desk.queue(false)).await?;
+    let (mut found, mut cut) = (Vec::new(), BTreeSet::new());
+    let (mut bytes, mut left_over, mut is_full) = (0_usize, 0, false);
+    let all = Selection::default();
+    let visit = |letter: crate::dead_letter::Letter, held: crate::broker::Held| {
         let headers = held.properties.headers().as_ref();
-        if !selection.matches(&letter, headers, &held.body, now) {
-            continue;
+        let is_chosen = selection.matches(&letter, headers, &held.body, desk.now);
+        let order = letter.order.as_ref().and_then(|order| parked.get_key_value(order));
+        let stands = order.filter(|(_, it)| Place::of(&letter, it.head).is_some());
+        if !is_chosen && stands.is_none() {
+            return Next::More;
         }
         let size = held.body.len();
         // From the first one on that has no room: an order's later letters must not go before it.
-        if left_over > 0 || candidates.len() >= limit || bytes.saturating_add(size) > BYTES_MAX {
-            left_over += 1;
-            continue;
+        is_full |= found.len() >= limit || bytes.saturating_add(size) > BYTES_MAX;
+        if is_full {
+            left_over += u64::from(is_chosen);
+            cut.extend(stands.map(|(order, _)| order.clone()));
+            return Next::More;
         }
         bytes = bytes.saturating_add(size);
         let (candidate, ticket) = Candidate::new(letter, held);
-        candidates.push(candidate);
-        tickets.push(ticket);
+        found.push(Found { candidate, ticket, is_chosen });
+        Next::More
+    };
+    let looked = desk.go_over(&mut browser, 0..u64::MAX, &all, visit).await;
+    match looked {
+        Ok(looked) => Ok(Heap { browser, found, cut, left_over, interrupted: looked.interrupted }),
+        Err(error) => {
+            // In good order if that can be: it keeps its order then.
+            let _closed = desk.close(browser).await;
+            Err(error)
+        }
     }
-    Ok(Gathered { connection, browser, candidates, tickets, left_over })
 }

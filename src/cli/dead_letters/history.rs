@@ -6,13 +6,12 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::super::{complain, instance, print};
-use super::Format;
-use super::gather::within;
-use super::plan::{failed, plain};
+use super::super::{complain, print};
+use super::desk::{Desk, failed};
+use super::{Format, line};
 use crate::app::exit;
-use crate::broker::{self, Error, Link, Topology, journal};
-use crate::config::Settings;
+use crate::broker::{Error, journal};
+use crate::config::Loaded;
 use crate::dead_letter::journal::{Event, Record};
 
 /// Records that are looked at: the newest ones.
@@ -52,20 +51,17 @@ pub(super) struct Report {
     output: As,
 }
 
-async fn records(settings: &Settings, most: usize) -> Result<Vec<Record>, Error> {
-    let name = format!("orderwright journal {}", instance(settings));
-    let connection = broker::connect(&Link::new(&settings.broker, &name)?).await?;
-    let topology = Topology::new(&settings.topology);
-    let read = within(settings.broker.start_timeout, journal::read(&connection, &topology, most));
-    let read = read.await;
-    broker::close(&connection, settings.broker.connect_timeout).await;
+async fn records(loaded: Loaded, most: usize) -> Result<Vec<Record>, Error> {
+    let desk = Desk::open(loaded, "history").await?;
+    let read = journal::read(&desk.connection, &desk.topology, most).await;
+    desk.leave().await;
     // One that makes no sense is of a later version: it hides no other.
     Ok(read?.iter().filter_map(|body| serde_json::from_slice(body).ok()).collect())
 }
 
-pub(super) async fn run(arguments: &Arguments, settings: &Settings) -> u8 {
+pub(super) async fn run(arguments: &Arguments, loaded: Loaded) -> u8 {
     let most = usize::try_from(arguments.limit).unwrap_or(RECORDS_MAX);
-    let records = match records(settings, most).await {
+    let records = match records(loaded, most).await {
         Ok(records) => records,
         Err(error) => return failed(&error),
     };
@@ -90,12 +86,12 @@ fn row(record: &Record) -> String {
         format!("{name}={text}")
     };
     let fields: Vec<_> = fields.map(field).collect();
-    let (at, by) = (format!("{:.0}", record.at), plain(&record.by));
-    format!("{at}  {by}  {name}  {}\n", plain(&fields.join(" ")))
+    let (at, by) = (format!("{:.0}", record.at), shown(&record.by));
+    format!("{at}  {by}  {name}  {}\n", shown(&fields.join(" ")))
 }
 
-pub(super) async fn report(arguments: &Report, settings: &Settings) -> u8 {
-    let mut records = match records(settings, RECORDS_MAX).await {
+pub(super) async fn report(arguments: &Report, loaded: Loaded) -> u8 {
+    let mut records = match records(loaded, RECORDS_MAX).await {
         Ok(records) => records,
         Err(error) => return failed(&error),
     };
@@ -110,9 +106,14 @@ pub(super) async fn report(arguments: &Report, settings: &Settings) -> u8 {
     })
 }
 
+/// A text on one line, whole.
+fn shown(text: &str) -> String {
+    line(text, usize::MAX)
+}
+
 /// A text for a cell of a table.
 fn cell(text: &str) -> String {
-    plain(text).replace('|', "\\|")
+    shown(text).replace('|', "\\|")
 }
 
 fn markdown(replay: Uuid, records: &[Record]) -> String {
@@ -128,7 +129,7 @@ fn markdown(replay: Uuid, records: &[Record]) -> String {
                 writeln!(
                     text,
                     "- {at}: begun by {by}{forced}: {letters} letters. {because}\n- selection: `{}`",
-                    plain(selection).replace('`', "'")
+                    shown(selection).replace('`', "'")
                 )
             }
             Event::ReplayEnded { end, why, .. } => {
@@ -149,6 +150,10 @@ fn markdown(replay: Uuid, records: &[Record]) -> String {
                 *counts.entry("left".to_owned()).or_default() += 1;
                 let order = order.as_deref().map(cell).unwrap_or_default();
                 writeln!(rows, "| {at} | {order} | {letter} | left | {} |", cell(why))
+            }
+            Event::Released { order, letters, .. } => {
+                let order = cell(order);
+                writeln!(text, "- {at}: {order} goes on, after {letters} letters")
             }
             Event::Discarded { .. }
             | Event::Restored { .. }

@@ -1,16 +1,19 @@
 //! Takes letters from one queue to another: published, confirmed, and only then taken out. Whoever is
 //! killed in between leaves a copy, never a gap.
 
+use std::collections::VecDeque;
 use std::future::pending;
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use serde_json::json;
+use uuid::Uuid;
 
-use super::super::{instance, print};
+use super::super::print;
 use super::desk::{Desk, Next, progress};
 use super::{Format, counted};
 use crate::app::exit;
-use crate::broker::{Error, Held, Link, Outgoing, Publisher, Ticket};
+use crate::broker::{Browser, Error, Held, Outgoing, Publisher, Ticket};
+use crate::dead_letter::journal::Event;
 use crate::dead_letter::{Letter, Selection};
 
 /// Bytes of letters that are held in memory at once; more are moved in several rounds.
@@ -23,6 +26,9 @@ const HEADERS_BYTES: usize = 4 * 1024;
 /// of them is settled nobody polls the others, and what is published then needs a lane as well.
 pub(super) const AT_ONCE: usize = 16;
 
+/// Letters that leave together: so many may be there twice after a crash.
+const TOGETHER: usize = 128;
+
 /// What came of it.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Moved {
@@ -32,13 +38,6 @@ pub(super) struct Moved {
     pub(super) done: u64,
     /// An interrupt ended it.
     pub(super) interrupted: bool,
-}
-
-/// Publishes over a connection of its own.
-pub(super) fn publisher(desk: &Desk) -> Result<Publisher, Error> {
-    let name = format!("orderwright dead-letters {}", instance(&desk.settings));
-    let link = Link::new(&desk.settings.broker, &name)?;
-    Ok(Publisher::new(link, desk.settings.broker.publish_timeout))
 }
 
 /// Publishes and waits for the confirm.
@@ -58,41 +57,60 @@ pub(super) async fn count(desk: &Desk, from: &str, selection: &Selection) -> Res
     Ok(moved)
 }
 
+/// A letter on its way.
+pub(super) struct Moving {
+    pub(super) id: Uuid,
+    pub(super) order: Option<String>,
+    /// What is published in its place.
+    pub(super) copy: Outgoing,
+    /// The right to take the old one away.
+    pub(super) ticket: Ticket,
+}
+
+/// What is to be moved, and what is said of it.
+pub(super) struct Relocation<'a> {
+    pub(super) from: &'a str,
+    pub(super) selection: &'a Selection,
+    pub(super) by: &'a str,
+    /// The copy of a letter, and the right to take the old one away.
+    pub(super) make: &'a (dyn Fn(&Letter, Held) -> (Outgoing, Ticket) + Sync),
+    /// What the journal keeps of letters whose copies are confirmed.
+    pub(super) events: &'a (dyn Fn(&[Moving]) -> Vec<Event> + Sync),
+}
+
 /// Moves all that are meant and were there at the beginning.
 pub(super) async fn relocate(
     desk: &Desk,
-    from: &str,
-    selection: &Selection,
-    make: &(dyn Fn(&Letter, Held) -> (Outgoing, Ticket) + Sync),
+    publisher: &Publisher,
+    how: &Relocation<'_>,
 ) -> Result<Moved, Error> {
-    let publisher = publisher(desk)?;
     let mut all = Moved::default();
     let (mut judged, mut last) = (0, u64::MAX);
     loop {
-        let mut browser = desk.browse(from).await?;
+        let mut browser = desk.browse(how.from).await?;
         last = last.min(browser.mark());
         let (mut batch, mut bytes) = (Vec::new(), 0);
         let visit = |letter: Letter, held: Held| {
             bytes += held.body.len() + HEADERS_BYTES;
-            batch.push(make(&letter, held));
+            let (copy, ticket) = (how.make)(&letter, held);
+            batch.push(Moving { id: letter.id, order: letter.order, copy, ticket });
             if bytes < ROUND_BYTES_MAX { Next::More } else { Next::Enough }
         };
-        let looked = desk.go_over(&mut browser, judged..last, selection, visit).await;
+        let looked = desk.go_over(&mut browser, judged..last, how.selection, visit).await;
         let mut round = Ok(0);
         if let Ok(looked) = looked
             && !looked.interrupted
         {
             all.matched += u64::try_from(batch.len()).unwrap_or(u64::MAX);
-            round = settle(&publisher, &mut browser, batch).await;
+            round = settle((desk, publisher), &mut browser, how, batch).await;
         }
         // Also after an error: what was acked is only done for sure after a close in good order.
         let closed = desk.close(browser).await;
         let (looked, moved) = (looked?, round?);
         closed?;
         all.done += moved;
-        all.interrupted = looked.interrupted;
-        if looked.interrupted || looked.seen >= looked.mark || bytes < ROUND_BYTES_MAX {
-            publisher.close().await;
+        all.interrupted = desk.interrupt.is_cancelled();
+        if all.interrupted || looked.seen >= looked.mark || bytes < ROUND_BYTES_MAX {
             return Ok(all);
         }
         // Those that are left stand at the head again.
@@ -100,24 +118,37 @@ pub(super) async fn relocate(
     }
 }
 
-/// Publishes a batch in order, and takes out each letter that is confirmed.
+/// A few at once, in order: copies are confirmed, then the journal has it, then the letters go.
 async fn settle(
-    publisher: &Publisher,
-    browser: &mut crate::broker::Browser,
-    batch: Vec<(Outgoing, Ticket)>,
+    (desk, publisher): (&Desk, &Publisher),
+    browser: &mut Browser,
+    how: &Relocation<'_>,
+    batch: Vec<Moving>,
 ) -> Result<u64, Error> {
     let bar = progress("moved", u64::try_from(batch.len()).unwrap_or(u64::MAX));
-    let sending = futures_util::stream::iter(batch)
-        .map(async |(message, ticket)| publish(publisher, &message).await.map(|()| ticket));
-    let mut sending = std::pin::pin!(sending.buffered(AT_ONCE));
+    let mut batch = VecDeque::from(batch);
     let mut moved = 0;
-    while let Some(confirmed) = sending.next().await {
-        browser.ack(confirmed?).await?;
-        moved += 1;
-        bar.inc(1);
+    // Between two of them, an interrupt finds nothing half done.
+    while !batch.is_empty() && !desk.interrupt.is_cancelled() {
+        let some: Vec<Moving> = batch.drain(..batch.len().min(TOGETHER)).collect();
+        let copies = some.iter().map(|moving| publish(publisher, &moving.copy));
+        in_order(copies).await?;
+        let events = (how.events)(&some).into_iter();
+        in_order(events.map(|event| desk.note(publisher, how.by, event))).await?;
+        for moving in some {
+            browser.ack(moving.ticket).await?;
+            moved += 1;
+            bar.inc(1);
+        }
     }
     bar.finish_and_clear();
     Ok(moved)
+}
+
+async fn in_order(
+    all: impl Iterator<Item = impl Future<Output = Result<(), Error>>>,
+) -> Result<(), Error> {
+    futures_util::stream::iter(all).buffered(AT_ONCE).try_collect().await
 }
 
 /// Prints what came of it, or what would, and says what to exit with.
@@ -135,14 +166,4 @@ pub(super) fn told(what: &str, moved: Moved, is_dry: bool, output: Format) -> u8
     };
     print(&text);
     if interrupted { exit::GRACE } else { exit::OK }
-}
-
-/// Who is at work: as told, or the user and the machine.
-pub(super) fn operator(told: Option<&str>, desk: &Desk) -> String {
-    if let Some(told) = told.filter(|told| !told.trim().is_empty()) {
-        return told.trim().chars().take(128).collect();
-    }
-    let user = ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
-    let user = user.filter(|user| !user.is_empty()).unwrap_or_else(|| "unknown".to_owned());
-    format!("{user}@{}", instance(&desk.settings)).chars().take(128).collect()
 }

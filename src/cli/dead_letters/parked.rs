@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::desk::{Desk, failed};
 use super::release;
+use super::standstill::knowing;
 use crate::app::exit;
-use crate::broker::{self, Error, Link, Parking, Publisher, Topology};
-use crate::cli::{Output, complain, fail, instance, print};
+use crate::broker::Parking;
+use crate::cli::{Output, complain, print};
 use crate::config::Loaded;
 
 #[derive(Debug, clap::Args)]
@@ -26,48 +28,31 @@ pub(super) enum Question<'a> {
 }
 
 pub(super) async fn run(question: Question<'_>, loaded: Loaded) -> u8 {
-    let settings = &loaded.settings;
-    if !settings.dead_letter.parks() {
+    if !loaded.settings.dead_letter.parks() {
         complain("dead_letter.on_dead_letter is continue: no order stands still");
         return exit::CONFIG;
     }
-    let topology = Topology::of_all(settings);
-    let name = format!("orderwright dead-letters {}", instance(settings));
-    let link = match Link::new(&settings.broker, &name) {
-        Ok(link) => link,
-        Err(error) => return fail(exit::CONFIG, &error),
-    };
-    let publisher = Arc::new(Publisher::new(link.clone(), settings.broker.publish_timeout));
-    let parking = Parking::new(publisher.clone(), &topology, usize::MAX);
     let asked = async {
-        let connection = broker::connect(&link).await?;
-        let done = tokio::select! { biased;
-            ended = parking.follow(&connection) => ended.map(|()| exit::UNAVAILABLE),
-            code = answer(&question, &topology, &publisher, &parking) => code,
-        };
-        broker::close(&connection, settings.broker.connect_timeout).await;
+        let desk = Desk::open(loaded, "parked").await?;
+        let publisher = Arc::new(desk.publisher()?);
+        let done = knowing(&desk, &publisher, async |parking| match (parking, &question) {
+            // It was looked at above.
+            (None, _) => Ok(exit::CONFIG),
+            (Some(parking), Question::List(Parked { output })) => {
+                Ok(print(&listed(parking, *output)))
+            }
+            (Some(parking), Question::Release(arguments)) => {
+                release::run(arguments, &desk, &publisher, parking).await
+            }
+        })
+        .await;
         publisher.close().await;
+        desk.leave().await;
         done
     };
     match asked.await {
         Ok(code) => code,
-        Err(error) => {
-            let code = if error.may_heal() { exit::UNAVAILABLE } else { exit::CONFIG };
-            fail(code, &error)
-        }
-    }
-}
-
-async fn answer(
-    question: &Question<'_>,
-    topology: &Topology,
-    publisher: &Publisher,
-    parking: &Parking,
-) -> Result<u8, Error> {
-    let _reading = parking.ready().await;
-    match question {
-        Question::List(Parked { output }) => Ok(print(&listed(parking, *output))),
-        Question::Release(arguments) => release::run(arguments, topology, publisher, parking).await,
+        Err(error) => failed(&error),
     }
 }
 

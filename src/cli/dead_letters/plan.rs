@@ -2,19 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
 use super::super::{fail, instance, print};
-use super::Format;
+use super::desk::{Desk, failed};
 use super::filters::Filters;
-use super::gather::{Gathered, gather, within};
+use super::gather::{Gathered, gather};
+use super::standstill::knowing;
+use super::{Format, line};
 use crate::app::exit;
 use crate::app::replay::{Candidate, Checked, Checker, by_order};
-use crate::broker::{self, Error};
-use crate::config::Settings;
+use crate::broker::Error;
+use crate::config::Loaded;
+
+/// Characters of a text that the table shows.
+const SHOWN_CHARACTERS_MAX: usize = 400;
 
 /// Letters that the table shows for each kind.
 const SHOWN_MAX: usize = 20;
@@ -30,9 +36,11 @@ already_applied  it is there; the letter would go
 superseded       the order has moved on since; it would stay
 order_missing    there is no such order; it would stay
 refused          a guard, or the contract, does not allow it; it would stay
+held             its order stands still, and it is not its turn (it says why); it would stay
 unknown          the service did not say
 
-Exit codes: 0 done, 69 unreachable, 75 another operator is at work, 78 the settings are wrong")]
+Exit codes: 0 done, 69 unreachable, 75 another operator is at work or it was interrupted (what was asked by
+then is printed), 78 the settings are wrong")]
 pub(super) struct Arguments {
     #[command(flatten)]
     asked: Asked,
@@ -57,50 +65,59 @@ pub(super) struct Asked {
     pub(super) output: Format,
 }
 
-pub(super) async fn run(arguments: &Arguments, settings: &Settings) -> u8 {
-    plan(&arguments.asked, settings).await
+pub(super) async fn run(arguments: &Arguments, loaded: Loaded) -> u8 {
+    plan(&arguments.asked, loaded).await
 }
 
-pub(super) async fn plan(arguments: &Asked, settings: &Settings) -> u8 {
-    let checker = match Checker::new(settings, &instance(settings)) {
+pub(super) async fn plan(arguments: &Asked, loaded: Loaded) -> u8 {
+    let checker = match Checker::new(&loaded.settings, &instance(&loaded.settings)) {
         Ok(checker) => checker,
         Err(error) => return fail(exit::CONFIG, &error),
     };
-    match attempt(arguments, settings, &checker).await {
-        Ok(()) => exit::OK,
+    match attempt(arguments, loaded, &checker).await {
+        Ok(code) => code,
         Err(error) => failed(&error),
     }
 }
 
-/// Tells why nothing came of it.
-pub(super) fn failed(error: &Error) -> u8 {
-    if matches!(error, Error::OperatorAtWork) {
-        return fail(exit::GRACE, error);
-    }
-    fail(if error.may_heal() { exit::UNAVAILABLE } else { exit::CONFIG }, error)
-}
-
-async fn attempt(arguments: &Asked, settings: &Settings, checker: &Checker) -> Result<(), Error> {
+async fn attempt(arguments: &Asked, loaded: Loaded, checker: &Checker) -> Result<u8, Error> {
     let limit = usize::try_from(arguments.limit).unwrap_or(usize::MAX);
-    let gathered = gather(settings, &arguments.filters, limit).await?;
-    let Gathered { connection, browser, candidates, left_over, .. } = gathered;
-    // Nothing is taken away: let others look while the service is asked.
-    within(settings.broker.start_timeout, browser.close()).await?;
-    broker::close(&connection, settings.broker.connect_timeout).await;
-    let orders = by_order(&candidates, checker).len();
+    let desk = Desk::open(loaded, "plan").await?;
+    let publisher = Arc::new(desk.publisher()?);
+    let selection = arguments.filters.selection();
+    let gathered = knowing(&desk, &publisher, async |parking| {
+        let gathered = gather(&desk, checker, parking, &selection, limit).await?;
+        let Gathered { browser, candidates, left_over, interrupted, .. } = gathered;
+        // Nothing is taken away: let others look while the service is asked.
+        desk.close(browser).await?;
+        Ok((candidates, left_over, interrupted))
+    });
+    let (candidates, left_over, mut interrupted) = gathered.await?;
+    let all: Vec<&Candidate> = candidates.iter().collect();
+    let orders = by_order(&all, |message| checker.sequence(message)).len();
     let mut found = Vec::new();
     let begun = Instant::now();
-    if !arguments.offline {
-        for (number, candidate) in candidates.iter().enumerate() {
-            let number = u32::try_from(number).unwrap_or(u32::MAX);
-            sleep_until(begun + Duration::from_secs(1) * number / arguments.rate).await;
-            found.push(checker.look(&candidate.letter, &candidate.message, false).await);
+    for (number, candidate) in candidates.iter().enumerate() {
+        if arguments.offline || interrupted {
+            break;
+        }
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        let due = begun + Duration::from_secs(1) * number / arguments.rate;
+        let looking = async {
+            sleep_until(due).await;
+            checker.look(candidate, false).await
+        };
+        tokio::select! { biased;
+            () = desk.interrupt.cancelled() => interrupted = true,
+            said = looking => found.push(said),
         }
     }
+    publisher.close().await;
+    desk.leave().await;
     let takes = candidates.len().div_ceil(usize::try_from(arguments.rate).unwrap_or(1));
     let plan = Plan { candidates: &candidates, found: &found, orders, left_over, takes };
     print(&plan.text(arguments.output));
-    Ok(())
+    Ok(if interrupted { exit::GRACE } else { exit::OK })
 }
 
 struct Plan<'a> {
@@ -177,20 +194,20 @@ impl Plan<'_> {
                 let order = letter.order.as_deref().unwrap_or("-");
                 // The fields say it better than two ETags do.
                 let why =
-                    if checked.changed.is_empty() { plain(&checked.why) } else { String::new() };
-                let row = format!("    {}  {}  {why}", letter.id, plain(order));
+                    if checked.changed.is_empty() { shown(&checked.why) } else { String::new() };
+                let row = format!("    {}  {}  {why}", letter.id, shown(order));
                 let _infallible = writeln!(text, "{}", row.trim_end());
                 for change in &checked.changed {
-                    let shown = |value: &Option<Value>| {
-                        plain(&value.as_ref().map_or("absent".to_owned(), Value::to_string))
+                    let value = |value: &Option<Value>| {
+                        shown(&value.as_ref().map_or("absent".to_owned(), Value::to_string))
                     };
                     let _infallible = writeln!(
                         text,
                         "      {}: saw {}, is {}, wants {}",
-                        plain(&change.property),
-                        shown(&change.seen),
-                        shown(&change.now),
-                        shown(&change.wanted)
+                        shown(&change.property),
+                        value(&change.seen),
+                        value(&change.now),
+                        value(&change.wanted)
                     );
                 }
             }
@@ -202,7 +219,6 @@ impl Plan<'_> {
     }
 }
 
-/// A text from a message, fit for a terminal.
-pub(super) fn plain(text: &str) -> String {
-    text.chars().map(|it| if it.is_control() { '\u{fffd}' } else { it }).collect()
+fn shown(text: &str) -> String {
+    line(text, SHOWN_CHARACTERS_MAX)
 }

@@ -1,14 +1,16 @@
 //! `orderwright dead-letters release`: lets one order go on.
 
-use std::future::pending;
 use std::time::Duration;
 
 use serde_json::json;
 use tokio::time::timeout;
 
 use super::super::{Output, complain, print};
-use crate::app::exit;
-use crate::broker::{Error, Outgoing, Parking, Publisher, Topology};
+use super::desk::{Desk, Operator};
+use crate::app::release::Answer;
+use crate::app::{self, exit};
+use crate::broker::{Error, Parking, Publisher};
+use crate::dead_letter::journal::Event;
 use crate::parking::{Parked, Release};
 
 #[derive(Debug, clap::Args)]
@@ -32,6 +34,8 @@ pub(super) struct Arguments {
     /// How long to wait until the release has had its turn.
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = humantime::parse_duration)]
     timeout: Duration,
+    #[command(flatten)]
+    operator: Operator,
     /// How to print.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
@@ -80,7 +84,7 @@ impl Outcome {
 
 pub(super) async fn run(
     arguments: &Arguments,
-    topology: &Topology,
+    desk: &Desk,
     publisher: &Publisher,
     parking: &Parking,
 ) -> Result<u8, Error> {
@@ -91,43 +95,27 @@ pub(super) async fn run(
         Some(_) if !arguments.yes => Outcome::WouldBeReleased,
         Some(parked) => {
             let release = Release::of(order, parked);
-            ask(topology, publisher, &release).await?;
-            let waiting = timeout(arguments.timeout, answered(parking, &release));
-            waiting.await.unwrap_or(Outcome::Waiting)
+            app::release::ask(publisher, &desk.topology, &release).await?;
+            let event = Event::Released {
+                order: order.to_owned(),
+                head: parked.head.to_string(),
+                letters: parked.letters,
+                replay: None,
+            };
+            desk.note(publisher, &desk.operator(&arguments.operator), event).await?;
+            let answer = app::release::answered(parking, &release);
+            tokio::select! { biased;
+                answer = timeout(arguments.timeout, answer) => match answer {
+                    Ok(Answer::Released) => Outcome::Released,
+                    Ok(Answer::StillParked) => Outcome::StillParked,
+                    Err(_elapsed) => Outcome::Waiting,
+                },
+                () = desk.interrupt.cancelled() => Outcome::Waiting,
+            }
         }
     };
     tell(order, before.as_ref(), outcome, arguments.output);
     Ok(outcome.exit())
-}
-
-/// Publishes the release as an update of the order is published.
-async fn ask(topology: &Topology, publisher: &Publisher, release: &Release) -> Result<(), Error> {
-    let Some(lane) = publisher.lane().await else { return Err(Error::Withdrawn) };
-    let message = Outgoing {
-        exchange: topology.updates(),
-        routing_key: (*release.order).into(),
-        properties: release.properties(),
-        body: Vec::new(),
-    };
-    publisher.publish(lane, &message, || true, pending()).await
-}
-
-/// Waits until the order goes on, or has got another letter.
-async fn answered(parking: &Parking, release: &Release) -> Outcome {
-    let mut news = parking.news();
-    loop {
-        news.mark_unchanged();
-        match parking.parked(&release.order) {
-            None => return Outcome::Released,
-            // Released, and parked anew.
-            Some(parked) if parked.head != release.head => return Outcome::Released,
-            Some(parked) if parked.letters != release.letters => return Outcome::StillParked,
-            Some(_) => {}
-        }
-        if news.changed().await.is_err() {
-            return pending().await;
-        }
-    }
 }
 
 fn tell(order: &str, before: Option<&Parked>, outcome: Outcome, output: Output) {

@@ -1,19 +1,18 @@
 //! `orderwright dead-letters replay`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
-use uuid::Uuid;
-
-use super::super::{complain, fail, instance, print};
-use super::Format;
-use super::gather::{Gathered, gather, within};
+use super::super::{fail, instance};
+use super::desk::{Desk, Operator, failed};
 use super::plan;
+use super::rounds::{self, Wish};
+use super::standstill::knowing;
 use crate::app::exit;
-use crate::app::replay::{Checker, Report, Run, Told};
-use crate::broker::{self, Link, Publisher, Topology};
-use crate::config::Settings;
-use crate::dead_letter::{End, Manner, StopIf, letter_id};
+use crate::app::replay::Checker;
+use crate::broker::Error;
+use crate::config::Loaded;
+use crate::dead_letter::{Manner, StopIf};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -23,7 +22,9 @@ use crate::dead_letter::{End, Manner, StopIf, letter_id};
   orderwright dlq replay --id 0195c2aa --run --force-superseded --because 'TICKET-7: agreed with sales'
 
 Letters of one order go one after the other, by sequence or by their first death; different orders go
-side by side. Each goes through the same exchange as any update. A letter leaves the queue when its
+side by side. Of an order that stands still (dead_letter.on_dead_letter = park), choose the first letter:
+all that stands behind it follows, and the order goes on after the last one. A letter of it that is not
+written leaves the others where they are. Each goes through the same exchange as any update. A letter leaves the queue when its
 outcome is known and in the journal. What is superseded stays where it is. While the service is down no
 outcome comes, and the replay waits. Ctrl-C sends nothing more and waits for what is on its way, at most
 30 s; start it again at any time: what was applied is found applied.
@@ -57,71 +58,44 @@ pub(super) struct Arguments {
     /// Why, for the journal.
     #[arg(long, value_name = "TEXT")]
     because: Option<String>,
-    /// Who, for the journal. The user and the host unless given.
-    #[arg(long = "as", value_name = "NAME", env = "ORDERWRIGHT_OPERATOR")]
-    by: Option<String>,
+    #[command(flatten)]
+    operator: Operator,
 }
 
-pub(super) async fn run(arguments: &Arguments, settings: &Settings) -> u8 {
+pub(super) async fn run(arguments: &Arguments, loaded: Loaded) -> u8 {
     if !arguments.run {
-        return plan::plan(&arguments.plan, settings).await;
+        return plan::plan(&arguments.plan, loaded).await;
     }
-    let checker = match Checker::new(settings, &instance(settings)) {
+    let checker = match Checker::new(&loaded.settings, &instance(&loaded.settings)) {
         Ok(checker) => checker,
         Err(error) => return fail(exit::CONFIG, &error),
     };
-    let limit = usize::try_from(arguments.plan.limit).unwrap_or(usize::MAX);
-    let gathered = match gather(settings, &arguments.plan.filters, limit).await {
-        Ok(gathered) => gathered,
-        Err(error) => return plan::failed(&error),
-    };
-    let Gathered { connection, mut browser, candidates, tickets, left_over } = gathered;
-    let topology = Topology::new(&settings.topology);
-    let name = format!("orderwright replay {}", instance(settings));
-    let link = match Link::new(&settings.broker, &name) {
-        Ok(link) => link,
-        Err(error) => return fail(exit::CONFIG, &error),
-    };
-    let publisher = Publisher::new(link, settings.broker.publish_timeout);
-    let replay = letter_id(jiff::Timestamp::now(), fastrand::u128(..));
-    let selection = arguments.plan.filters.selection().to_string();
-    complain(&format!("replay {replay}: {} letters", candidates.len()));
-    let run = Run {
-        replay,
-        by: &arguments.by.clone().unwrap_or_else(|| operator(settings)),
-        selection: &selection,
+    match attempt(arguments, loaded, &checker).await {
+        Ok(code) => code,
+        Err(error) => failed(&error),
+    }
+}
+
+async fn attempt(arguments: &Arguments, loaded: Loaded, checker: &Checker) -> Result<u8, Error> {
+    let desk = Desk::open(loaded, "replay").await?;
+    let publisher = Arc::new(desk.publisher()?);
+    let selection = arguments.plan.filters.selection();
+    let wish = Wish {
+        by: &desk.operator(&arguments.operator),
+        words: &selection.to_string(),
         because: arguments.because.as_deref(),
         forced: arguments.force_superseded,
-        connection: &connection,
-        publisher: &publisher,
-        topology: &topology,
-        checker: &checker,
-        held_max: settings.broker.consumer_timeout / 2,
+        limit: usize::try_from(arguments.plan.limit).unwrap_or(usize::MAX),
+        manner: arguments.manner(),
+        output: arguments.plan.output,
     };
-    let output = arguments.plan.output;
-    let interrupts = async || {
-        let _interrupted = tokio::signal::ctrl_c().await;
-    };
-    let performing =
-        run.perform(&mut browser, &candidates, tickets, arguments.manner(), interrupts, |told| {
-            tell(&told, output);
-        });
-    let performed = performing.await;
-    // Also after an error: what is given back in good order keeps its order.
-    let closed = within(settings.broker.start_timeout, browser.close()).await;
+    let done = knowing(&desk, &publisher, async |parking| {
+        rounds::perform(&desk, (checker, &publisher), parking, &selection, wish).await
+    })
+    .await;
     publisher.close().await;
-    broker::close(&connection, settings.broker.connect_timeout).await;
-    match (performed, closed) {
-        (Ok(report), Ok(())) => {
-            print(&summary(&report, left_over, output));
-            if report.end == End::Done { exit::OK } else { exit::GRACE }
-        }
-        (Err(error), _) => fail(exit::UNAVAILABLE, &error),
-        (Ok(report), Err(error)) => {
-            print(&summary(&report, left_over, output));
-            fail(exit::UNAVAILABLE, &error)
-        }
-    }
+    desk.leave().await;
+    done
 }
 
 impl Arguments {
@@ -133,59 +107,6 @@ impl Arguments {
             in_flight_max: usize::from(self.max_in_flight),
             stop_if: self.stop_if,
             outcome_max: self.outcome_max,
-        }
-    }
-}
-
-/// Who sits there, as far as the system says.
-fn operator(settings: &Settings) -> String {
-    let user = std::env::var("USER").or_else(|_unset| std::env::var("LOGNAME"));
-    format!("{}@{}", user.unwrap_or_else(|_unset| "unknown".to_owned()), instance(settings))
-}
-
-fn tell(told: &Told, output: Format) {
-    match (told, output) {
-        (Told::Fate(id, fate), Format::Ndjson) => {
-            print(&format!("{}\n", json!({"letter": id, "outcome": fate})));
-        }
-        (Told::Fate(id, fate), Format::Table) => {
-            print(&format!("{id}  {}\n", json!(fate).as_str().unwrap_or_default()));
-        }
-        (Told::Fate(..), Format::Json) => {}
-        (Told::Silence(silence, awaited), _) => complain(&format!(
-            "nothing heard for {} s of {awaited} letters: the service is down, or no daemon runs; waiting",
-            silence.as_secs()
-        )),
-    }
-}
-
-fn summary(report: &Report, left_over: u64, output: Format) -> String {
-    let replay: Uuid = report.replay;
-    match output {
-        Format::Json | Format::Ndjson => {
-            let counts: serde_json::Map<_, _> = report
-                .counts
-                .iter()
-                .map(|(fate, count)| {
-                    (json!(fate).as_str().unwrap_or_default().to_owned(), json!(count))
-                })
-                .collect();
-            let all = json!({"replay": replay, "end": report.end, "counts": counts, "left_over": left_over});
-            format!("{all}\n")
-        }
-        Format::Table => {
-            let end = json!(report.end);
-            let mut text = format!("{}: ", end.as_str().unwrap_or_default());
-            let count = |(fate, count): (&crate::dead_letter::Fate, &usize)| {
-                format!("{count} {}", json!(fate).as_str().unwrap_or_default())
-            };
-            text.push_str(&report.counts.iter().map(count).collect::<Vec<_>>().join(", "));
-            if left_over > 0 {
-                text += "; ";
-                text += &left_over.to_string();
-                text += " more are left for the next time";
-            }
-            format!("{text}\norderwright dlq report {replay}\n")
         }
     }
 }

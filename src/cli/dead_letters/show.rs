@@ -156,6 +156,8 @@ fn table(shown: &Shown, copies: usize, now: jiff::Timestamp) -> String {
     row("ETag seen", &optional(&letter.etag));
     row("order then", &letter.seen.as_ref().map(ToString::to_string).unwrap_or_default());
     row("dropped", &optional(&letter.headers_dropped));
+    let behind = letter.parked_behind.map(|head| head.to_string());
+    row("stands behind", &behind.unwrap_or_default());
     if letter.replays.count > 0 {
         let first = letter.replays.first_dead_letter.map(|it| format!(", first died as {it}"));
         let by = letter.replays.replay_id.map(|it| format!(", last by {it}"));

@@ -1,0 +1,87 @@
+//! The letters of a replay as the broker holds them for us.
+
+use std::collections::{HashMap, VecDeque};
+
+use lapin::Connection;
+use uuid::Uuid;
+
+use super::Candidate;
+use crate::broker::{Ahead, Browser, Error, Ticket, Topology};
+use crate::dead_letter::{Found, Letter};
+
+/// A look, and the rights to take its letters away.
+#[derive(Debug)]
+pub struct Hold {
+    /// Absent only while one look ends and the next begins.
+    browser: Option<Browser>,
+    tickets: Vec<Option<Ticket>>,
+}
+
+impl Hold {
+    /// `tickets` are in the order of the candidates.
+    #[must_use]
+    pub fn new(browser: Browser, tickets: impl IntoIterator<Item = Ticket>) -> Self {
+        Self { browser: Some(browser), tickets: tickets.into_iter().map(Some).collect() }
+    }
+
+    /// Whether this letter is in the queue, and ours to take away.
+    pub(super) fn has(&self, index: usize) -> bool {
+        self.tickets.get(index).is_some_and(Option::is_some)
+    }
+
+    /// Takes a letter out of the queue. One that is not ours any more is gone already.
+    pub(super) async fn ack(&mut self, index: usize) -> Result<(), Error> {
+        let ticket = self.tickets.get_mut(index).and_then(Option::take);
+        match (&mut self.browser, ticket) {
+            (Some(browser), Some(ticket)) => browser.ack(ticket).await,
+            (_, _) => Ok(()),
+        }
+    }
+
+    /// Gives everything back and takes it anew: the broker would take it from us.
+    pub(super) async fn renew(
+        &mut self,
+        connection: &Connection,
+        topology: &Topology,
+        candidates: &[Candidate],
+    ) -> Result<(), Error> {
+        let mut wanted: HashMap<Uuid, VecDeque<usize>> = HashMap::new();
+        for (index, ticket) in self.tickets.iter_mut().enumerate() {
+            if let (Some(_), Some(candidate)) = (ticket.take(), candidates.get(index)) {
+                wanted.entry(candidate.letter.id).or_default().push_back(index);
+            }
+        }
+        if let Some(browser) = self.browser.take() {
+            browser.close().await?;
+        }
+        let queue = topology.dead_letters();
+        let opened = Browser::open(connection, topology, &queue, Ahead::default()).await?;
+        let browser = self.browser.insert(opened);
+        while let Some(held) = browser.next().await? {
+            let found = Found {
+                properties: &held.properties,
+                exchange: held.exchange.as_str(),
+                routing_key: held.routing_key.as_str(),
+                body: &held.body,
+            };
+            let indices = wanted.get_mut(&Letter::read(found).id);
+            if let Some(index) = indices.and_then(VecDeque::pop_front)
+                && let Some(ticket) = self.tickets.get_mut(index)
+            {
+                *ticket = Some(held.receipt);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back what is left, in its order.
+    ///
+    /// # Errors
+    /// As [`Browser::close`].
+    pub async fn close(mut self) -> Result<(), Error> {
+        match self.browser.take() {
+            Some(browser) => browser.close().await,
+            None => Ok(()),
+        }
+    }
+}
