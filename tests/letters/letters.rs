@@ -1,8 +1,9 @@
-//! `make letters-chaos`: the operator's tool and the daemon are killed with SIGKILL at any point of browse,
+//! `make letters-measure` times the tool on a long queue. `make letters-chaos`: the operator's tool and the daemon are killed with SIGKILL at any point of browse,
 //! replay, discard, restore, park and release. Then the ledger and the queues are asked.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program whose result is text")]
 
+mod measure;
 mod rounds;
 
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
@@ -40,6 +41,9 @@ struct Options {
     /// Seed of the first round.
     #[arg(long, default_value_t = 1)]
     first: u64,
+    /// Fills a queue with so many dead letters and measures the tool on it, instead of killing anybody.
+    #[arg(long, value_name = "LETTERS", value_parser = clap::value_parser!(u64).range(1..=2_000_000))]
+    measure: Option<u64>,
     /// The program that is proved, instead of the one that was built with this.
     #[arg(long, value_name = "PROGRAM")]
     daemon: Option<PathBuf>,
@@ -70,6 +74,11 @@ fn main() -> ExitCode {
 async fn prove(options: &Options) -> Result<Verdict> {
     let program = options.daemon.clone().map_or_else(built, Ok)?;
     let broker = Broker::try_start().await?;
+    if let Some(letters) = options.measure {
+        let measured = measure::measure(broker.url(), &program, letters).await;
+        broker.end().await;
+        return measured.map(|()| Verdict::default());
+    }
     let ground = Ground::open(broker.url(), &program, options.seeds).await?;
     let (begun, mut all) = (Instant::now(), Verdict::default());
     for index in 0..options.seeds {

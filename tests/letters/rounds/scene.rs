@@ -15,9 +15,9 @@ use crate::process::Process;
 
 const SHARDS: u32 = 2;
 /// Things that are done in a round.
-const DEEDS: std::ops::RangeInclusive<usize> = 3..=5;
+const DEEDS: std::ops::RangeInclusive<usize> = 2..=4;
 /// Longest life of a tool that is killed, in milliseconds.
-const LIFE_MAX: u64 = 900;
+const LIFE_MAX: u64 = 600;
 /// How often it is looked whether something has come about.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -209,7 +209,8 @@ impl<'a> Scene<'a> {
         };
         let (what, words) = deed;
         match what {
-            "release" => drop(self.parked.remove(&order)),
+            // A discard of all that holds an order lets it go on.
+            "release" | "discard" => drop(self.parked.remove(&order)),
             "replay" => self.parked.clear(),
             _ => {}
         }
@@ -275,14 +276,12 @@ impl<'a> Scene<'a> {
     /// Brings everything to its end, with nobody killed any more.
     async fn to_the_end(&mut self) -> Result<()> {
         self.until_done(&["restore", "--all", "--yes"]).await?;
-        self.settled().await?;
         if self.parks {
             for order in self.base + 1..=self.base + ORDERS {
                 self.until_done(&["release", &name(order), "--yes", "--timeout", "10s"]).await?;
             }
         }
-        let replay = ["replay", "--run", "--rate", "1000", "--canary", "0"];
-        self.until_done(&replay).await?;
+        self.until_done(&["replay", "--run", "--rate", "1000", "--canary", "0"]).await?;
         self.settled().await?;
         let archived = self.hands.letters(true).await?;
         if archived.is_empty() { Ok(()) } else { Err("the archive is not empty".to_owned()) }
@@ -315,11 +314,10 @@ impl<'a> Scene<'a> {
                 daemon.signal("TERM").await?;
                 daemon.ended().await.ok_or("the daemon does not drain")?;
             }
-            let waiting = self.hands.waiting(SHARDS).await?;
-            self.start().await?;
-            if waiting == 0 {
+            if self.hands.waiting(SHARDS).await? == 0 {
                 return Ok(());
             }
+            self.start().await?;
         }
     }
 }
