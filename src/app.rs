@@ -1,5 +1,6 @@
 //! The composition root: builds the edges, wires them together, and owns the order of the drain.
 
+pub mod edit;
 mod effects;
 pub mod exit;
 pub mod inspection;

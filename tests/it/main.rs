@@ -24,6 +24,7 @@ mod connecting;
 mod daemon;
 mod dead_letters;
 mod doctor;
+mod edits;
 mod faults;
 mod guards;
 mod hold;
