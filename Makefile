@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo chaos chaos-measure batch-measure mutants test check broker fetch clean-cache
+.PHONY: help demo chaos chaos-measure batch-measure telemetry-measure mutants test test-manifests test-images browser-test check broker fetch clean-cache
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -21,7 +21,7 @@ upper = $(shell echo $(1) | tr a-z- A-Z_)
 
 chaos: ## Workers killed, stopped and cut off while updates flow; then proof. SECONDS= WORKERS= SEED= FAULTS=
 	@$(CARGO) build --quiet --bins
-	@$(CARGO) run --quiet --example chaos -- $(CHAOS_FLAGS) $(if $(FENCED),--fenced) $(if $(SEQUENCED),--sequenced) $(if $(INBOX),--inbox) $(if $(KEEP),--keep-logs)
+	@$(CARGO) run --quiet --example chaos -- $(CHAOS_FLAGS) $(if $(FENCED),--fenced) $(if $(SEQUENCED),--sequenced) $(if $(INBOX),--inbox) $(if $(PARKED),--parked) $(if $(KEEP),--keep-logs)
 
 chaos-measure: ## How long shards are without a pod, how even they lie, what a rolling restart costs
 	@$(CARGO) build --quiet --bins
@@ -31,11 +31,24 @@ batch-measure: ## Updates a second with $$batch and without, as a ratio; SECONDS
 	@$(CARGO) build --quiet --bins
 	@$(CARGO) run --quiet --example batch -- $(foreach flag,seconds runs quota operations,$(call chaos_flag,$(flag)))
 
+telemetry-measure: ## What log, metrics and traces cost, as ratios, optimised; UPDATES= RUNS=
+	@$(CARGO) build --quiet --release --bins
+	@$(CARGO) run --quiet --release --example overhead -- $(foreach flag,updates runs,$(call chaos_flag,$(flag)))
+
 mutants: ## Builds that are broken on purpose, each of which make chaos must catch; NAME= for some
 	@tests/chaos/mutants.sh $(NAME)
 
 test: ## All tests; those that need a RabbitMQ bring one up themselves
 	$(CARGO) test
+
+test-manifests: ## What is shipped for Kubernetes, by the tools' own validators; needs kubectl and Python with pip
+	@tests/manifests.sh
+
+test-images: ## Images built, the playground brought up, workers and broker killed in it; needs Docker, or root on Debian
+	@tests/images/run.sh
+
+browser-test: ## The status page in a real Chromium; PICTURES= is where its pictures go
+	@$(CARGO) run --quiet --example browser -- $(or $(PICTURES),$(CURDIR)/.cache)
 
 # The pages are read by those who work on the code, with the private items: links to those are fine.
 DOC_FLAGS := -D warnings -A rustdoc::private_intra_doc_links

@@ -3,23 +3,33 @@
 //! It is there before the broker is connected to, and until the drain is over: a start that hangs and a
 //! drain that hangs are what one wants to look at. What it shows is a [`View`] of the caller's.
 
+mod actions;
+mod chart;
+mod explanation;
+mod history;
+mod page;
 mod report;
 mod routes;
 mod server;
+mod status;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
-pub use report::{Broker, Order, Report, Shard, Stuck, Target};
-pub use server::{Serving, serve};
+pub use actions::{Actions, Control};
+pub use explanation::{Explanation, Parked};
+pub use history::Sample;
+pub use report::{Broker, Letters, Order, Report, Shard, Stuck, Target};
+pub use server::{Serving, obey, serve};
 
 use crate::telemetry::metrics::Metrics;
+use history::{History, SAMPLE_EVERY};
 
 /// How often the runtime shows that it turns over.
 const BEAT: Duration = Duration::from_secs(1);
@@ -30,6 +40,13 @@ const BEAT_MAX: Duration = Duration::from_secs(10);
 pub trait View: Send + Sync + 'static {
     /// Everything at one moment, or nearly so. Must neither wait nor take long.
     fn report(&self) -> Report;
+
+    /// Its counts alone. As [`Self::report`].
+    fn sample(&self) -> Sample;
+
+    /// What is known of one order, by the values of its key, joined by `/`. An error says what is wrong with
+    /// them. As [`Self::report`].
+    fn explain(&self, order: &str) -> Result<Explanation, String>;
 }
 
 /// Where the daemon is in its life.
@@ -62,10 +79,12 @@ pub struct Admin {
     identity: Identity,
     phase: watch::Sender<Phase>,
     view: OnceLock<Arc<dyn View>>,
+    control: OnceLock<Arc<dyn Control>>,
     metrics: Arc<Metrics>,
     born: Instant,
     /// The last sign of life of the runtime, in milliseconds after `born`.
     beat: AtomicU64,
+    history: Mutex<History>,
 }
 
 impl std::fmt::Debug for Admin {
@@ -94,9 +113,11 @@ impl Health {
 impl Admin {
     /// Nothing to see yet but that it starts.
     pub fn new(identity: Identity, metrics: Arc<Metrics>) -> Self {
-        let (phase, view) = (watch::Sender::new(Phase::Starting), OnceLock::new());
+        let phase = watch::Sender::new(Phase::Starting);
+        let (view, control) = (OnceLock::new(), OnceLock::new());
         let (born, beat) = (Instant::now(), AtomicU64::new(0));
-        Self { identity, phase, view, metrics, born, beat }
+        let history = Mutex::default();
+        Self { identity, phase, view, control, metrics, born, beat, history }
     }
 
     /// The daemon has come up: this is what can be seen of it.
@@ -104,6 +125,17 @@ impl Admin {
         if self.view.set(view).is_ok() {
             self.phase.send_replace(Phase::Subscribing);
         }
+    }
+
+    /// The daemon has come up: this is who does what is asked of it.
+    pub fn obey(&self, control: Arc<dyn Control>) {
+        // The first one stays.
+        let _again = self.control.set(control);
+    }
+
+    /// Looks at the process from time to time, for as long as it is polled.
+    pub async fn watch(&self) {
+        tokio::join!(self.beats(), self.samples());
     }
 
     /// Where it is now. A drain is never left again.
@@ -123,6 +155,23 @@ impl Admin {
 
     fn report(&self) -> Option<Report> {
         self.view.get().map(|view| view.report())
+    }
+
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a sample of the counts from time to time.
+    async fn samples(&self) {
+        let mut tick = tokio::time::interval(SAMPLE_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            if let Some(view) = self.view.get() {
+                let sample = view.sample();
+                self.history().add(self.born.elapsed(), sample);
+            }
+        }
     }
 
     /// Shows from time to time that the runtime turns over.

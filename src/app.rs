@@ -1,8 +1,10 @@
 //! The composition root: builds the edges, wires them together, and owns the order of the drain.
 
+mod control;
 pub mod edit;
 mod effects;
 pub mod exit;
+mod explain;
 pub mod inspection;
 mod intake;
 mod limits;
@@ -16,6 +18,7 @@ pub mod release;
 pub mod replay;
 mod sight;
 pub mod target;
+mod written;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -35,14 +38,16 @@ use crate::dispatch::{Dispatch, Snapshot, Tally};
 use crate::odata;
 use crate::protocol::backoff;
 use crate::telemetry::metrics::Metrics;
+use control::Helm;
 use effects::Edges;
+use explain::Places;
 use intake::Front;
 pub(crate) use intake::contract as intake_contract;
 use limits::{guard, limits, texts};
 use sight::{Bounds, Sight};
 
 /// How long closing channels and connections may take once everything is settled.
-const CLOSE_MAX: Duration = Duration::from_secs(3);
+pub const CLOSE_MAX: Duration = Duration::from_secs(3);
 
 /// How often it is looked whether the connection still lives during the start.
 const LOSS_LOOK: Duration = Duration::from_millis(200);
@@ -219,6 +224,7 @@ impl App {
         let watched = (&stop, metrics.clone());
         let edges = Edges::new(client.clone(), publishing, &topology, &settings, instance, watched)
             .parking(parking.clone());
+        let written = edges.written();
         let tally = Arc::new(Tally::default());
         let (limits, judging) = (limits(&settings), (guard(&settings), texts(&settings)));
         let dispatch = Dispatch::new(edges, limits, judging, tally.clone(), stop.clone());
@@ -243,13 +249,17 @@ impl App {
             consumer: consumer.clone(),
             publisher: publisher.clone(),
             forwarder: forwarder.clone(),
+            parking: parking.clone(),
             client,
             settle_waits: Arc::clone(&settle_waits),
             bounds: Bounds::new(&settings),
+            written,
+            places: Places::new(&settings, &known, parking.as_ref()),
             shows_orders: settings.admin.show_orders,
         });
         metering::observe(&metrics, &sight);
         admin.show(sight);
+        admin.obey(Arc::new(Helm(consumer.clone())));
         Ok(Self {
             settings,
             consumer,

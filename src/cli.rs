@@ -7,6 +7,7 @@ mod healthcheck;
 mod publish;
 mod run;
 mod topology;
+mod version;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -15,7 +16,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::app::exit;
-use crate::config::{Loaded, Settings, Sources};
+use crate::config::{Loaded, Origin, Settings, Sources};
 use crate::telemetry;
 
 /// Applies order updates from RabbitMQ to Dynamics 365 (or any OData V4 service with ETags), one
@@ -23,7 +24,7 @@ use crate::telemetry;
 #[derive(Debug, Parser)]
 #[command(
     name = "orderwright",
-    version,
+    version = version::text(),
     propagate_version = true,
     arg_required_else_help = true,
     after_help = "Examples:
@@ -148,7 +149,12 @@ where
         Ok(loaded) => loaded,
         Err(errors) => return fail(exit::CONFIG, &errors),
     };
-    if let Err(error) = telemetry::log::init(&loaded.settings.log, None) {
+    let mut log = loaded.settings.log.clone();
+    // Who waits for an answer is told what is wrong, and the rest only if it was asked for.
+    if *loaded.origin("log.level") == Origin::Default {
+        "warn".clone_into(&mut log.level);
+    }
+    if let Err(error) = telemetry::log::init(&log, None) {
         return fail(exit::CONFIG, &error);
     }
     block_on(command(loaded))

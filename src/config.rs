@@ -45,12 +45,13 @@ mod target;
 mod tests;
 mod throttle;
 
-pub use admin::Admin;
+pub use admin::{Actions, Admin};
 pub use answers::Answers;
 pub use auth::{Auth, AuthEndpoint, AuthKind};
 pub use batch::{Batch, BatchCounts, BatchMode};
 pub use breaker::Breaker;
 pub use broker::{Broker, Topology};
+pub(crate) use check::level as mistake_in_level;
 pub(crate) use guard::Transition;
 pub use guard::{Guard, Superseded};
 pub use load::{Loaded, Sources};
@@ -97,7 +98,8 @@ pub struct Settings {
     pub dead_letter: DeadLetter,
     /// The end of the process.
     pub drain: Drain,
-    /// The listener for probes, metrics and people: `/livez`, `/readyz`, `/startupz`, `/metrics`, `/status`.
+    /// The listener for probes, metrics and people: `/livez`, `/readyz`, `/startupz`, `/metrics`, `/status`,
+    /// and a page at `/`.
     pub admin: Admin,
     /// The log, which goes to standard error.
     pub log: Log,

@@ -27,8 +27,8 @@ pub use fingerprint::{Trouble, fingerprint, normalised};
 pub use groups::{Group, Groups};
 pub use manner::{Manner, StopIf};
 pub use record::{
-    FIRST_DEAD_LETTER, HEADERS, ID as DEAD_LETTER_ID, Limits, Original, REPLAY_ID, REPLAY_OF,
-    REPLAYS, letter_id, record,
+    FINGERPRINT, FIRST_DEAD_LETTER, FIRST_TRACE, Given, HEADERS, ID as DEAD_LETTER_ID, Limits,
+    Original, REPLAY_ID, REPLAY_OF, REPLAYS, letter_id, record,
 };
 pub use replay::{
     CORRELATION_ID, REPLAY_ETAG, REPLAY_FORCED, REPLAY_HEADERS, REPLY_TO, header, publishers_reply,

@@ -94,6 +94,8 @@ pub enum Change {
 pub struct Figures {
     /// Orders that stand still.
     pub orders: u64,
+    /// Dead letters of all of them.
+    pub letters: u64,
     /// Since when the first of them does.
     pub oldest: Option<Timestamp>,
 }
@@ -164,7 +166,9 @@ impl Set {
     #[must_use]
     pub fn figures(&self) -> Figures {
         let orders = u64::try_from(self.orders.len()).unwrap_or(u64::MAX);
-        Figures { orders, oldest: self.orders.values().map(|parked| parked.since).min() }
+        let letters = |sum: u64, parked: &Parked| sum.saturating_add(parked.letters);
+        let letters = self.orders.values().fold(0, letters);
+        Figures { orders, letters, oldest: self.orders.values().map(|parked| parked.since).min() }
     }
 }
 

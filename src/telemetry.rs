@@ -18,7 +18,7 @@ use log::Log;
 use metrics::Metrics;
 
 /// How long the last spans and numbers may take to go out at the end.
-const FLUSH_MAX: Duration = Duration::from_secs(2);
+pub const FLUSH_MAX: Duration = Duration::from_secs(2);
 
 /// Why nothing could be set up.
 #[derive(Debug, thiserror::Error)]
@@ -112,4 +112,70 @@ pub mod field {
     pub const TIMES: &str = "times";
     /// What was said.
     pub const SAID: &str = "said";
+    /// What went wrong.
+    pub const ERROR: &str = "error";
+    /// What was behind it.
+    pub const SOURCE: &str = "source";
+    /// What to do about it.
+    pub const HINT: &str = "hint";
+    /// HTTP status of an answer that is not about one order.
+    pub const STATUS: &str = "status";
+    /// Our identifiers of the attempts in a batch.
+    pub const REQUEST_IDS: &str = "request_ids";
+    /// Operations in a batch that was refused.
+    pub const SENT: &str = "sent";
+    /// Operations in a batch at most from now on.
+    pub const MOST: &str = "most";
+    /// For how long batches are not tried again.
+    pub const REFUSED_FOR: &str = "refused_for";
+    /// For how long the service was down.
+    pub const DOWN_FOR: &str = "down_for";
+    /// For how long nothing is sent.
+    pub const SHUT_FOR: &str = "shut_for";
+    /// Attempts that may be under way at the same time.
+    pub const LIMIT: &str = "limit";
+    /// Attempts a second that may begin, where they are slowed down.
+    pub const RATE: &str = "rate";
+    /// When the next token is asked for.
+    pub const ASK_AGAIN_IN: &str = "ask_again_in";
+    /// How long a token lives.
+    pub const LIVES_FOR: &str = "lives_for";
+    /// How many attempts were made.
+    pub const ATTEMPTS: &str = "attempts";
+    /// Dead letter that an order stands behind.
+    pub const HEAD: &str = "head";
+    /// How many orders.
+    pub const ORDERS: &str = "orders";
+    /// How many messages.
+    pub const MESSAGES: &str = "messages";
+    /// How many shards there are.
+    pub const SHARDS: &str = "shards";
+    /// How many shards the settings say.
+    pub const CONFIGURED: &str = "configured";
+    /// Number of the generation of shard queues.
+    pub const GENERATION: &str = "generation";
+    /// Which of the two drains of a shard of the old generation.
+    pub const ROUND: &str = "round";
+    /// The broker says that it may have been delivered before.
+    pub const REDELIVERED: &str = "redelivered";
+    /// Routing key that a message was published with.
+    pub const ROUTING_KEY: &str = "routing_key";
+    /// Place of the first record that a stream still has.
+    pub const FIRST: &str = "first";
+    /// Kind of an object of the broker, with its name where there is no other field for it.
+    pub const OBJECT: &str = "object";
+    /// Name of an object of the broker.
+    pub const NAME: &str = "name";
+    /// What the check of the topology says of an object.
+    pub const STATE: &str = "state";
+    /// What puts it right.
+    pub const FIX: &str = "fix";
+    /// Address that is listened on.
+    pub const ADDRESS: &str = "address";
+    /// Name of this process.
+    pub const INSTANCE: &str = "instance";
+    /// Version of this program.
+    pub const VERSION: &str = "version";
+    /// How long a drain may take.
+    pub const GRACE: &str = "grace";
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -22,6 +23,8 @@ pub struct Report {
     pub updates_waiting: usize,
     /// What should have moved on by itself long ago: a bug.
     pub stuck: Vec<Stuck>,
+    /// The dead letters of this process, by their trouble. At most 101.
+    pub dead_letters: Vec<Letters>,
     /// The counts since the start, as in the summary at the end.
     pub counts: Value,
 }
@@ -31,6 +34,8 @@ pub struct Report {
 pub struct Broker {
     /// There is a connection that is consumed from.
     pub connected: bool,
+    /// An operator said that nothing is to be taken.
+    pub paused: bool,
     /// It takes no messages, for want of memory or disk.
     pub alarm: bool,
     /// Number of the generation of shard queues.
@@ -44,6 +49,7 @@ pub struct Broker {
 }
 
 /// A queue that should be consumed from.
+#[expect(clippy::struct_excessive_bools, reason = "independent answers to those who ask")]
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Shard {
     /// Its name.
@@ -54,6 +60,8 @@ pub struct Shard {
     pub owned: bool,
     /// It is subscribed to.
     pub subscribed: bool,
+    /// The broker has handed us something of it: then it serves nobody else.
+    pub served: bool,
     /// It ought to be, and is not.
     pub is_missing: bool,
     /// Deliveries that are not settled.
@@ -93,6 +101,8 @@ pub struct Order {
     pub order: String,
     /// What is done for it.
     pub state: &'static str,
+    /// The same in words.
+    pub meaning: &'static str,
     /// For how long already.
     pub state_seconds: f64,
     /// How long its update is held by the one who works on it.
@@ -103,6 +113,21 @@ pub struct Order {
     pub etag: Option<String>,
     /// Updates that wait behind it.
     pub behind: usize,
+}
+
+/// Dead letters of one trouble.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Letters {
+    /// What they have in common; empty for those of too many others.
+    pub fingerprint: String,
+    /// The reason code of the last one.
+    pub reason: &'static str,
+    /// How many.
+    pub count: u64,
+    /// When the last one was written.
+    pub last: Timestamp,
+    /// Its order, or a hash of it.
+    pub order: Option<String>,
 }
 
 /// What should have moved on.
@@ -136,6 +161,9 @@ impl Report {
             ("works", _) => {}
             (state, Some(reason)) => degraded.push(format!("the service is {state}: {reason}")),
             (state, None) => degraded.push(format!("the service is {state}")),
+        }
+        if self.broker.paused {
+            degraded.push("an operator paused it: nothing is taken".to_owned());
         }
         if self.broker.alarm {
             degraded.push("the broker takes no messages".to_owned());

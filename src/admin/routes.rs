@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router, middleware};
-use serde::Serialize;
+use serde_json::json;
 
-use super::{Admin, Health, Identity, Phase, Report};
+use super::status::Status;
+use super::{Admin, Health, explanation, page};
 
 /// Largest body of a request, in bytes.
 const BODY_BYTES_MAX: usize = 4096;
@@ -25,21 +26,40 @@ const HEADERS: [(HeaderName, HeaderValue); 2] = [
 ];
 
 pub(super) fn router(admin: Arc<Admin>) -> Router {
-    Router::new()
+    let routes = Router::new()
+        .route("/", get(async |State(admin): Seen, uri: Uri| page::page(&admin, uri.query())))
+        .route("/page.css", get(async || page::style()))
+        .route("/page.js", get(async || page::script()))
         .route("/livez", get(async |State(admin): Seen| probe(admin.live())))
         .route("/readyz", get(async |State(admin): Seen| probe(admin.ready())))
         .route("/startupz", get(async |State(admin): Seen| probe(admin.started())))
         .route("/metrics", get(async |State(admin): Seen| metrics(&admin)))
         .route("/status", get(async |State(admin): Seen| Json(Status::of(&admin)).into_response()))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(middleware::map_response(async |mut response: Response| {
+        .route("/explain", get(explained))
+        .with_state(admin);
+    bounded(routes)
+}
+
+/// With what holds for every listener of ours.
+pub(super) fn bounded(routes: Router) -> Router {
+    routes.layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).layer(middleware::map_response(
+        async |mut response: Response| {
             response.headers_mut().extend(HEADERS.map(|(name, value)| (Some(name), value)));
             response
-        }))
-        .with_state(admin)
+        },
+    ))
 }
 
 type Seen = State<Arc<Admin>>;
+
+async fn explained(State(admin): Seen, uri: Uri) -> Response {
+    explanation::answer(&admin, uri.query())
+}
+
+/// What is wrong, as programs read it.
+pub(super) fn error(status: StatusCode, text: &str) -> Response {
+    (status, Json(json!({ "error": text }))).into_response()
+}
 
 fn probe(health: Health) -> Response {
     let status = if health.ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -48,31 +68,4 @@ fn probe(health: Health) -> Response {
 
 fn metrics(admin: &Admin) -> Response {
     ([(CONTENT_TYPE, METRICS)], admin.metrics.text()).into_response()
-}
-
-/// What `/status` says.
-#[derive(Debug, Serialize)]
-pub(super) struct Status {
-    #[serde(flatten)]
-    identity: Identity,
-    phase: Phase,
-    up_seconds: f64,
-    live: Health,
-    ready: Health,
-    /// Nothing before the broker was reached.
-    #[serde(flatten)]
-    report: Option<Report>,
-}
-
-impl Status {
-    pub(super) fn of(admin: &Admin) -> Self {
-        Self {
-            identity: admin.identity.clone(),
-            phase: admin.phase(),
-            up_seconds: admin.born.elapsed().as_secs_f64(),
-            live: admin.live(),
-            ready: admin.ready(),
-            report: admin.report(),
-        }
-    }
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -12,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::actions::{self, Actions, Peer};
 use super::{Admin, routes};
 
 /// Connections at once: a few probes, a few scrapers, a few people.
@@ -30,7 +32,7 @@ const ACCEPT_WAIT: Duration = Duration::from_millis(100);
 pub struct Serving {
     /// Where it listens.
     pub address: SocketAddr,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 /// Listens there and serves.
@@ -38,13 +40,26 @@ pub struct Serving {
 /// # Errors
 /// The address is taken, or not ours.
 pub async fn serve(address: SocketAddr, admin: Arc<Admin>) -> io::Result<Serving> {
+    let watching = admin.clone();
+    let mut serving = open(address, routes::router(admin)).await?;
+    serving.tasks.spawn(async move { watching.watch().await });
+    Ok(serving)
+}
+
+/// Listens there and does what is asked with the token.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn obey(address: SocketAddr, actions: Actions) -> io::Result<Serving> {
+    open(address, actions::router(actions)).await
+}
+
+async fn open(address: SocketAddr, router: axum::Router) -> io::Result<Serving> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
     let mut tasks = JoinSet::new();
-    let beating = admin.clone();
-    tasks.spawn(async move { beating.beats().await });
-    tasks.spawn(accept(listener, routes::router(admin)));
-    Ok(Serving { address, _tasks: tasks })
+    tasks.spawn(accept(listener, router));
+    Ok(Serving { address, tasks })
 }
 
 async fn accept(listener: TcpListener, router: axum::Router) {
@@ -53,7 +68,10 @@ async fn accept(listener: TcpListener, router: axum::Router) {
         tokio::select! { biased;
             Some(_ended) = connections.join_next() => {}
             accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
-                Ok((stream, _peer)) => drop(connections.spawn(connection(stream, router.clone()))),
+                Ok((stream, peer)) => {
+                    let router = router.clone().layer(Extension(Peer(peer)));
+                    connections.spawn(connection(stream, router));
+                }
                 Err(error) => {
                     tracing::debug!(%error, "the admin listener could not take a connection");
                     sleep(ACCEPT_WAIT).await;

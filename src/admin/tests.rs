@@ -9,17 +9,31 @@ use tokio::net::TcpStream;
 use super::*;
 
 /// Shows what the test says.
-struct Fake(Mutex<Report>);
+pub(super) struct Fake(pub(super) Mutex<Report>);
 
 impl View for Fake {
     fn report(&self) -> Report {
         self.0.lock().unwrap().clone()
+    }
+
+    fn sample(&self) -> Sample {
+        Sample::default()
+    }
+
+    fn explain(&self, order: &str) -> Result<Explanation, String> {
+        if !order.contains('/') {
+            return Err("--key has 1 value(s)".to_owned());
+        }
+        let order = order.to_owned();
+        let (at_work, parked, says) = (None, None, vec!["nothing".to_owned()]);
+        Ok(Explanation { order, shard: 3, generation: 1, queue: None, at_work, parked, says })
     }
 }
 
 fn report() -> Report {
     let broker = Broker {
         connected: true,
+        paused: false,
         alarm: false,
         generation: 1,
         pods: 1,
@@ -42,6 +56,7 @@ fn report() -> Report {
         number: Some(0),
         owned: true,
         subscribed: true,
+        served: false,
         is_missing: false,
         unsettled: 0,
         oldest_seconds: None,
@@ -54,11 +69,12 @@ fn report() -> Report {
         orders_busy: 0,
         updates_waiting: 0,
         stuck: Vec::new(),
+        dead_letters: Vec::new(),
         counts: Value::Null,
     }
 }
 
-fn admin() -> Arc<Admin> {
+pub(super) fn admin() -> Arc<Admin> {
     let identity =
         Identity { instance: "pod-1".to_owned(), version: "0", configuration: Value::Null };
     let metrics = Metrics::new("pod-1", ("localhost", 80), None).unwrap();
@@ -66,7 +82,7 @@ fn admin() -> Arc<Admin> {
 }
 
 /// A daemon that consumes.
-fn consuming() -> (Arc<Admin>, Arc<Fake>) {
+pub(super) fn consuming() -> (Arc<Admin>, Arc<Fake>) {
     let (admin, fake) = (admin(), Arc::new(Fake(Mutex::new(report()))));
     admin.show(fake.clone());
     admin.enter(Phase::Consuming);
@@ -130,7 +146,7 @@ async fn start_is_over_when_the_broker_is_as_it_should_be() {
 }
 
 /// Sends these bytes and reads until the listener closes the connection.
-async fn ask(address: SocketAddr, bytes: &[u8]) -> String {
+pub(super) async fn ask(address: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     // The listener may hang up before it has read all.
     let _written = stream.write_all(bytes).await;
@@ -152,6 +168,11 @@ async fn listener_answers_what_it_knows_and_nothing_is_kept_by_a_cache() {
     let status = ask("/status").await;
     assert!(status.contains(r#""phase":"consuming""#) && status.contains(r#""instance":"pod-1""#));
     assert!(ask("/metrics").await.contains("content-type: text/plain; version=0.0.4"));
+    let page = ask("/").await;
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains("content-type: text/html"), "{page}");
+    assert!(page.contains("content-security-policy: default-src 'none'; script-src 'self'; "));
+    assert!(ask("/page.css").await.contains("content-type: text/css"));
+    assert!(ask("/page.js").await.contains("content-type: text/javascript"));
     assert!(ask("/secrets").await.starts_with("HTTP/1.1 404"));
 }
 

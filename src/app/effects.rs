@@ -11,9 +11,10 @@ use tracing::Instrument;
 use super::message::Message;
 use super::notice::Asked;
 use super::parker::{GivenBack, Parker};
+use super::written::Written;
 use crate::broker::{Notice, Notices, Outgoing, Parking, Publisher, Topology, origin};
 use crate::config::Settings;
-use crate::dead_letter::{self, Original};
+use crate::dead_letter::{self, FINGERPRINT, Given, Original, header};
 use crate::dispatch::{Effects, Gate, Held, Letter, Outcome, Trail};
 use crate::odata::Client;
 use crate::order::{ETag, OrderKey};
@@ -38,6 +39,7 @@ pub(super) struct Edges {
     server: (String, u16),
     /// Where dead letters park their orders.
     parker: Option<Parker>,
+    written: Arc<Written>,
 }
 
 impl Edges {
@@ -69,7 +71,13 @@ impl Edges {
             metrics,
             server: (url.host_str().unwrap_or_default().to_owned(), port),
             parker: None,
+            written: Arc::default(),
         }
+    }
+
+    /// The dead letters that it wrote.
+    pub(super) fn written(&self) -> Arc<Written> {
+        self.written.clone()
     }
 
     /// Dead letters park their orders here.
@@ -206,10 +214,12 @@ impl Effects for Edges {
             routing_key: &routing_key,
             queue: held.delivery.receipt.queue(),
         };
+        let trace = trace::parent();
+        let death = Given { id, at: now, trace: trace.as_deref() };
         let outgoing = Outgoing {
             exchange: self.exchange.clone(),
             routing_key: routing_key.as_str().into(),
-            properties: dead_letter::record(original, &letter, &self.limits, id, now),
+            properties: dead_letter::record(original, &letter, &self.limits, death),
             body: std::mem::take(&mut held.delivery.body),
         };
         let mut confirmed = self.publish(&held, &outgoing).await;
@@ -238,6 +248,9 @@ impl Effects for Edges {
         if is_acked {
             self.metrics.settled("dead_lettered", took);
             trace::settled("dead_lettered", Some(letter.code));
+            let kind = header(&outgoing.properties, FINGERPRINT).unwrap_or_default();
+            self.metrics.dead_lettered(kind);
+            self.written.note(kind, &letter, self.now());
             if let Some(asked) = asked {
                 self.notify(asked.dead_lettered(&letter, &outgoing.properties, self.now()));
             }

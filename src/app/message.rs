@@ -9,6 +9,7 @@ use lapin::types::ShortString;
 use tokio::time::Instant;
 
 use crate::broker::{Begun, Delivery};
+use crate::dead_letter::FIRST_TRACE;
 use crate::dispatch::Held;
 use crate::order::OrderKey;
 use crate::properties::header;
@@ -90,6 +91,7 @@ impl Held for Message {
             queue: self.delivery.receipt.queue(),
             message_id: properties.message_id().as_ref().map(ShortString::as_str),
             carried,
+            died_in: header(FIRST_TRACE),
         })
     }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::sight::Sight;
 use crate::dispatch::Doing;
 use crate::telemetry::instruments::{self as i, attribute as a};
@@ -16,6 +18,7 @@ pub(super) fn observe(metrics: &Metrics, sight: &Arc<Sight>) {
     updates(&on);
     attempts(&on);
     holding(&on);
+    parking(&on);
     broker(&on);
     on(i::BUILD, |_, tell| tell(1.0, &[(a::VERSION, env!("CARGO_PKG_VERSION"))]));
 }
@@ -99,6 +102,20 @@ fn holding(on: &On<'_>) {
     });
 }
 
+fn parking(on: &On<'_>) {
+    on(i::PARKED, |sight, tell| tell(number(sight.parked().orders), &[]));
+    on(i::PARKED_LETTERS, |sight, tell| tell(number(sight.parked().letters), &[]));
+    on(i::PARKED_OLDEST, |sight, tell| {
+        let since = sight.parked().oldest;
+        // A clock that runs ahead of ours makes no negative age.
+        let age = since.map_or(0.0, |since| Timestamp::now().duration_since(since).as_secs_f64());
+        tell(age.max(0.0), &[]);
+    });
+    on(i::PARKED_LIMIT, |sight, tell| {
+        tell(size(sight.parking.as_ref().map_or(0, |parking| parking.orders_max())), &[]);
+    });
+}
+
 fn broker(on: &On<'_>) {
     on(i::CONNECTED, |sight, tell| {
         tell(f64::from(u8::from(sight.consumer.standing().connected)), &[]);
@@ -109,6 +126,15 @@ fn broker(on: &On<'_>) {
         let standing = sight.consumer.standing();
         let shards = standing.queues.iter().filter(|it| it.shard.is_some() && it.is_subscribed);
         tell(size(shards.count()), &[]);
+    });
+    on(i::SHARD, |sight, tell| {
+        let standing = sight.consumer.standing();
+        for (shard, is_subscribed) in
+            standing.queues.iter().filter_map(|it| Some((it.shard?, it.is_subscribed)))
+        {
+            let shard = shard.to_string();
+            tell(f64::from(u8::from(is_subscribed)), &[(a::SHARD, &shard)]);
+        }
     });
     on(i::OWNED, |sight, tell| {
         let standing = sight.consumer.standing();

@@ -9,11 +9,16 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::effects::Edges;
-use crate::admin::{Broker, Order, Report, Shard, Stuck, Target, View};
-use crate::broker::{Consumer, Forwarder, Publisher, Standing};
+use super::explain::Places;
+use super::written::{Kind, Written};
+use crate::admin::{
+    Broker, Explanation, Letters, Order, Report, Sample, Shard, Stuck, Target, View,
+};
+use crate::broker::{Consumer, Forwarder, Parking, Publisher, Standing};
 use crate::config::Settings;
 use crate::dispatch::{Busy, Dispatch, Doing, Snapshot, Status, Tally};
 use crate::odata::Client;
+use crate::parking::Figures;
 
 /// Orders in a report.
 const ORDERS_MAX: usize = 200;
@@ -27,9 +32,13 @@ pub(super) struct Sight {
     pub(super) consumer: Arc<Consumer>,
     pub(super) publisher: Arc<Publisher>,
     pub(super) forwarder: Arc<Forwarder>,
+    /// Where dead letters park their orders.
+    pub(super) parking: Option<Arc<Parking>>,
     pub(super) client: Client,
     pub(super) settle_waits: Arc<AtomicU64>,
     pub(super) bounds: Bounds,
+    pub(super) written: Arc<Written>,
+    pub(super) places: Places,
     pub(super) shows_orders: bool,
 }
 
@@ -68,7 +77,18 @@ impl Bounds {
 impl Sight {
     /// All counts.
     pub(super) fn counts(&self) -> Snapshot {
-        Snapshot { forwarded: self.forwarder.forwarded(), ..self.tally.snapshot() }
+        let parked = self.parked();
+        Snapshot {
+            forwarded: self.forwarder.forwarded(),
+            parked_orders: parked.orders,
+            parked_oldest: parked.oldest,
+            ..self.tally.snapshot()
+        }
+    }
+
+    /// How much is parked, as far as is known.
+    pub(super) fn parked(&self) -> Figures {
+        self.parking.as_ref().map(|parking| parking.figures()).unwrap_or_default()
     }
 
     /// Deliveries that waited for the settle window.
@@ -77,7 +97,7 @@ impl Sight {
     }
 
     /// An order's key, or what stands for it.
-    fn name(&self, order: &str) -> String {
+    pub(super) fn name(&self, order: &str) -> String {
         if self.shows_orders {
             return order.to_owned();
         }
@@ -90,12 +110,34 @@ impl Sight {
         Order {
             order: self.name(&busy.order),
             state: busy.doing.as_str(),
+            meaning: busy.doing.meaning(),
             state_seconds: busy.doing_for.as_secs_f64(),
             held_seconds: busy.held_for.as_secs_f64(),
             attempt: busy.attempt,
             etag: busy.etag.as_ref().map(|etag| etag.as_str().to_owned()),
             behind: busy.behind,
         }
+    }
+
+    /// One order, if it is busy.
+    pub(super) fn one(&self, order: &str) -> Option<Order> {
+        self.dispatch.one(order).map(|busy| self.order(&busy))
+    }
+
+    /// The queue of one shard.
+    pub(super) fn shard(&self, number: u16) -> Option<Shard> {
+        shards(&self.consumer.standing()).into_iter().find(|it| it.number == Some(number))
+    }
+
+    /// The service.
+    pub(super) fn target(&self) -> Target {
+        target(&self.dispatch.status(), self.client.token_left())
+    }
+
+    fn letters(&self, (fingerprint, kind): (String, Kind)) -> Letters {
+        let Kind { reason, letters: count, last, order } = kind;
+        let order = order.map(|order| self.name(&order));
+        Letters { fingerprint, reason, count, last, order }
     }
 
     fn stuck(&self, busy: &Busy) -> Option<Stuck> {
@@ -116,12 +158,30 @@ impl View for Sight {
         Report {
             broker: broker(&standing, &self.publisher),
             shards: shards(&standing),
-            target: target(&self.dispatch.status(), self.client.token_left()),
+            target: self.target(),
             orders: busy.iter().take(ORDERS_MAX).map(|busy| self.order(busy)).collect(),
             orders_busy: busy.len(),
             updates_waiting: busy.iter().map(|busy| busy.behind).sum(),
             stuck: busy.iter().filter_map(|busy| self.stuck(busy)).take(ORDERS_MAX).collect(),
+            dead_letters: self.written.kinds().into_iter().map(|kind| self.letters(kind)).collect(),
             counts: json!(self.counts()),
+        }
+    }
+
+    fn explain(&self, order: &str) -> Result<Explanation, String> {
+        self.places.explain(self, order)
+    }
+
+    fn sample(&self) -> Sample {
+        let counts = self.counts();
+        let dead_letters = counts.dead_lettered.values().sum();
+        Sample {
+            received: counts.received,
+            settled: counts.applied + counts.already_applied + counts.superseded + dead_letters,
+            conflicts: counts.conflicts,
+            failures: counts.failures + counts.throttled,
+            dead_letters,
+            in_flight: u64::try_from(self.dispatch.status().in_flight).unwrap_or(u64::MAX),
         }
     }
 }
@@ -129,6 +189,7 @@ impl View for Sight {
 fn broker(standing: &Standing, publisher: &Publisher) -> Broker {
     Broker {
         connected: standing.connected,
+        paused: standing.is_halted,
         alarm: publisher.is_blocked(),
         generation: standing.generation,
         pods: standing.pods,
@@ -144,6 +205,7 @@ fn shards(standing: &Standing) -> Vec<Shard> {
         number: it.shard,
         owned: it.is_owned,
         subscribed: it.is_subscribed,
+        served: it.is_served,
         is_missing: missing.contains(&it.queue),
         unsettled: it.unsettled,
         oldest_seconds: it.oldest.map(|age| age.as_secs_f64()),

@@ -1,6 +1,8 @@
 //! A look at the target, for operators.
 
-use crate::config::Settings;
+use std::sync::Arc;
+
+use crate::config::{self, Settings};
 use crate::dispatch::Trail;
 use crate::odata::{self, Probe, Step};
 use crate::order::{KeyValue, Literal, OrderKey};
@@ -16,7 +18,7 @@ pub async fn probe(
     key: Option<&str>,
 ) -> Result<Result<Vec<Step>, String>, odata::Error> {
     let probe = Probe::new(settings, instance)?;
-    let key = match key.map(|key| order_key(settings, key)).transpose() {
+    let key = match key.map(|key| order_key(&settings.order, key)).transpose() {
         Ok(key) => key,
         Err(text) => return Ok(Err(text)),
     };
@@ -25,14 +27,20 @@ pub async fn probe(
     Ok(Ok(probe.run(key, trail).await))
 }
 
-fn order_key(settings: &Settings, text: &str) -> Result<OrderKey, String> {
-    let names = &settings.order.key;
+/// The canonical key of the order that has these values. The error says in words what is wrong with them.
+pub(crate) fn canonical(settings: &config::Order, text: &str) -> Result<Arc<str>, String> {
+    Ok(order_key(settings, text)?.canonical().clone())
+}
+
+fn order_key(settings: &config::Order, text: &str) -> Result<OrderKey, String> {
+    let names = &settings.key;
     let values = key_values(names, text)?;
     let value = |(name, value): (&String, String)| KeyValue {
         property: name.as_str().into(),
         literal: Literal::Text(value),
     };
-    let folds = |name: &str| settings.order.key_fold_case.iter().any(|it| it == name);
+    let folding = || settings.key_fold_case.iter().chain(&settings.key_guid);
+    let folds = |name: &str| folding().any(|it| it == name);
     Ok(OrderKey::new(names.iter().zip(values).map(value).collect(), folds))
 }
 

@@ -108,9 +108,14 @@ impl Lease {
         self.ending.cancel();
     }
 
+    /// Whether anything was delivered under it.
+    pub(super) fn was_served(&self) -> bool {
+        self.delivered.load(Ordering::Relaxed) > 0
+    }
+
     /// Whether it was active, and nothing that was sent under it can be at work any more.
     pub(super) fn is_clean(&self) -> bool {
-        self.delivered.load(Ordering::Relaxed) > 0 && !self.doubtful.load(Ordering::Relaxed)
+        self.was_served() && !self.doubtful.load(Ordering::Relaxed)
     }
 
     fn is_live(&self) -> bool {

@@ -297,6 +297,11 @@ impl Parking {
         self.orders.subscribe()
     }
 
+    /// How many orders may be parked.
+    pub const fn orders_max(&self) -> usize {
+        self.orders_max
+    }
+
     /// How much is parked, as far as is known.
     pub fn figures(&self) -> Figures {
         self.inner().set.figures()

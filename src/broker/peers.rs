@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::balance::Peer;
 use super::{Error, Link, close, connect};
+use crate::telemetry::field;
 
 /// Announcements that may be missed before a pod is forgotten: a busy machine is late now and then,
 /// and a pod that is gone has lost its shards at once in any case.
@@ -73,6 +74,8 @@ pub(super) struct Peers {
     exchange: String,
     interval: Duration,
     epoch: watch::Sender<u64>,
+    /// This pod takes nothing: the others reckon without it.
+    away: watch::Sender<bool>,
     view: watch::Sender<Vec<Peer>>,
     clean: Mutex<BTreeMap<Arc<str>, watch::Sender<Option<Instant>>>>,
     outgoing: mpsc::Sender<Hint>,
@@ -87,6 +90,7 @@ impl Peers {
             exchange,
             interval,
             epoch: watch::Sender::new(0),
+            away: watch::Sender::new(false),
             view: watch::Sender::new(vec![Peer { pod, epoch: 0 }]),
             clean: Mutex::default(),
             outgoing,
@@ -99,9 +103,28 @@ impl Peers {
         Peer { pod: self.pod, epoch: *self.epoch.borrow() }
     }
 
-    /// The pods that are there, this one included.
+    /// The pods that are there and take their share, this one included.
     pub(super) fn view(&self) -> watch::Receiver<Vec<Peer>> {
         self.view.subscribe()
+    }
+
+    /// Whether this pod takes nothing.
+    pub(super) fn away(&self) -> watch::Receiver<bool> {
+        self.away.subscribe()
+    }
+
+    /// It takes nothing from now on. False if it was so before.
+    pub(super) fn leave(&self) -> bool {
+        !self.away.send_replace(true)
+    }
+
+    /// It takes its share again, with new subscriptions. False if it never left.
+    pub(super) fn come_back(&self) -> bool {
+        let was_away = self.away.send_replace(false);
+        if was_away {
+            self.renew();
+        }
+        was_away
     }
 
     /// Our subscriptions are new: they stand behind everybody's.
@@ -135,7 +158,7 @@ impl Peers {
     pub(super) fn tell_clean(&self, queue: &str, next: Peer) {
         let hint = Hint::Clean { queue: queue.to_owned(), next: next.pod };
         if let Err(full) = self.outgoing.try_send(hint) {
-            tracing::debug!(hint = ?full.into_inner(), "no room for a hint");
+            tracing::debug!({ field::SAID } = ?full.into_inner(), "no room for a hint");
         }
     }
 
@@ -197,7 +220,7 @@ impl Peers {
         let mut seen: BTreeMap<uuid::Uuid, (Peer, Instant)> = BTreeMap::new();
         let mut tick = interval(self.interval);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut renewed = self.epoch.subscribe();
+        let (mut renewed, mut away) = (self.epoch.subscribe(), self.away());
         loop {
             tokio::select! { biased;
                 () = stop.cancelled() => {
@@ -207,6 +230,12 @@ impl Peers {
                     return self.send(channel, &Hint::Bye { pod: self.pod }).await;
                 }
                 Some(hint) = to_send.recv() => self.send(channel, &hint).await?,
+                Ok(()) = away.changed() => {
+                    if *away.borrow_and_update() {
+                        self.send(channel, &Hint::Bye { pod: self.pod }).await?;
+                    }
+                    self.here(channel, &mut seen).await?;
+                }
                 Ok(()) = renewed.changed() => self.here(channel, &mut seen).await?,
                 _ = tick.tick() => self.here(channel, &mut seen).await?,
                 heard = consumer.next() => match heard {
@@ -225,7 +254,10 @@ impl Peers {
         seen: &mut BTreeMap<uuid::Uuid, (Peer, Instant)>,
     ) -> Result<(), Error> {
         let Peer { pod, epoch } = self.me();
-        self.send(channel, &Hint::Here { pod, epoch }).await?;
+        let is_here = !*self.away.borrow();
+        if is_here {
+            self.send(channel, &Hint::Here { pod, epoch }).await?;
+        }
         let age_max = self.interval.saturating_mul(MISSED_MAX);
         seen.retain(|_, (_, at)| at.elapsed() <= age_max);
         self.publish_view(seen);
@@ -272,7 +304,8 @@ impl Peers {
     }
 
     fn publish_view(&self, seen: &BTreeMap<uuid::Uuid, (Peer, Instant)>) {
-        let mut view: Vec<_> = seen.values().map(|(peer, _)| *peer).chain([self.me()]).collect();
+        let me = (!*self.away.borrow()).then(|| self.me());
+        let mut view: Vec<_> = seen.values().map(|(peer, _)| *peer).chain(me).collect();
         view.sort_unstable();
         self.view.send_if_modified(|known| {
             let changed = *known != view;

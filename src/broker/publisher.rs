@@ -1,21 +1,23 @@
 //! Publishes so that nothing is lost: persistent, mandatory, confirmed.
 
+mod open;
+
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lapin::message::BasicReturnMessage;
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::options::BasicPublishOptions;
 use lapin::types::ShortString;
-use lapin::{
-    BasicProperties, Channel, Confirmation, Connection, ConnectionStatus, PublisherConfirm,
-};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, PublisherConfirm};
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::connection::close;
 use super::{Error, Link, connect};
+use open::{Open, confirming_channel};
 
 /// Messages published at once. Each has a channel to itself while it waits for its confirm: the
 /// library hands a returned message to any confirm of its channel, so one alone is never mistaken.
@@ -53,9 +55,7 @@ pub struct Publisher {
     confirm_timeout: Duration,
     lanes: Semaphore,
     idle: Mutex<Vec<Channel>>,
-    connection: tokio::sync::Mutex<Option<Connection>>,
-    /// Of that connection: it can be asked while somebody waits on the connection itself.
-    status: Mutex<Option<ConnectionStatus>>,
+    open: Arc<Open>,
     alarmed: AtomicBool,
 }
 
@@ -67,8 +67,7 @@ impl Publisher {
             confirm_timeout,
             lanes: Semaphore::new(LANES_MAX),
             idle: Mutex::default(),
-            connection: tokio::sync::Mutex::default(),
-            status: Mutex::default(),
+            open: Arc::default(),
             alarmed: AtomicBool::new(false),
         }
     }
@@ -150,7 +149,7 @@ impl Publisher {
 
     /// Whether the broker has told that it takes no messages, and has not taken that back.
     pub fn is_blocked(&self) -> bool {
-        let status = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let status = self.open.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let blocked = status.is_some_and(|status| status.connected() && status.blocked());
         if self.alarmed.swap(blocked, Ordering::Relaxed) != blocked {
             if blocked {
@@ -171,36 +170,25 @@ impl Publisher {
                 None => break,
             }
         }
-        let mut connection = self.connection.lock().await;
-        if !connection.as_ref().is_some_and(|open| open.status().connected()) {
-            let fresh = connect(&self.link).await?;
-            let status = Some(fresh.status().clone());
-            *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
-            *connection = Some(fresh);
-        }
-        // Kept whatever becomes of the channel: under an alarm a connection cannot even be closed.
-        let seconds = self.confirm_timeout.as_secs();
-        match connection.as_ref() {
-            Some(open) => timeout(self.confirm_timeout, confirming_channel(open))
-                .await
-                .map_err(|_elapsed| Error::Unconfirmed { seconds })?,
-            None => Err(Error::Unconfirmed { seconds }),
+        // By a task of its own: who waits here may not be polled for a while, and would hold the connection
+        // against others that it waits for itself.
+        let (open, link, longest) = (self.open.clone(), self.link.clone(), self.confirm_timeout);
+        let mut opening = JoinSet::new();
+        opening.spawn(async move { open.channel(&link, longest).await });
+        match opening.join_next().await {
+            Some(Ok(opened)) => opened,
+            // The runtime ends.
+            Some(Err(_)) | None => Err(Error::Withdrawn),
         }
     }
 
     /// Closes the connection. What is unconfirmed stays unconfirmed.
     pub async fn close(&self) {
-        let connection = self.connection.lock().await.take();
+        let connection = self.open.connection.lock().await.take();
         if let Some(connection) = connection {
             close(&connection, self.confirm_timeout).await;
         }
     }
-}
-
-async fn confirming_channel(connection: &Connection) -> Result<Channel, Error> {
-    let channel = connection.create_channel().await?;
-    channel.confirm_select(ConfirmSelectOptions::default()).await?;
-    Ok(channel)
 }
 
 async fn send(channel: &Channel, message: &Outgoing) -> Result<PublisherConfirm, Error> {

@@ -47,7 +47,7 @@ impl Restorer {
         match timeout(self.within, declare(connection, publisher, &topology)).await {
             Ok(Ok((report, generations))) => {
                 for (what, name, finding) in report.faults() {
-                    tracing::error!(what, name, ?finding, "not as it should be");
+                    tracing::error!(object = what, name, state = ?finding, "not as it should be");
                 }
                 tracing::info!("declared the broker's objects again");
                 return generations;

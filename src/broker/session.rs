@@ -2,6 +2,7 @@
 //! generation of shard queues.
 
 mod follow;
+mod halt;
 mod leases;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -30,12 +30,14 @@ pub struct Standing {
     pub connected: bool,
     /// Every queue that should be consumed from.
     pub queues: Vec<Consumed>,
-    /// Pods that are heard of, this one included.
+    /// Pods that are heard of, this one included unless it is halted.
     pub pods: usize,
     /// Number of the generation that is worked on.
     pub generation: u64,
     /// Nothing is taken anew, because the target is in trouble.
     pub is_paused: bool,
+    /// Nothing is taken, because an operator said so.
+    pub is_halted: bool,
     /// Connections after the first.
     pub reconnects: u64,
     /// Subscriptions that were given back with nothing on the wire.
@@ -49,6 +51,7 @@ pub struct Standing {
 }
 
 /// A queue that should be consumed from.
+#[expect(clippy::struct_excessive_bools, reason = "independent answers to those who ask")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Consumed {
     /// Its name.
@@ -61,6 +64,8 @@ pub struct Consumed {
     pub is_owned: bool,
     /// It is subscribed to.
     pub is_subscribed: bool,
+    /// The broker has handed us something of it: then it serves nobody else.
+    pub is_served: bool,
     /// Deliveries that are not settled.
     pub unsettled: usize,
     /// Time since the arrival of the oldest of them.
@@ -68,10 +73,11 @@ pub struct Consumed {
 }
 
 impl Standing {
-    /// Queues that ought to be subscribed to and are not. None while the target is in trouble: then the
-    /// daemon leaves them alone on purpose.
+    /// Queues that ought to be subscribed to and are not. None while the target is in trouble, or an
+    /// operator said so: then the daemon leaves them alone on purpose.
     pub fn missing(&self) -> impl Iterator<Item = &Consumed> {
-        let rests = |it: &Consumed| it.is_left || self.is_paused && it.shard.is_some();
+        let rests =
+            |it: &Consumed| it.is_left || self.is_halted || self.is_paused && it.shard.is_some();
         self.queues.iter().filter(move |it| !it.is_subscribed && !rests(it))
     }
 
@@ -103,6 +109,7 @@ impl Consumer {
                 is_left,
                 is_owned: owner.is_some_and(|owner| owner.pod == me),
                 is_subscribed: lease.is_some(),
+                is_served: lease.as_ref().is_some_and(|lease| lease.was_served()),
                 unsettled: lease.as_ref().map_or(0, |lease| lease.unsettled.len()),
                 oldest: lease.and_then(|lease| lease.unsettled.oldest()).map(|at| at.elapsed()),
             }
@@ -115,6 +122,7 @@ impl Consumer {
             pods: pods.len(),
             generation: u64::from(live.number),
             is_paused: *self.paused.borrow(),
+            is_halted: self.is_halted(),
             reconnects: get(reconnects),
             given_back: get(given_back),
             abandoned: get(abandoned),

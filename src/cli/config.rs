@@ -154,7 +154,12 @@ mod tests {
         assert_eq!(catalogue::values(given), catalogue::values(&default));
         let unset = catalogue::keys().filter(|key| !loaded.origins.contains_key(&key.path));
         let unset: Vec<_> = unset.map(|key| key.path.as_str()).collect();
-        let secrets = ["broker.management_url", "target.bearer_token", "target.auth.client_secret"];
+        let secrets = [
+            "broker.management_url",
+            "target.bearer_token",
+            "target.auth.client_secret",
+            "admin.actions.token",
+        ];
         assert_eq!(unset, secrets, "every other key is in the file");
     }
 

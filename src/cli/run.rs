@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use secrecy::ExposeSecret;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use super::{Output, block_on, complain, fail, instance, print};
-use crate::admin::{Admin, Identity, Serving};
+use crate::admin::{Actions, Admin, Identity, Serving};
 use crate::app::{App, Ended, exit};
 use crate::config::{Loaded, Settings, Sources, catalogue};
 use crate::telemetry::Telemetry;
@@ -44,6 +45,32 @@ async fn listen(settings: &Settings, admin: &Arc<Admin>) -> Result<Option<Servin
         }
         Err(error) => {
             complain(&format!("admin.listen: {address} cannot be listened on: {error}"));
+            Err(exit::CONFIG)
+        }
+    }
+}
+
+/// Opens the listener for admin actions, if there is to be one. As [`listen`].
+async fn obey(
+    settings: &Settings,
+    admin: &Arc<Admin>,
+    telemetry: &Telemetry,
+) -> Result<Option<Serving>, u8> {
+    let actions = &settings.admin.actions;
+    // As above; and one without a token was refused.
+    let (Ok(address), Some(token)) = (actions.listen.parse(), &actions.token) else {
+        return Ok(None);
+    };
+    let log = telemetry.log.clone();
+    let set_level = move |level: &str| log.set_level(level).map_err(|error| error.to_string());
+    let actions = Actions::new(admin.clone(), token.expose_secret(), set_level);
+    match crate::admin::obey(address, actions).await {
+        Ok(serving) => {
+            tracing::info!(address = %serving.address, "the listener for admin actions is open");
+            Ok(Some(serving))
+        }
+        Err(error) => {
+            complain(&format!("admin.actions.listen: {address} cannot be listened on: {error}"));
             Err(exit::CONFIG)
         }
     }
@@ -88,6 +115,10 @@ async fn run(arguments: &Arguments, loaded: Loaded, name: &str, telemetry: &Tele
     // Until the end: the drain is worth looking at as well.
     let _serving = match listen(&loaded.settings, &admin).await {
         Ok(serving) => serving,
+        Err(code) => return code,
+    };
+    let _obeying = match obey(&loaded.settings, &admin, telemetry).await {
+        Ok(obeying) => obeying,
         Err(code) => return code,
     };
     let built = tokio::select! { biased;

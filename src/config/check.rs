@@ -11,6 +11,7 @@ use url::Url;
 
 use super::{MEMORY_BYTES_MAX, SecretUrl, Settings, catalogue};
 
+mod admin;
 mod auth;
 
 /// Longest bearer token, in bytes. HTTP servers refuse larger headers.
@@ -32,7 +33,7 @@ impl Settings {
         findings.extend(guards(self));
         findings.extend(addresses(self));
         findings.extend(auth::findings(self));
-        findings.extend(admin(self));
+        findings.extend(admin::findings(self));
         findings.extend(answers(self));
         findings.extend(waits(self));
         findings.extend(quota(self));
@@ -88,7 +89,7 @@ fn texts(settings: &Settings) -> Vec<Finding> {
 
 /// What is wrong with a filter. The parser takes a lone word that is no level for a module's name,
 /// so that `inof` would silence everything else: refused here.
-fn level(directives: &str) -> Option<String> {
+pub(crate) fn level(directives: &str) -> Option<String> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     if let Err(error) = EnvFilter::try_new(directives) {
         return Some(format!("must be a log filter: {error}"));
@@ -270,13 +271,6 @@ fn waits(settings: &Settings) -> Vec<Finding> {
     let wrong = pairs.into_iter().filter(|(_, (least, most))| least > most);
     let rule = || "the first must not be longer than the second".to_owned();
     wrong.map(|(keys, _)| Finding { keys: keys.to_vec(), rule: rule() }).collect()
-}
-
-fn admin(settings: &Settings) -> Option<Finding> {
-    let listen = &settings.admin.listen;
-    let is_fit = listen.is_empty() || listen.parse::<std::net::SocketAddr>().is_ok();
-    let rule = "must be empty, or an IP address and a port, such as 0.0.0.0:9464";
-    (!is_fit).then(|| finding("admin.listen", rule))
 }
 
 /// A part that is in every text would make all trouble one.

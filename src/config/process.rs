@@ -164,7 +164,7 @@ impl Default for Drain {
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
     /// What is logged: `error`, `warn`, `info`, `debug`, `trace` or `off`, also per module, as in
-    /// `info,orderwright::broker=debug`.
+    /// `info,orderwright::broker=debug`. Commands other than `run` begin at `warn` unless this is given.
     pub level: String,
     /// How a line looks: `json` for machines, `human` for people, `auto` for `human` on a terminal
     /// and `json` elsewhere.

@@ -290,6 +290,8 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("drain.grace", "\"20s\""),
     ("admin.listen", "\"127.0.0.1:9464\""),
     ("admin.show_orders", "true"),
+    ("admin.actions.listen", "\"\""),
+    ("admin.actions.token", "null"),
     ("log.level", "\"info\""),
     ("log.format", "\"auto\""),
     ("otlp.endpoint", "\"\""),

@@ -12,7 +12,7 @@ use crate::parking::{UNPARK, unparks};
 use crate::properties::republished_for;
 
 /// The headers that a dead letter may carry, with their meaning. The names are part of the interface.
-pub const HEADERS: [(&str, &str); 30] = [
+pub const HEADERS: [(&str, &str); 31] = [
     (ID, "names this dead letter"),
     (FINGERPRINT, "the same for the same trouble, whatever order it befell"),
     (REASON, "why: the stable reason code"),
@@ -31,6 +31,7 @@ pub const HEADERS: [(&str, &str); 30] = [
     (INSTANCE, "instance that gave up"),
     (SEEN, "the order's fields concerned as the last GET showed them, as JSON"),
     (FIRST_DEAD_LETTER, "of a replayed message: id of its first dead letter"),
+    (FIRST_TRACE, "trace context of the handling that it died in first, where that was recorded"),
     (REPLAYS, "of a replayed message: how often it was replayed"),
     (REPLAY_ID, "of a replayed message: the replay that brought it"),
     (REPLAY_OF, "of a replayed message: id of the dead letter that was replayed"),
@@ -46,14 +47,17 @@ pub const HEADERS: [(&str, &str); 30] = [
 ];
 
 /// Kept of a replayed message that dies again.
-const KEPT: [&str; 4] = [FIRST_DEAD_LETTER, REPLAYS, REPLAY_ID, REPLAY_OF];
+const KEPT: [&str; 5] = [FIRST_DEAD_LETTER, FIRST_TRACE, REPLAYS, REPLAY_ID, REPLAY_OF];
 
 /// What names one dead letter.
 pub const ID: &str = "orderwright-dead-letter-id";
-pub(super) const FINGERPRINT: &str = "orderwright-fingerprint";
+/// The same for the same trouble.
+pub const FINGERPRINT: &str = "orderwright-fingerprint";
 pub(super) const SEEN: &str = "orderwright-seen";
 /// Of a replayed message: its first dead letter.
 pub const FIRST_DEAD_LETTER: &str = "orderwright-first-dead-letter";
+/// The handling that a message died in first, as W3C `traceparent`: that of its replay links to it.
+pub const FIRST_TRACE: &str = "orderwright-first-traceparent";
 /// Of a replayed message: how often it was replayed.
 pub const REPLAYS: &str = "orderwright-replays";
 /// Of a replayed message: the run that replays it.
@@ -104,6 +108,17 @@ pub struct Original<'a> {
     pub queue: &'a str,
 }
 
+/// Its death.
+#[derive(Debug, Clone, Copy)]
+pub struct Given<'a> {
+    /// Names the letter.
+    pub id: Uuid,
+    /// When the message is given up.
+    pub at: jiff::Timestamp,
+    /// The handling in which that is, as W3C `traceparent`, where it is recorded.
+    pub trace: Option<&'a str>,
+}
+
 /// Bounds, and who we are.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -135,20 +150,19 @@ pub fn letter_id(now: jiff::Timestamp, random: u128) -> Uuid {
     uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
 }
 
-/// The properties of the dead letter for a message. `now` is when it is given up.
+/// The properties of the dead letter for a message.
 #[must_use]
 pub fn record(
     original: Original<'_>,
     letter: &Letter,
     limits: &Limits,
-    id: Uuid,
-    now: jiff::Timestamp,
+    death: Given<'_>,
 ) -> BasicProperties {
     let mut headers = FieldTable::default();
     let mut put = |name: &str, value: &str| {
         headers.insert(name.into(), AMQPValue::LongString(value.into()));
     };
-    put(ID, &id.to_string());
+    put(ID, &death.id.to_string());
     put(REASON, letter.code);
     put(DETAIL, cut(&letter.detail, limits.detail_bytes_max));
     if let Some(order) = &letter.order {
@@ -163,7 +177,10 @@ pub fn record(
         put(SEEN, seen);
     }
     put(FIRST_SEEN, &letter.first_seen.to_string());
-    put(DEAD_LETTERED_AT, &now.to_string());
+    put(DEAD_LETTERED_AT, &death.at.to_string());
+    if let Some(trace) = death.trace {
+        put(FIRST_TRACE, trace);
+    }
     put(EXCHANGE, original.exchange);
     put(ROUTING_KEY, original.routing_key);
     put(QUEUE, original.queue);
@@ -337,7 +354,8 @@ mod tests {
     fn make(properties: &BasicProperties, letter: &Letter) -> BasicProperties {
         let (exchange, routing_key) = ("orderwright.updates", "USMF/SO-1");
         let original = Original { properties, exchange, routing_key, queue: "shard" };
-        record(original, letter, &limits(), Uuid::nil(), jiff::Timestamp::UNIX_EPOCH)
+        let at = jiff::Timestamp::UNIX_EPOCH;
+        record(original, letter, &limits(), Given { id: Uuid::nil(), at, trace: Some("00-2") })
     }
 
     fn header(properties: &BasicProperties, name: &str) -> Option<String> {
@@ -459,7 +477,16 @@ mod tests {
             assert_eq!(read.etag.is_some(), attempts > 0);
             assert_eq!((read.replays.count, read.replays.replay_id), (3, Some(id)));
             assert_eq!(read.traceparent.as_deref(), Some("00-1"));
+            assert_eq!(header(&made, FIRST_TRACE).as_deref(), Some("00-2"));
         }
+    }
+
+    #[test]
+    fn replay_that_dies_again_keeps_the_trace_of_the_first_death() {
+        let mut theirs = FieldTable::default();
+        theirs.insert(FIRST_TRACE.into(), AMQPValue::LongString("00-first".into()));
+        let made = make(&BasicProperties::default().with_headers(theirs), &letter(vec![]));
+        assert_eq!(header(&made, FIRST_TRACE).as_deref(), Some("00-first"));
     }
 
     #[test]

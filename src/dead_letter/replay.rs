@@ -3,7 +3,7 @@
 use lapin::BasicProperties;
 use lapin::types::ShortString;
 
-use super::record::{FIRST_DEAD_LETTER, REPLAY_ID, REPLAY_OF, REPLAYS};
+use super::record::{FIRST_DEAD_LETTER, FIRST_TRACE, REPLAY_ID, REPLAY_OF, REPLAYS};
 use crate::properties;
 
 /// The ETag that this dead letter saw last.
@@ -18,12 +18,13 @@ pub const CORRELATION_ID: &str = "orderwright-correlation-id";
 
 /// The headers that a replayed message may carry, with their meaning. The names are part of the
 /// interface.
-pub const REPLAY_HEADERS: [(&str, &str); 8] = [
+pub const REPLAY_HEADERS: [(&str, &str); 9] = [
     (REPLAY_ID, "the replay that sent it"),
     (REPLAY_OF, "the dead letter that it was"),
     (REPLAY_ETAG, "the ETag that this dead letter saw last: under another one nothing is written"),
     (REPLAY_FORCED, "`1`: no ETag is compared, an operator said so"),
     (FIRST_DEAD_LETTER, "the dead letter that it was first"),
+    (FIRST_TRACE, "trace context of the handling that it died in first"),
     (REPLAYS, "how often it was replayed, this time included"),
     (REPLY_TO, "the publisher's `reply_to`, empty if there was none: he is told as well"),
     (CORRELATION_ID, "the publisher's `correlation_id`"),

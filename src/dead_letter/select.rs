@@ -1,6 +1,8 @@
 //! Which dead letters are meant. What is said twice of one thing means either; different things must all
 //! hold.
 
+use std::fmt;
+
 use jiff::{SignedDuration, Timestamp};
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::Value;
@@ -70,6 +72,16 @@ impl std::str::FromStr for Statuses {
     }
 }
 
+impl fmt::Display for Statuses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(status) => write!(f, "{status}"),
+            Self::Hundred(first) => write!(f, "{first}xx"),
+            Self::None => f.write_str("none"),
+        }
+    }
+}
+
 impl Statuses {
     fn is(self, status: Option<u16>) -> bool {
         match self {
@@ -110,6 +122,44 @@ impl Pointer {
         let Some(wanted) = &self.value else { return true };
         found.as_str() == Some(wanted)
             || serde_json::from_str(wanted).is_ok_and(|it: Value| it == *found)
+    }
+}
+
+impl fmt::Display for Pointer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.path)?;
+        self.value.as_ref().map_or(Ok(()), |value| write!(f, "={value}"))
+    }
+}
+
+/// As it would be typed, with what was said relative to a moment made absolute: so it can be said again.
+impl fmt::Display for Selection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts = |flag, all: &[String]| all.iter().map(|it| (flag, it.clone())).collect();
+        let mut flags: Vec<(&str, String)> = texts("fingerprint", &self.fingerprints);
+        flags.extend::<Vec<_>>(texts("reason", &self.reasons));
+        flags.extend::<Vec<_>>(texts("order", &self.orders));
+        flags.extend::<Vec<_>>(texts("id", &self.ids));
+        flags.extend(self.statuses.iter().map(|it| ("status", it.to_string())));
+        flags.extend(self.since.map(|it| ("since", it.to_string())));
+        flags.extend(self.until.map(|it| ("until", it.to_string())));
+        flags.extend(self.older_than.map(|it| ("older-than", format!("{}s", it.as_secs()))));
+        flags.extend(self.replays_min.map(|it| ("min-replays", it.to_string())));
+        flags.extend(self.headers.iter().map(|(name, it)| ("header", format!("{name}={it}"))));
+        flags.extend(self.pointers.iter().map(|it| ("pointer", it.to_string())));
+        if flags.is_empty() {
+            return f.write_str("all");
+        }
+        for (index, (flag, value)) in flags.iter().enumerate() {
+            let gap = if index == 0 { "" } else { " " };
+            let plain = |it: char| it.is_ascii_alphanumeric() || "-_./:=+@,".contains(it);
+            if !value.is_empty() && value.chars().all(plain) {
+                write!(f, "{gap}--{flag} {value}")?;
+            } else {
+                write!(f, "{gap}--{flag} '{}'", value.replace('\'', r"'\''"))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -236,6 +286,23 @@ mod tests {
         let letter = Letter::read(found);
         let now = "2025-02-08T12:00:00Z".parse().unwrap();
         selection.matches(&letter, Some(&headers), BODY, now)
+    }
+
+    #[test]
+    fn selection_is_written_as_it_would_be_typed() {
+        assert_eq!(Selection::default().to_string(), "all");
+        let selection = Selection {
+            fingerprints: vec!["v1-4f1d".to_owned()],
+            statuses: vec![Statuses::Hundred(5), Statuses::None],
+            since: Some("2025-02-08T10:00:00Z".parse().unwrap()),
+            older_than: Some(SignedDuration::from_mins(2)),
+            replays_min: Some(1),
+            headers: vec![("shop".to_owned(), "Kim's".to_owned())],
+            pointers: vec!["/changes/A=x y".parse().unwrap(), "/key".parse().unwrap()],
+            ..Selection::default()
+        };
+        let typed = r"--fingerprint v1-4f1d --status 5xx --status none --since 2025-02-08T10:00:00Z --older-than 120s --min-replays 1 --header 'shop=Kim'\''s' --pointer '/changes/A=x y' --pointer /key";
+        assert_eq!(selection.to_string(), typed);
     }
 
     #[test]

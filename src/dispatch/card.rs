@@ -54,6 +54,22 @@ impl Doing {
             Self::Resting => "resting",
         }
     }
+
+    /// The same in words.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::SettleWindow => "waits until a request of a former owner can be at work no more",
+            Self::Turn => "waits until an attempt may begin, or its PATCH be sent",
+            Self::Get => "its GET is on the wire",
+            Self::Patch => "its PATCH is on the wire",
+            Self::Backoff => "waits before it is tried again",
+            Self::Asking => "all that may fail has failed: the service is looked at",
+            Self::Settling => "is acked, or its dead letter published",
+            Self::Resting => {
+                "waits out a write of unknown outcome, before the next update of the order"
+            }
+        }
+    }
 }
 
 /// One busy order at one moment.

@@ -204,7 +204,7 @@ pub(super) fn head(response: &Response) -> Answer {
 /// Only here is it known what exactly went wrong: the attempt's log has a code for it.
 pub(super) fn unanswered(error: reqwest::Error) -> Fault {
     let fault = fault(&error);
-    tracing::debug!(why = causes(error), "no answer from the target");
+    tracing::debug!(error = causes(error), "no answer from the target");
     fault
 }
 

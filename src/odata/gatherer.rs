@@ -28,6 +28,7 @@ use super::sending::Sending;
 use crate::config::{BatchCounts, Settings};
 use crate::dispatch::Trail;
 use crate::protocol::{Answer, Fault, Reply};
+use crate::telemetry::field;
 
 /// How much is gathered, and how much at once.
 #[derive(Debug, Clone, Copy)]
@@ -263,7 +264,11 @@ async fn send(
         let asks = now.iter().map(|(_, part)| &part.ask);
         let body = batch::write(asks, &boundary, prefer_minimal);
         let attempts = || now.iter().map(|(_, part)| part.ask.trail.attempt).collect::<Vec<_>>();
-        tracing::debug!(request_id = %trail.attempt, attempts = ?attempts(), "a batch is sent");
+        tracing::debug!(
+            { field::REQUEST_ID } = %trail.attempt,
+            request_ids = ?attempts(),
+            "a batch is sent"
+        );
         if now.is_empty() { None } else { client.batch(body, &boundary, trail) }
     };
     let deadline = Instant::now() + timeout;

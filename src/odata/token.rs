@@ -24,6 +24,7 @@ use super::kept::Kept;
 use super::source::Source;
 use crate::config::Target;
 use crate::protocol::SignIn;
+use crate::telemetry::field;
 
 /// How long a refusal counts. Somebody is to mend something, so a look now and then is enough.
 const REFUSED_FOR: Duration = Duration::from_secs(10);
@@ -189,8 +190,8 @@ impl Renewed {
                         .clamp(TROUBLED_FOR, TROUBLED_FOR_MAX),
                 };
                 tracing::warn!(
-                    why = %refusal,
-                    trace_id = refusal.trace_id,
+                    error = %refusal,
+                    { field::SERVICE_REQUEST_ID } = refusal.trace_id,
                     hint = refusal.hint(),
                     ask_again_in = ?counts,
                     "cannot sign in"

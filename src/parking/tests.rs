@@ -67,10 +67,10 @@ fn record_survives_the_wire() {
 }
 
 #[test]
-fn figures_tell_the_oldest() {
+fn figures_tell_how_much_is_parked_and_since_when() {
     let late = Record::Died { order: "A".into(), letter: letter(1), at: Timestamp::MAX };
-    let set = fold(&[late, died("B", 2)]);
-    assert_eq!(set.figures(), Figures { orders: 2, oldest: Some(NOW) });
+    let set = fold(&[late, died("B", 2), died("B", 3)]);
+    assert_eq!(set.figures(), Figures { orders: 2, letters: 3, oldest: Some(NOW) });
     assert_eq!(Set::default().figures(), Figures::default());
 }
 

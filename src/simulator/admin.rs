@@ -85,6 +85,7 @@ fn route(world: &mut World, call: &Call<'_>, now: Timestamp) -> Result<Answer, A
             world.revoke_tokens();
             Ok((200, to_json(&world.token_counts())))
         }
+        ("PUT", ["properties"]) => rename(world, call),
         ("POST", ["orders"]) => create(world, call),
         ("GET", ["ledger"]) => Ok((200, to_json(world.totals()))),
         ("DELETE", ["ledger"]) => {
@@ -111,6 +112,17 @@ fn set_faults(world: &mut World, call: &Call<'_>, now: Timestamp) -> Result<Answ
     let update: Update = call.json()?;
     world.set_faults(update, now).map_err(|error| refused(400, &error.to_string()))?;
     Ok((200, world.faults()))
+}
+
+/// From these names to those, one after the other until one cannot be.
+fn rename(world: &mut World, call: &Call<'_>) -> Result<Answer, Answer> {
+    let names: std::collections::BTreeMap<String, String> = call.json()?;
+    for (from, to) in &names {
+        if !world.schema.rename(from, to) {
+            return Err(refused(400, &format!("{from} cannot become {to}")));
+        }
+    }
+    Ok((200, to_json(&json!(names))))
 }
 
 /// Any property beside the two of the key sets its initial value.

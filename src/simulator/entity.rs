@@ -83,6 +83,14 @@ impl Schema {
         (!taken && !is_key).then_some(Self { properties })
     }
 
+    /// Gives a property another name, as an upgrade of the service may. False where none has the first name,
+    /// or another one has the second.
+    pub fn rename(&mut self, from: &str, to: &str) -> bool {
+        let is_free = ![COMPANY, NUMBER, ""].contains(&to) && self.position(to).is_err();
+        let renamed = self.properties.iter_mut().find(|(name, _)| is_free && **name == *from);
+        renamed.map(|(name, _)| *name = to.into()).is_some()
+    }
+
     /// The values of a new order.
     pub fn initial(&self) -> Vec<Value> {
         self.properties.iter().map(|(_, kind)| kind.initial()).collect()

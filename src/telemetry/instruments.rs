@@ -61,6 +61,10 @@ pub mod attribute {
     pub const OUTCOME: &str = "outcome";
     /// Reason code of a dead letter.
     pub const REASON: &str = "reason";
+    /// Which kind of trouble a dead letter is of.
+    pub const FINGERPRINT: &str = "fingerprint";
+    /// Number of a shard.
+    pub const SHARD: &str = "shard";
     /// Whose doing it is.
     pub const CAUSE: &str = "cause";
     /// How a lease on a shard ended.
@@ -108,6 +112,7 @@ instruments! {
     REQUEST = seconds("http.client.request.duration", "Time of a GET or PATCH of an order, sign-in included.").by(&[a::METHOD, a::STATUS, a::ERROR, a::SERVER, a::PORT]);
     SETTLED = counter("orderwright.updates.settled", "{message}", "Updates that were acked, by what became of them.").by(&[a::OUTCOME]);
     DEAD_LETTERED = counter("orderwright.dead_letters", "{message}", "Dead letters that were confirmed and their messages acked.").by(&[a::REASON]);
+    KINDS = counter("orderwright.dead_letters.by_fingerprint", "{message}", "The same by their fingerprint; beyond 100 different ones they count as other.").by(&[a::FINGERPRINT]);
     AGE = seconds("orderwright.update.age", "Time from the publisher's timestamp, in whole seconds, to the settlement.").by(&[a::OUTCOME]);
     HELD = seconds("orderwright.update.held", "Time from the arrival of a delivery to its settlement.").by(&[a::OUTCOME]);
     RELEASED = counter("orderwright.updates.released", "{message}", "Updates that were begun and given back to the broker.");
@@ -135,10 +140,15 @@ instruments! {
     RECONNECTS = counter("orderwright.broker.reconnects", "{connection}", "Connections to consume from after the first.");
     SUBSCRIBED = gauge("orderwright.shards.subscribed", "{shard}", "Shards that this pod has subscribed to.");
     OWNED = gauge("orderwright.shards.owned", "{shard}", "Shards of this pod by its share; the broker decides who is active.");
+    SHARD = gauge("orderwright.shard.subscribed", "{subscription}", "1 for each shard that this pod has subscribed to, 0 for each other one.").by(&[a::SHARD]);
     LEASES = counter("orderwright.leases.ended", "{lease}", "Subscriptions to shards that ended.").by(&[a::END]);
     WATCHDOG = counter("orderwright.watchdog.fired", "{shard}", "Shards that stood still and were subscribed to again.");
     PODS = gauge("orderwright.pods", "{pod}", "Pods that are heard of, this one included.");
     OLDEST = gauge("orderwright.update.oldest", "s", "Age, since its arrival here, of the oldest update that is not settled; 0 without one.");
+    PARKED = gauge("orderwright.parked.orders", "{order}", "Orders that stand still behind a dead letter, as this pod has read of all pods.");
+    PARKED_LETTERS = gauge("orderwright.parked.letters", "{message}", "Dead letters of those orders.");
+    PARKED_OLDEST = gauge("orderwright.parked.oldest", "s", "For how long the first of them has stood still; 0 without one.");
+    PARKED_LIMIT = gauge("orderwright.parked.limit", "{order}", "Orders that may stand still; 0 where dead letters park none.");
     SETTLE_WAITS = counter("orderwright.settle_window.waits", "{message}", "Updates that came again and waited for the settle window.");
     BUILD = gauge("orderwright.build", "{build}", "1, with the version of this program.").by(&[a::VERSION]);
 }

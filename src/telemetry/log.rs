@@ -46,8 +46,8 @@ pub struct Log {
 fn filter(level: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
     // The AMQP library logs the body of a returned message and calls every closed channel an error.
     // What it has to say reaches us as errors, and is logged once, where it is handled. Of the one that
-    // sends spans out, only trouble is of interest.
-    format!("{level},lapin=off,opentelemetry=warn").parse()
+    // sends spans out, only trouble is of interest. What operators do to the daemon is written at any level.
+    format!("{level},lapin=off,opentelemetry=warn,orderwright::admin::actions=info").parse()
 }
 
 /// Sends the log to standard error: JSON, or lines for people where a terminal reads them. Spans go to

@@ -3,23 +3,28 @@
 //! Numbers that somebody keeps already are looked at when they are asked for; only durations are recorded
 //! when they happen.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use opentelemetry::metrics::{Histogram, Meter, MeterProvider};
+use opentelemetry::metrics::{Counter, Histogram, Meter, MeterProvider};
 use opentelemetry::{KeyValue, StringValue, Value};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Registry, TextEncoder};
 
 use super::instruments::{
-    AGE, HELD, INSTRUMENTS, Instrument, Kind, PROCESS, REQUEST, attribute as a,
+    AGE, HELD, INSTRUMENTS, Instrument, KINDS, Kind, PROCESS, REQUEST, attribute as a,
 };
 use super::otlp::Reader;
 
 /// From a local answer to a target that is throttled for minutes.
 const BOUNDARIES: [f64; 15] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0];
+
+/// Fingerprints that dead letters are told apart by. One of a bug in a publisher can be new for each
+/// message, and every series costs the collector.
+const KINDS_MAX: usize = 100;
 
 /// Why there are no metrics.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +55,7 @@ impl Method {
 }
 
 /// Tells one value of an instrument, with what it is told apart by.
-pub type Tell<'a> = dyn Fn(f64, &[(&'static str, &'static str)]) + 'a;
+pub type Tell<'a> = dyn Fn(f64, &[(&'static str, &str)]) + 'a;
 
 /// All instruments of a process.
 #[derive(Debug)]
@@ -62,6 +67,9 @@ pub struct Metrics {
     process: Histogram<f64>,
     held: Histogram<f64>,
     age: Histogram<f64>,
+    letters: Counter<u64>,
+    /// Fingerprints of dead letters so far.
+    kinds: Mutex<BTreeSet<Box<str>>>,
     /// Of the service: the same for every request.
     server: [KeyValue; 2],
 }
@@ -108,6 +116,12 @@ impl Metrics {
             process: histogram(PROCESS),
             held: histogram(HELD),
             age: histogram(AGE),
+            letters: meter
+                .u64_counter(KINDS.name)
+                .with_unit(KINDS.unit)
+                .with_description(KINDS.help)
+                .build(),
+            kinds: Mutex::default(),
             server: [KeyValue::new(a::SERVER, host), KeyValue::new(a::PORT, port)],
             provider,
             meter,
@@ -123,8 +137,11 @@ impl Metrics {
         look: impl Fn(&Tell<'_>) + Send + Sync + 'static,
     ) {
         let Instrument { name, kind, unit, help, .. } = instrument;
-        let pairs = |attributes: &[(&'static str, &'static str)]| -> Vec<KeyValue> {
-            attributes.iter().map(|(name, value)| KeyValue::new(*name, *value)).collect()
+        let pairs = |attributes: &[(&'static str, &str)]| -> Vec<KeyValue> {
+            attributes
+                .iter()
+                .map(|(name, value)| KeyValue::new(*name, (*value).to_owned()))
+                .collect()
         };
         match kind {
             Kind::Counter => {
@@ -186,6 +203,17 @@ impl Metrics {
         }
     }
 
+    /// A dead letter was confirmed and its message acked.
+    pub fn dead_lettered(&self, fingerprint: &str) {
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        if !kinds.contains(fingerprint) && kinds.len() < KINDS_MAX {
+            kinds.insert(fingerprint.into());
+        }
+        let kind = if kinds.contains(fingerprint) { fingerprint } else { "other" };
+        drop(kinds);
+        self.letters.add(1, &[KeyValue::new(a::FINGERPRINT, kind.to_owned())]);
+    }
+
     /// Everything, in the text format of Prometheus.
     #[must_use]
     pub fn text(&self) -> String {
@@ -228,4 +256,24 @@ pub fn prometheus_name(instrument: &Instrument) -> String {
 /// Every instrument's name as Prometheus has it.
 pub fn prometheus_names() -> impl Iterator<Item = String> {
     INSTRUMENTS.iter().map(prometheus_name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fingerprints_without_end_make_no_series_without_end() {
+        let metrics = Metrics::new("test", ("localhost", 80), None).unwrap();
+        for number in 0..KINDS_MAX + 50 {
+            metrics.dead_lettered(&format!("v1-{number}"));
+        }
+        metrics.dead_lettered("v1-0");
+        let text = metrics.text();
+        let name = prometheus_name(&KINDS);
+        let series = text.lines().filter(|line| line.starts_with(&name)).count();
+        assert_eq!(series, KINDS_MAX + 1, "{text}");
+        assert!(text.contains(&format!("{name}{{fingerprint=\"v1-0\"}} 2")), "{text}");
+        assert!(text.contains(&format!("{name}{{fingerprint=\"other\"}} 50")), "{text}");
+    }
 }

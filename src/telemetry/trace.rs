@@ -48,6 +48,8 @@ pub struct Processed<'a> {
     pub message_id: Option<&'a str>,
     /// The trace that it belongs to.
     pub carried: Option<Carried<'a>>,
+    /// Of a replayed message: the handling that it died in first, as W3C `traceparent`.
+    pub died_in: Option<&'a str>,
 }
 
 /// The span of one handling of one message.
@@ -72,6 +74,12 @@ pub fn process(message: Processed<'_>) -> Span {
         let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), &carried);
         // It fails where the span is not collected: then there is nothing to go on.
         let _nowhere = span.set_parent(parent);
+    }
+    if let Some(parent) = message.died_in.filter(|_| !span.is_disabled()) {
+        let died_in = Carried { parent, state: None };
+        let died_in = TraceContextPropagator::new().extract_with_context(&Context::new(), &died_in);
+        // One that makes no sense is none.
+        span.add_link(died_in.span().span_context().clone());
     }
     span
 }
@@ -126,6 +134,22 @@ pub fn inject(set: impl FnMut(&str, String)) {
     if !span.is_disabled() {
         TraceContextPropagator::new().inject_context(&span.context(), &mut Write(set));
     }
+}
+
+/// The present span as W3C `traceparent`, if it is recorded.
+#[must_use]
+pub fn parent() -> Option<String> {
+    let span = Span::current();
+    if span.is_disabled() || !span.context().span().span_context().is_sampled() {
+        return None;
+    }
+    let mut parent = None;
+    inject(|name, value| {
+        if name == "traceparent" {
+            parent = Some(value);
+        }
+    });
+    parent
 }
 
 struct Write<F>(F);

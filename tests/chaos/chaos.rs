@@ -24,6 +24,7 @@ mod link;
 mod measure;
 mod options;
 mod overlap;
+mod parked;
 mod process;
 mod proof;
 mod publisher;

@@ -50,6 +50,9 @@ pub(crate) struct Options {
     /// ring decides anything.
     #[arg(long, conflicts_with = "sequenced")]
     pub(crate) inbox: bool,
+    /// Dead letters park their orders, and of every fifth order the service refuses one update.
+    #[arg(long, conflicts_with = "sequenced")]
+    pub(crate) parked: bool,
     /// Nodes of the broker. With more than one, nodes are lost one at a time instead of the broker.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=7))]
     pub(crate) cluster: u64,
@@ -124,10 +127,12 @@ impl Options {
 
     /// What is done for the order of updates, in a word.
     pub(crate) const fn mode(&self) -> &'static str {
-        match (self.sequenced, self.inbox) {
-            (true, _) => "sequenced",
-            (false, true) => "inbox",
-            (false, false) => "plain",
+        match (self.sequenced, self.inbox, self.parked) {
+            (true, _, _) => "sequenced",
+            (false, true, false) => "inbox",
+            (false, false, false) => "plain",
+            (false, true, true) => "parked, inbox",
+            (false, false, true) => "parked",
         }
     }
 
@@ -147,7 +152,8 @@ impl Options {
         let fence = self.sequenced.then_some(("GUARD__SEQUENCE_PROPERTY", SEQUENCE_PROPERTY));
         let by_hand = self.set.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let inbox = self.inbox.then_some(("TOPOLOGY__INTAKE", INBOX));
-        fence.into_iter().chain(inbox).chain(by_hand)
+        let park = self.parked.then_some(("DEAD_LETTER__ON_DEAD_LETTER", "park"));
+        fence.into_iter().chain(inbox).chain(park).chain(by_hand)
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::options::{INBOX, Options, SEQUENCE_PROPERTY};
+use crate::parked::bad_of;
 
 /// Confirms awaited at once. Enough for the rate, little enough that few are unknown after a loss.
 const OUTSTANDING_MAX: usize = 64;
@@ -72,6 +73,7 @@ pub(crate) struct Publisher {
     inbox: bool,
     orders: u64,
     sequenced: bool,
+    parked: bool,
     tick: Duration,
     rng: fastrand::Rng,
     published: Published,
@@ -90,6 +92,7 @@ impl Publisher {
             inbox: options.inbox,
             orders: options.orders,
             sequenced: options.sequenced,
+            parked: options.parked,
             tick: Duration::from_secs(1) / u32::try_from(options.rate).unwrap_or(1),
             rng: fastrand::Rng::with_seed(seed),
             published: Published::default(),
@@ -175,7 +178,8 @@ impl Publisher {
         update: Update,
     ) -> Result<BoxFuture<'static, Answer>, ()> {
         self.outstanding.insert(update.0, update.1);
-        let (key, body) = message(update, self.sequenced);
+        let is_bad = self.parked && bad_of(update.0) == Some(update.1);
+        let (key, body) = message(update, self.sequenced, is_bad);
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let properties = BasicProperties::default()
             .with_delivery_mode(PERSISTENT)
@@ -223,18 +227,23 @@ async fn connect(url: &str) -> Option<(Connection, Channel)> {
 }
 
 /// Routing key and body. The date makes neighbouring updates differ in a second property. Who writes
-/// the number that the ledger judges by: the daemon if it knows the sequence, else the change itself.
-fn message((order, sequence): Update, sequenced: bool) -> (String, String) {
+/// the number that the ledger judges by: the daemon if it knows the sequence, else the change itself. A
+/// bad update names a property that the service does not have.
+fn message((order, sequence): Update, sequenced: bool, is_bad: bool) -> (String, String) {
     let number = format!("SO-{order:06}");
     let day = 1 + (order + sequence * 7) % 28;
     let (key, date) =
         (json!({"dataAreaId": "USMF", "SalesOrderNumber": number}), format!("2025-02-{day:02}"));
-    let body = if sequenced {
+    let mut body = if sequenced {
         json!({"key": key, "changes": {"DeliveryDate": date}, "sequence": sequence})
     } else {
         let changes = json!({"DeliveryDate": date, SEQUENCE_PROPERTY: sequence});
         json!({"key": key, "changes": changes})
     };
+    if let Some(changes) = body.get_mut("changes").and_then(Value::as_object_mut).filter(|_| is_bad)
+    {
+        changes.insert("NoSuchProperty".to_owned(), json!(true));
+    }
     (format!("USMF/{number}"), body.to_string())
 }
 

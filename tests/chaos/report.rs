@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::audit::{Flaw, Judged, judge};
 use crate::options::Options;
+use crate::parked::{Parked, bad_of, judge_parked, letters_of};
 use crate::ring::by_reason;
 use crate::stage::Outcome;
 use crate::{Result, flaws, overlap, proof};
@@ -24,6 +25,7 @@ pub(crate) struct Figure {
 /// All orders, judged.
 pub(crate) struct Sums {
     pub(crate) orders: BTreeMap<u64, Judged>,
+    parked: Parked,
 }
 
 impl Sums {
@@ -32,14 +34,27 @@ impl Sums {
         for (order, sequence) in outcome.letters.iter().filter_map(|(_, update)| *update) {
             dead.entry(order).or_default().insert(sequence);
         }
+        let mut sum = Parked::default();
         let orders = outcome.published.newest.iter().map(|(order, newest)| {
             let (none, no_writes) = (BTreeSet::new(), Vec::new());
             let writes = outcome.history.orders.get(order).unwrap_or(&no_writes);
             let copies = outcome.published.copied.get(order).filter(|_| options.may_arrive_late());
+            let copies = copies.unwrap_or(&none);
             let dead = dead.get(order).unwrap_or(&none);
-            (*order, judge(*newest, dead, copies.unwrap_or(&none), writes))
+            if let Some(bad) = bad_of(*order).filter(|_| options.parked) {
+                let letters = letters_of(*order, &outcome.letters);
+                let (judged, parked) = judge_parked(bad, *newest, &letters, copies, writes);
+                sum.passed += parked.passed;
+                sum.disordered += parked.disordered;
+                sum.unexplained += parked.unexplained;
+                return (*order, judged);
+            }
+            sum.unexplained += dead.len() as u64;
+            (*order, judge(*newest, dead, copies, writes))
         });
-        Self { orders: orders.collect() }
+        let orders = orders.collect();
+        sum.unexplained += outcome.letters.iter().filter(|it| it.1.is_none()).count() as u64;
+        Self { orders, parked: sum }
     }
 
     fn sum(&self, of: impl Fn(&Judged) -> u64) -> u64 {
@@ -149,7 +164,20 @@ fn figures(options: &Options, outcome: &Outcome, sums: &Sums) -> Vec<Figure> {
             sums.sum(|order| order.repeats),
             "again, and nothing newer was there",
         ),
-        zero("dead letters", outcome.letters.len() as u64, "every update is good"),
+        seen("dead letters", outcome.letters.len() as u64, "copies of redelivered ones included"),
+        zero("needless dead letters", sums.parked.unexplained, "of an update that is good"),
+        either(
+            !options.may_reorder(),
+            "passed",
+            sums.parked.passed,
+            "written though an update before it is a dead letter",
+        ),
+        either(
+            !options.may_reorder(),
+            "letters out of order",
+            sums.parked.disordered,
+            "behind a dead letter of a newer update",
+        ),
         zero("unroutable", u64::from(outcome.unroutable), "no queue took them"),
         zero("left in the queues", u64::from(outcome.waiting), "after the last worker has ended"),
         zero("not finished", u64::from(!outcome.is_settled), "work went on for too long"),

@@ -16,8 +16,10 @@ use crate::reshard::Generation;
 
 /// All that is asked here is answered within a moment by a broker that is well.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
-/// Dead letters that are read. More of them change no verdict.
-const LETTERS_MAX: u32 = 10_000;
+/// Dead letters that are read: more than a run of ten minutes parks at the usual rate.
+const LETTERS_MAX: u32 = 50_000;
+/// How long reading them may take.
+const LETTERS_WITHIN: Duration = Duration::from_mins(2);
 /// A broker that was restarted a moment ago may still be about to elect leaders.
 const TRIES: u32 = 5;
 
@@ -135,7 +137,7 @@ impl Ring {
     /// All dead letters. They are put back.
     pub(crate) async fn letters(&self) -> Result<Letters> {
         let queue = format!("{}.dead-letters", self.prefix);
-        self.ask(async |channel| {
+        self.ask_within(LETTERS_WITHIN, async |channel| {
             let mut letters = Vec::new();
             for _ in 0..depth(channel, &queue).await?.min(LETTERS_MAX) {
                 let options = BasicGetOptions::default();
@@ -151,6 +153,14 @@ impl Ring {
 
     /// Asks on a channel of its own, again if the broker is not quite up yet.
     async fn ask<T>(&self, question: impl AsyncFn(&Channel) -> lapin::Result<T>) -> Result<T> {
+        self.ask_within(ANSWER_MAX, question).await
+    }
+
+    async fn ask_within<T>(
+        &self,
+        within: Duration,
+        question: impl AsyncFn(&Channel) -> lapin::Result<T>,
+    ) -> Result<T> {
         let mut last = String::new();
         for _ in 0..TRIES {
             let asked = async {
@@ -161,7 +171,7 @@ impl Ring {
                 drop(connection.close(200, "asked".into()).await);
                 answer
             };
-            last = match timeout(ANSWER_MAX, asked).await {
+            last = match timeout(within, asked).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => error.to_string(),
                 Err(_elapsed) => "no answer".to_owned(),

@@ -12,12 +12,12 @@ async fn get(root: &str, path: &str) -> (StatusCode, String) {
     (answer.status(), answer.text().await.unwrap())
 }
 
-async fn json_of(root: &str, path: &str) -> Value {
+pub(crate) async fn json_of(root: &str, path: &str) -> Value {
     serde_json::from_str(&get(root, path).await.1).unwrap()
 }
 
 /// Waits until the status shows it.
-async fn shows(root: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+pub(crate) async fn shows(root: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     let waiting = async {
         loop {
             let status = json_of(root, "/status").await;

@@ -27,7 +27,7 @@ pub(crate) async fn stopped_and_started_again(more: &[(&str, &str)]) {
     assert!(first.status.success(), "{first:?}");
     let done = first.count("applied") + first.count("already_applied");
     assert!((1..1_000).contains(&done), "it was stopped in the middle: {first:?}");
-    assert_eq!(u64::from(stage.waiting().await), 1_000 - done, "the rest is with the broker");
+    stage.still_waiting(1_000 - done).await;
 
     let second = stage.daemon(&settings).await;
     let ledger = stage.applied(1_000).await;
@@ -112,7 +112,7 @@ async fn drain_is_bounded_by_its_grace_and_the_rest_stays_with_the_broker() {
     let ended = daemon.stop().await;
     assert_eq!(ended.status.code(), Some(75), "{ended:?}");
     assert!((1..10).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
-    assert_eq!(stage.waiting().await, 2);
+    stage.still_waiting(2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,7 +128,7 @@ async fn second_signal_ends_at_once() {
     daemon.signal("INT").await;
     let ended = daemon.ended().await;
     assert_eq!(ended.status.code(), Some(75), "{ended:?}");
-    assert_eq!(stage.waiting().await, 1, "the broker keeps it");
+    stage.still_waiting(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,6 +13,7 @@
     reason = "a test that cannot go on must fail, and say where"
 )]
 
+mod actions;
 mod admin;
 mod alarms;
 mod answers;
@@ -31,6 +32,7 @@ mod hold;
 mod journal;
 mod lifecycle;
 mod misplaced;
+mod observability;
 mod order;
 mod outage;
 mod parked_replays;
@@ -41,6 +43,7 @@ mod replays;
 mod reshard;
 mod shard;
 mod stage;
+mod story;
 mod target;
 mod throttle;
 mod traces;

@@ -353,25 +353,26 @@ async fn parked_orders_are_kept_whoever_is_killed_at_whatever_moment() {
     let mut pods = vec![stage.daemon(&[PARK]).await, stage.daemon(&[PARK]).await];
     // The update of each order that dies; zero for none.
     let mut dead = BTreeMap::new();
+    let body = |dead: &BTreeMap<u64, u64>, order: &u64, sequence| {
+        if dead[order] == sequence { dying(*order, sequence) } else { update(*order, sequence) }
+    };
+    // How many updates of these orders pass, if each has so many.
+    let good = |dead: &BTreeMap<u64, u64>, each: u64| -> u64 {
+        dead.values().map(|from| if *from > 0 { from - 1 } else { each }).sum()
+    };
     for round in 0..ROUNDS {
         let orders: Vec<_> = (1..=ORDERS).map(|order| round * ORDERS + order).collect();
+        let before = good(&dead, EACH);
         for order in &orders {
             dead.insert(*order, if rng.bool() { rng.u64(2..EACH) } else { 0 });
         }
-        let body = |order: &u64, sequence| {
-            if dead[order] == sequence { dying(*order, sequence) } else { update(*order, sequence) }
-        };
         let bodies: Vec<_> =
             (1..=EACH).flat_map(|it| orders.iter().map(move |order| (order, it))).collect();
-        let bodies: Vec<_> = bodies.into_iter().map(|(order, it)| body(order, it)).collect();
+        let bodies: Vec<_> = bodies.into_iter().map(|(order, it)| body(&dead, order, it)).collect();
         stage.publish(&bodies).await;
-        let (times, victim) = (rng.usize(1..6), rng.usize(0..2));
-        let said = |pod: &crate::daemon::Daemon| pod.said("dead-lettered") + times;
-        let (a, b) = (said(&pods[0]), said(&pods[1]));
-        tokio::select! {
-            () = pods[0].logs_times("dead-lettered", a) => {}
-            () = pods[1].logs_times("dead-lettered", b) => {}
-        }
+        // What dies dies in between.
+        stage.applied(rng.u64(before..=good(&dead, EACH))).await;
+        let victim = rng.usize(0..2);
         pods.swap_remove(victim).signal("KILL").await;
         pods.push(stage.daemon(&[PARK]).await);
     }
@@ -383,7 +384,7 @@ async fn parked_orders_are_kept_whoever_is_killed_at_whatever_moment() {
         (from..=last).filter(move |_| from > 0).map(move |sequence| (order, sequence))
     };
     let wanted: BTreeSet<_> = dead.iter().flat_map(held).collect();
-    let applied: u64 = dead.values().map(|from| if *from > 0 { from - 1 } else { last }).sum();
+    let applied = good(&dead, last);
     let ledger = stage.applied(applied).await;
     let came = until(&mut stage.letters().await, &wanted).await;
     assert_eq!((ledger.applied_distinct, ledger.overlaps), (applied, 0));

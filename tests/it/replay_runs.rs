@@ -223,3 +223,22 @@ fn letter(held: &Held) -> Letter {
         body: &held.body,
     })
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replay_of_more_letters_at_once_than_can_be_published_at_once_comes_to_an_end() {
+    const LETTERS: u64 = 80;
+    // So that outcomes come in while other letters are about to be published.
+    let latency = ["--orders", "80", "--get-latency", "5ms..100ms", "--patch-latency", "1ms..20ms"];
+    let stage = Stage::new("replay-many", &latency).await;
+    let refused = json!({"on": "patch", "do": "status", "status": 400});
+    stage.simulator.faults(&json!({"next": vec![refused; 80]})).await.unwrap();
+    let daemon = stage.daemon(&[]).await;
+    stage.publish(&(1..=LETTERS).map(|order| update(order, 1)).collect::<Vec<_>>()).await;
+    daemon.logs_times("\"dead-lettered\"", 80).await;
+    let manner = ["--canary", "0", "--rate", "10000", "--max-in-flight", "200"];
+    let (code, done, errors) =
+        dlq(&stage, &[&["replay", "--run", "--output", "json"][..], &manner].concat()).await;
+    let done: Value = serde_json::from_str(&done).unwrap();
+    assert_eq!((code, &done["counts"]), (Some(0), &json!({"applied": LETTERS})), "{errors}");
+    assert_eq!(depth(&stage).await, 0);
+}

@@ -182,6 +182,22 @@ impl Stage {
         self.waiting_in(SHARDS).await
     }
 
+    /// That so many messages wait once all is with the broker again: what a channel held is put back a
+    /// moment after the channel has ended.
+    pub(crate) async fn still_waiting(&self, messages: u64) {
+        let mut last = 0;
+        let back = async {
+            loop {
+                last = u64::from(self.waiting().await);
+                if last == messages {
+                    return;
+                }
+            }
+        };
+        let back = timeout(PATIENCE, back).await;
+        assert!(back.is_ok(), "{last} messages wait in place of {messages}");
+    }
+
     /// The same with another number of shards.
     pub(crate) async fn waiting_in(&self, shards: u16) -> u32 {
         let raw = self.channel().await;

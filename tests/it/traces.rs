@@ -12,7 +12,7 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use crate::daemon::PATIENCE;
+use crate::daemon::{PATIENCE, orderwright};
 use crate::stage::{Stage, message, update};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/local/otlp.sh");
@@ -36,6 +36,8 @@ struct Seen {
     name: String,
     kind: String,
     attributes: Vec<(String, String)>,
+    /// Trace and span of each.
+    links: Vec<(String, String)>,
 }
 
 impl Seen {
@@ -155,14 +157,19 @@ fn spans(lines: &[String]) -> Vec<Seen> {
             spans.push(Seen::default());
         }
         let Some(span) = spans.last_mut() else { continue };
+        if line.contains("SpanLink #") {
+            span.links.push(<(String, String)>::default());
+        }
         if let Some((name, value)) = line.trim().trim_start_matches("-> ").split_once(':') {
             let (name, value) = (name.trim(), value.trim().to_owned());
-            match name {
-                "Trace ID" => span.trace = value,
-                "Parent ID" => span.parent = value,
-                "ID" => span.id = value,
-                "Name" if span.name.is_empty() => span.name = value,
-                "Kind" => span.kind = value,
+            match (name, span.links.last_mut()) {
+                ("Trace ID", Some((trace, _))) => *trace = value,
+                ("ID", Some((_, id))) => *id = value,
+                ("Trace ID", None) => span.trace = value,
+                ("Parent ID", _) => span.parent = value,
+                ("ID", None) => span.id = value,
+                ("Name", _) if span.name.is_empty() => span.name = value,
+                ("Kind", _) => span.kind = value,
                 _ => span.attributes.push((name.to_owned(), value)),
             }
         }
@@ -237,6 +244,40 @@ async fn trace_goes_on_from_the_message_by_the_processing_to_each_request_and_to
         "what is not recorded is told as well"
     );
     assert!(lines.iter().any(|line| line.contains("orderwright.updates.settled")), "{lines:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replay_links_to_the_handling_that_the_message_died_in_first() {
+    let stage = Stage::new("links", &["--orders", "1"]).await;
+    let refused = json!({"on": "patch", "do": "status", "status": 400});
+    stage.simulator.faults(&json!({"next": [refused]})).await.unwrap();
+    let mut receiver = Receiver::start().await;
+    let settings = [
+        ("OTLP__ENDPOINT", receiver.endpoint.as_str()),
+        ("OTLP__SAMPLE_RATIO", "1"),
+        ("OTLP__METRICS_INTERVAL", "10m"),
+    ];
+    let daemon = stage.daemon(&settings).await;
+    // Of a publisher without traces: each handling has a trace of its own.
+    stage.publish(&[update(1, 1)]).await;
+    daemon.logs("\"dead-lettered\"").await;
+    let mut replay = orderwright(&stage.settings(&[]).await);
+    let replay =
+        replay.args(["dlq", "replay", "--run", "--output", "json"]).output().await.unwrap();
+    assert!(replay.status.success(), "{replay:?}");
+    stage.applied(1).await;
+    assert!(daemon.stop().await.status.success());
+
+    let lines = receiver.all().await;
+    let spans = spans(&lines);
+    let mut handled = spans.iter().filter(|span| span.name.starts_with("consume "));
+    let (died, again) = (handled.next().unwrap(), handled.next().unwrap());
+    assert_eq!(died.attribute("orderwright.outcome"), "Str(dead_lettered)", "{died:?}");
+    assert_eq!(again.attribute("orderwright.outcome"), "Str(applied)", "{again:?}");
+    assert_ne!(died.trace, again.trace);
+    let first = (died.trace.clone(), died.id.clone());
+    assert_eq!(again.links, [first], "{}", lines.join("\n"));
+    assert!(died.links.is_empty(), "{died:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -107,6 +107,19 @@ impl Reader {
         self.ask(self.client.delete(url)).await.map(drop)
     }
 
+    /// Gives a property another name, as an upgrade of the service may.
+    pub(crate) async fn rename(&self, from: &str, to: &str) -> Result<()> {
+        let url = self.url.replace("/sim/ledger", "/sim/properties");
+        let names = serde_json::json!({ from: to });
+        self.ask(self.client.put(url).body(names.to_string())).await.map(drop)
+    }
+
+    /// Changes who gets tokens.
+    pub(crate) async fn tokens(&self, who: &Value) -> Result<()> {
+        let url = self.url.replace("/sim/ledger", "/sim/tokens");
+        self.ask(self.client.put(url).body(who.to_string())).await.map(drop)
+    }
+
     /// Creates an order.
     pub(crate) async fn create(&self, company: &str, number: &str) -> Result<()> {
         let url = self.url.replace("/sim/ledger", "/sim/orders");

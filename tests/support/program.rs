@@ -83,6 +83,11 @@ impl Program {
         Ok(Self { name, child, stdin, lines: BufReader::new(stdout).lines() })
     }
 
+    /// The process, while it runs; of a daemon, the shell that ends it with us.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// The next line of stdout, or `None` once it has ended.
     pub(crate) async fn line(&mut self) -> Result<Option<Value>> {
         let name = self.name;

@@ -254,10 +254,10 @@ fn instruments_are_documented() {
 
 #[test]
 fn states_of_an_order_are_documented() {
-    let states = orderwright::dispatch::Doing::ALL.map(|it| it.as_str().to_owned());
-    let written = pairs("docs/TELEMETRY.md", "### What is done for an order");
-    let written: BTreeSet<_> = written.into_keys().collect();
-    assert_eq!(written, states.into(), "docs/TELEMETRY.md, left, must list the states, right");
+    let states = orderwright::dispatch::Doing::ALL;
+    let wanted = states.map(|it| (it.as_str().to_owned(), it.meaning().to_owned())).into();
+    let heading = "### What is done for an order";
+    agree("docs/TELEMETRY.md", heading, "src/dispatch/card.rs", &wanted);
 }
 
 #[test]
@@ -355,4 +355,56 @@ fn faults_profiles_switches_and_calls_of_the_simulator_are_documented() {
     let calls: BTreeSet<String> = source.lines().filter_map(route).collect();
     assert!(calls.len() > 10, "src/simulator/admin.rs: the calls are written in another way");
     assert_eq!(written("## Over HTTP"), calls, "{DOCUMENT}, left, must list the calls");
+}
+
+/// The anchor that a heading gets where Markdown is shown.
+fn anchor(heading: &str) -> String {
+    let kept = |it: &char| it.is_alphanumeric() || " -_".contains(*it);
+    heading.to_lowercase().chars().filter(kept).map(|it| if it == ' ' { '-' } else { it }).collect()
+}
+
+#[test]
+fn every_alert_has_its_section_its_link_and_its_unit_test() {
+    const RULES: &str = "deploy/observability/rules.yaml";
+    const DOCUMENT: &str = "docs/OPERATIONS.md";
+    let (rules, tests) = (read(RULES), read("deploy/observability/rules_test.yaml"));
+    let text = read(DOCUMENT);
+    let below = text.lines().skip_while(|line| *line != "## Alerts").skip(1);
+    let section: Vec<_> = below.take_while(|line| !line.starts_with("## ")).collect();
+    let mut sections: Vec<(&str, String)> = Vec::new();
+    for line in section {
+        match line.strip_prefix("### ") {
+            Some(name) => sections.push((name, String::new())),
+            None => sections.last_mut().into_iter().for_each(|(_, text)| *text += line),
+        }
+    }
+    let mut findings = Vec::new();
+    let alerts: Vec<_> = rules.split("- alert: ").skip(1).collect();
+    assert!(alerts.len() > 10, "{RULES}: the alerts are written in another way");
+    let mut names = BTreeSet::new();
+    for alert in alerts {
+        let name = alert.lines().next().unwrap_or_default();
+        names.insert(name);
+        let link = format!("runbook_url: {DOCUMENT}#{}", anchor(name));
+        if !alert.lines().any(|line| line.trim() == link) {
+            findings.push(format!("{RULES}: {name} lacks {link:?}"));
+        }
+        let fires = |test: &str| {
+            test.lines().next() == Some(name)
+                && test.contains("exp_alerts:\n          - exp_labels")
+        };
+        if !tests.split("- alertname: ").skip(1).any(fires) {
+            findings.push(format!("{RULES}: no unit test lets {name} fire"));
+        }
+        let found = sections.iter().find(|(section, _)| *section == name);
+        for part in ["*Meaning.*", "*First look.*", "*Fix.*"] {
+            if !found.is_some_and(|(_, text)| text.contains(part)) {
+                findings.push(format!("{DOCUMENT}: section {name} lacks {part}"));
+            }
+        }
+    }
+    for (name, _) in sections.iter().filter(|(name, _)| !names.contains(name)) {
+        findings.push(format!("{DOCUMENT}: {RULES} has no alert {name}"));
+    }
+    tidy(&findings);
 }

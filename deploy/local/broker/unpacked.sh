@@ -78,10 +78,20 @@ unpacked_fetch() (
         note "RabbitMQ is ready in $tree"
 )
 
-# Fetches a package with all that it depends on. Tries the machine's Debian sources one by one: which of
-# them carries the suite only apt can tell.
+# Fetches packages with all that they depend on.
 download() {
-    local apt=$1 package=$2 source number=0
+    fetch_by "$1" install --yes --download-only "${@:2}"
+}
+
+# Fetches packages and nothing that they depend on.
+download_alone() {
+    fetch_by "$1" download "${@:2}"
+}
+
+# Tries the machine's Debian sources one by one: which of them carries the suite only apt can tell.
+fetch_by() {
+    local apt=$1 source number=0
+    shift
     mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/etc" "$apt/none" "$apt/sources"
     : >"$apt/status"
     write_apt_configuration "$apt" >"$apt/apt.conf"
@@ -91,8 +101,9 @@ download() {
         number=$((number + 1))
         rm -f "$apt"/etc/*
         cp "$source" "$apt/etc/"
+        # `download` writes where it stands, `install` into the cache.
         if apt-get --config-file "$apt/apt.conf" -qq update >&2 &&
-            apt-get --config-file "$apt/apt.conf" -qq --yes --download-only install "$package" >&2; then
+            (cd "$apt/cache/archives" && apt-get --config-file "$apt/apt.conf" -qq "$@" >&2); then
             return 0
         fi
     done

@@ -6,8 +6,8 @@ use uuid::Uuid;
 use super::Candidate;
 use crate::broker::{Outgoing, Topology};
 use crate::dead_letter::{
-    CORRELATION_ID, FIRST_DEAD_LETTER, REPLAY_ETAG, REPLAY_FORCED, REPLAY_ID, REPLAY_OF, REPLAYS,
-    REPLY_TO, publishers_reply,
+    CORRELATION_ID, FIRST_DEAD_LETTER, FIRST_TRACE, REPLAY_ETAG, REPLAY_FORCED, REPLAY_ID,
+    REPLAY_OF, REPLAYS, REPLY_TO, header, publishers_reply,
 };
 use crate::order::Replay;
 use crate::parking::UNPARK;
@@ -50,6 +50,9 @@ pub(super) fn message(
     put(REPLAY_ID, &sending.replay.to_string());
     put(REPLAY_OF, &letter.id.to_string());
     put(FIRST_DEAD_LETTER, &first.to_string());
+    if let Some(trace) = header(&candidate.message.properties, FIRST_TRACE) {
+        put(FIRST_TRACE, trace);
+    }
     put(REPLAYS, &letter.replays.count.saturating_add(1).to_string());
     match sending.may {
         Replay::Since(etag) => put(REPLAY_ETAG, etag.as_str()),
@@ -87,7 +90,7 @@ mod tests {
     use super::super::{Message, Place};
     use super::*;
     use crate::config;
-    use crate::dead_letter::{Found, Letter, header};
+    use crate::dead_letter::{Found, Letter};
     use crate::order::ETag;
 
     #[test]
@@ -101,6 +104,7 @@ mod tests {
             "CC",
             "orderwright-reason",
             "orderwright-forwards",
+            FIRST_TRACE,
             REPLAY_FORCED,
         ] {
             headers.insert(name.into(), AMQPValue::LongString(name.into()));
@@ -141,6 +145,7 @@ mod tests {
             names,
             [
                 FIRST_DEAD_LETTER,
+                FIRST_TRACE,
                 REPLAY_ETAG,
                 REPLAY_ID,
                 REPLAY_OF,
@@ -152,6 +157,7 @@ mod tests {
         );
         assert_eq!(header(&properties, REPLY_TO), Some("theirs"));
         assert_eq!(header(&properties, REPLAY_ETAG), Some("W/\"1\""));
+        assert_eq!(header(&properties, FIRST_TRACE), Some(FIRST_TRACE));
         assert_eq!(header(&properties, REPLAYS), Some("1"));
         assert_eq!(header(&properties, FIRST_DEAD_LETTER), Some(id.to_string().as_str()));
         assert_eq!(properties.reply_to().as_ref().unwrap().as_str(), "answers");

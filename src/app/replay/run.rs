@@ -154,7 +154,7 @@ impl Run<'_> {
             over_at: None,
             tell,
         };
-        let ended = under_way.go(releases, stop).await;
+        let ended = Box::pin(under_way.go(releases, stop)).await;
         let (counts, releases) = (under_way.counts(), std::mem::take(&mut under_way.releases));
         let (end, why) = match &ended {
             Ok(end) => (*end, None),

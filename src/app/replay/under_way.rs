@@ -1,6 +1,6 @@
 //! A replay that has begun: performs what its course says, and listens to what comes of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -59,14 +59,29 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
         let mut bases: BTreeMap<usize, String> = BTreeMap::new();
         let mut held_until = self.begun + run.held_max;
         let mut told = Instant::now();
+        // What was sent while something else was awaited.
+        let mut done = VecDeque::new();
         loop {
+            while let Some((index, sent)) = done.pop_front() {
+                let passed = match sent {
+                    Sent::Published(Replay::Since(etag)) => {
+                        bases.insert(index, etag.to_string());
+                        continue;
+                    }
+                    Sent::Published(Replay::Unknown | Replay::Forced) => continue,
+                    Sent::PassedOver(fate, why) => self.pass_over(index, fate, why),
+                    Sent::Failed(error) => return Err(error.into()),
+                };
+                alongside(&mut sending, &mut done, passed).await?;
+            }
             let wake = match self.course.next(self.begun.elapsed()) {
                 Next::Over(end) => return Ok(end),
                 Next::Send(index) => {
                     let Some(candidate) = candidates.get(index) else { continue };
                     if !self.hold.has(index) {
                         let why = "somebody has taken it out of the queue meanwhile".to_owned();
-                        self.pass_over(index, Fate::Left, why).await?;
+                        let passed = self.pass_over(index, Fate::Left, why);
+                        alongside(&mut sending, &mut done, passed).await?;
                         continue;
                     }
                     let chain = self.chain_of(index).cloned().unwrap_or_default();
@@ -91,17 +106,11 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
                     self.course.abandon();
                 }
                 () = sleep_until(held_until) => {
-                    self.hold.renew(run.connection, run.topology, candidates).await?;
+                    let renewed = self.hold.renew(run.connection, run.topology, candidates);
+                    alongside(&mut sending, &mut done, async { Ok(renewed.await?) }).await?;
                     held_until = Instant::now() + run.held_max;
                 }
-                Some((index, sent)) = sending.next(), if !sending.is_empty() => match sent {
-                    Sent::Published(Replay::Since(etag)) => {
-                        bases.insert(index, etag.to_string());
-                    }
-                    Sent::Published(Replay::Unknown | Replay::Forced) => {}
-                    Sent::PassedOver(fate, why) => self.pass_over(index, fate, why).await?,
-                    Sent::Failed(error) => return Err(error.into()),
-                },
+                Some(sent) = sending.next(), if !sending.is_empty() => done.push_back(sent),
                 reply = replies.next() => {
                     let lost = || broker::Error::NoQueue { queue: reply_to.to_string() };
                     let reply = reply.ok_or_else(lost)?.map_err(broker::Error::from)?;
@@ -109,7 +118,8 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
                     let index = id.and_then(|id| id.as_str().parse::<usize>().ok());
                     let notice = serde_json::from_slice::<notice::Told>(&reply.data).ok();
                     if let (Some(index), Some(notice)) = (index, notice) {
-                        self.heard(index, &notice, bases.remove(&index)).await?;
+                        let heard = self.heard(index, &notice, bases.remove(&index));
+                        alongside(&mut sending, &mut done, heard).await?;
                     }
                 }
                 () = sleep_until(wake.min(told + TELL_EVERY)) => {
@@ -254,5 +264,20 @@ fn fate(notice: &notice::Told) -> Fate {
         ("dead_lettered", _) => Fate::Failed,
         // Of a later version: the letter stays.
         (_, _) => Fate::Unknown,
+    }
+}
+
+/// Awaits something, and lets go on what is being sent: it holds lanes of the publisher that others wait for.
+async fn alongside<F: Future>(
+    sending: &mut FuturesUnordered<F>,
+    done: &mut VecDeque<F::Output>,
+    work: impl Future<Output = Result<(), Error>>,
+) -> Result<(), Error> {
+    tokio::pin!(work);
+    loop {
+        tokio::select! { biased;
+            finished = &mut work => return finished,
+            Some(sent) = sending.next(), if !sending.is_empty() => done.push_back(sent),
+        }
     }
 }

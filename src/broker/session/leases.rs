@@ -57,7 +57,7 @@ impl Consumer {
                 }
                 let begun = Instant::now();
                 slot.lease.send_replace(Some(lease.clone()));
-                if turned.is_cancelled() {
+                if turned.is_cancelled() || self.is_halted() {
                     // Whoever ended the leases may have looked just before.
                     lease.ending.cancel();
                 }
@@ -111,8 +111,10 @@ impl Consumer {
     /// here, be given back, and count as one more delivery. What is only forwarded waits for no target,
     /// but for a broker that takes messages; and so does a shard that was `aged` waiting for one.
     async fn rest(&self, slot: &Slot, aged: bool, session: &Session, turned: &CancellationToken) {
-        let mut paused = self.paused.clone();
+        let (mut paused, mut away) = (self.paused.clone(), self.peers.away());
         let resting = async {
+            // Its sender is our own.
+            drop(away.wait_for(|away| !away).await);
             let is_forwarded = match slot.source {
                 Source::Shard { .. } => false,
                 Source::Intake | Source::Left { .. } => true,
@@ -155,7 +157,7 @@ impl Consumer {
             return;
         }
         let mut pods = self.peers.view().borrow().clone();
-        if self.stops.stop.is_cancelled() {
+        if self.stops.stop.is_cancelled() || self.is_halted() {
             pods.retain(|peer| peer.pod != self.peers.me().pod);
         }
         if let Some(next) = assign(of.shards, &pods).get(usize::from(number)) {

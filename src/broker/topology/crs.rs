@@ -184,6 +184,22 @@ mod tests {
     }
 
     #[test]
+    fn manifests_have_the_resources_that_are_printed_for_the_default_settings() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let path = root.join("deploy/kubernetes/components/rabbitmq-topology/topology.yaml");
+        let text = Topology::of_all(&config::Settings::default()).crs("orderwright", "rabbitmq");
+        if std::env::var_os("ORDERWRIGHT_BLESS").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        let checked_in = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            checked_in == text,
+            "run ORDERWRIGHT_BLESS=1 cargo test to write {}",
+            path.display()
+        );
+    }
+
+    #[test]
     fn text_is_one_document_a_resource_and_the_queue_outlives_its_resource() {
         let text = topology("p", 1).crs("it's", "rabbit");
         let documents: Vec<_> = text.split("---\n").skip(1).collect();

@@ -121,7 +121,7 @@ fn markdown(replay: Uuid, records: &[Record]) -> String {
     let mut rows = String::new();
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for record in records {
-        let (at, by) = (record.at, cell(&record.by));
+        let (at, by) = (format!("{:.0}", record.at), cell(&record.by));
         let written = match &record.event {
             Event::ReplayBegun { selection, because, forced, letters, .. } => {
                 let because = because.as_deref().map(cell).unwrap_or_default();
@@ -134,14 +134,17 @@ fn markdown(replay: Uuid, records: &[Record]) -> String {
             }
             Event::ReplayEnded { end, why, .. } => {
                 let why = why.as_deref().map(cell).unwrap_or_default();
-                writeln!(text, "- {at}: {} {why}", json!(end).as_str().unwrap_or_default())
+                let end = json!(end);
+                let said = format!("{} {why}", end.as_str().unwrap_or_default());
+                writeln!(text, "- {at}: {}", said.trim_end())
             }
             Event::Replayed { letter, order, outcome, reason, new_letter, .. } => {
                 *counts.entry(outcome.clone()).or_default() += 1;
                 let order = order.as_deref().map(cell).unwrap_or_default();
                 let reason = reason.as_deref().map(cell).unwrap_or_default();
                 let new = new_letter.as_deref().map(cell).unwrap_or_default();
-                writeln!(rows, "| {at} | {order} | {letter} | {} | {reason} {new} |", cell(outcome))
+                let why = format!("{reason} {new}");
+                writeln!(rows, "| {at} | {order} | {letter} | {} | {} |", cell(outcome), why.trim())
             }
             Event::Left { letter, order, why, .. } => {
                 *counts.entry("left".to_owned()).or_default() += 1;

@@ -22,8 +22,9 @@ const ROUND_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// What a letter takes besides its body: at most, headers fill a frame; mostly far less.
 const HEADERS_BYTES: usize = 4 * 1024;
 
-/// Letters that are published at once. They keep their order.
-pub(super) const AT_ONCE: usize = 32;
+/// Letters that are published at once. They keep their order. Fewer than the publisher has lanes: while one
+/// of them is settled nobody polls the others, and what is published then needs a lane as well.
+pub(super) const AT_ONCE: usize = 16;
 
 /// Letters that leave together: so many may be there twice after a crash.
 const TOGETHER: usize = 128;

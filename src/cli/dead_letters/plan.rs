@@ -192,8 +192,11 @@ impl Plan<'_> {
             for (candidate, checked) in of.take(SHOWN_MAX) {
                 let letter = &candidate.letter;
                 let order = letter.order.as_deref().unwrap_or("-");
-                let _infallible =
-                    writeln!(text, "    {}  {}  {}", letter.id, shown(order), shown(&checked.why));
+                // The fields say it better than two ETags do.
+                let why =
+                    if checked.changed.is_empty() { shown(&checked.why) } else { String::new() };
+                let row = format!("    {}  {}  {why}", letter.id, shown(order));
+                let _infallible = writeln!(text, "{}", row.trim_end());
                 for change in &checked.changed {
                     let value = |value: &Option<Value>| {
                         shown(&value.as_ref().map_or("absent".to_owned(), Value::to_string))

@@ -79,16 +79,16 @@ pub(super) async fn run(arguments: &Arguments, loaded: Loaded) -> u8 {
 async fn attempt(arguments: &Arguments, loaded: Loaded, checker: &Checker) -> Result<u8, Error> {
     let desk = Desk::open(loaded, "replay").await?;
     let publisher = Arc::new(desk.publisher()?);
+    let selection = arguments.plan.filters.selection();
     let wish = Wish {
         by: &desk.operator(&arguments.operator),
-        words: &format!("{:?}", arguments.plan.filters),
+        words: &selection.to_string(),
         because: arguments.because.as_deref(),
         forced: arguments.force_superseded,
         limit: usize::try_from(arguments.plan.limit).unwrap_or(usize::MAX),
         manner: arguments.manner(),
         output: arguments.plan.output,
     };
-    let selection = arguments.plan.filters.selection();
     let done = knowing(&desk, &publisher, async |parking| {
         rounds::perform(&desk, (checker, &publisher), parking, &selection, wish).await
     })

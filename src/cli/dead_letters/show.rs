@@ -208,11 +208,13 @@ fn attempts(all: &[Value]) -> String {
             let text = value.map(|value| value.as_str().map_or(value.to_string(), str::to_owned));
             text.map_or("-".to_owned(), |text| line(&text, 400))
         };
+        let at = of("at");
+        let at = at.parse().map_or(at, |at: jiff::Timestamp| format!("{at:.3}"));
         let _infallible = writeln!(
             text,
             "  {:>3}  {}  {} ms  GET {}  PATCH {}  {}\n       ETag seen {}, sent {}\n       request {}, at the service {}",
             of("number"),
-            of("at"),
+            at,
             of("milliseconds"),
             of("get_status"),
             of("patch_status"),

@@ -240,3 +240,22 @@ fn waits_double_up_to_the_longest() {
     assert_eq!(waits(u32::MAX, 0, 4), 0);
     assert_eq!(waits(u32::MAX, 1, 1), u64::from(u32::MAX));
 }
+
+#[test]
+fn listener_for_actions_has_a_token_and_an_address_of_its_own() {
+    let listen = ("ADMIN__ACTIONS__LISTEN", "127.0.0.1:9465");
+    let token = ("ADMIN__ACTIONS__TOKEN", "0123456789abcdef");
+    assert!(load("", &[listen, token]).is_ok());
+    assert!(load("", &[token]).is_ok(), "a token that waits for its listener");
+    for (name, settings, rule) in [
+        ("without a token", vec![listen], "no such listener without a token"),
+        ("a short one", vec![listen, (token.0, "0123456789abcde")], "must be 16 to 1024 printable"),
+        ("a space", vec![listen, (token.0, "0123456789 abcdef")], "must be 16 to 1024 printable"),
+        ("no address", vec![(listen.0, "9465"), token], "must be empty, or an IP address"),
+        ("that of looking", vec![(listen.0, "127.0.0.1:9464"), token], "must be two addresses"),
+    ] {
+        let found = mistakes("", &settings);
+        assert!(found.len() == 1 && found[0].contains(rule), "{name}: {found:?}");
+        assert!(!found[0].contains("abcde"), "{name}: {found:?}");
+    }
+}

@@ -129,6 +129,27 @@ async fn get_and_patch_carry_the_headers_of_finance_and_operations() {
 }
 
 #[tokio::test]
+async fn property_that_was_renamed_is_refused_by_its_old_name_until_it_is_renamed_back() {
+    let sim = sim(Settings::default()).await;
+    let rename = async |from: &str, to: &str| {
+        let body = json!({ from: to }).to_string();
+        let put = sim.request(Method::PUT, "/sim/properties").body(body);
+        put.send().await.unwrap().status()
+    };
+    let write = async || {
+        let body = json!({"DeliveryModeCode": "Truck", "UpdateSequence": 1});
+        sim.patch(ORDER, &body).send().await.unwrap().status()
+    };
+    assert_eq!(rename("DeliveryModeCode", "SalesStatus").await, 400, "taken");
+    assert_eq!(rename("DeliveryModeCode", "DeliveryMode").await, 200);
+    assert_eq!(write().await, 400);
+    assert_eq!(sim.get_json(ORDER).await["DeliveryMode"], "");
+    assert_eq!(rename("DeliveryMode", "DeliveryModeCode").await, 200);
+    assert_eq!(write().await, 204);
+    assert_eq!(sim.get_json(ORDER).await["DeliveryModeCode"], "Truck");
+}
+
+#[tokio::test]
 async fn order_with_a_weird_key_can_be_created_read_and_written() {
     let sim = sim(Settings::default()).await;
     let body =

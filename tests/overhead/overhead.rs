@@ -1,0 +1,315 @@
+//! `make telemetry-measure`: what logs, metrics and traces cost, as ratios against all of them off.
+//!
+//! ```text
+//! updates ──▶ RabbitMQ ──▶ orderwright ──▶ orderwright-sim ──▶ ledger
+//!              (backlog)    │ log to a file      (answers at once)
+//!                           │ /metrics, asked for every second
+//!                           └ OTLP to a sink
+//! ```
+//!
+//! Each run works off a backlog as fast as it can. Processor time is the daemon's own, so the neighbours on
+//! the machine count little in it; the updates a second are those of a machine that they share.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program whose result is text")]
+
+mod sink;
+
+#[allow(dead_code, reason = "shared with the tests, which use all of it")]
+#[path = "../support/broker.rs"]
+mod broker;
+#[allow(dead_code, reason = "shared with the tests, which use all of it")]
+#[path = "../support/ledger.rs"]
+mod ledger;
+#[allow(dead_code, reason = "shared with the tests, which use all of it")]
+#[path = "../support/program.rs"]
+mod program;
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser as _;
+use serde_json::json;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use broker::Broker;
+use ledger::Reader;
+use program::Program;
+use sink::Sink;
+
+/// Different orders. More than can be at work.
+const ORDERS: u64 = 2_000;
+/// Updates before the part that is measured begins.
+const WARM: u64 = 500;
+/// How long one run may take.
+const RUN_MAX: Duration = Duration::from_mins(5);
+/// How often the metrics are asked for: more often than anybody does.
+const SCRAPE_EVERY: Duration = Duration::from_secs(1);
+/// Ticks of processor time in a second, as Linux tells them to programs (`USER_HZ`).
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Failures end the measurement and are read by a person, so they are sentences.
+type Result<T> = std::result::Result<T, String>;
+
+/// Measures what telemetry costs.
+#[derive(Debug, clap::Parser)]
+#[command(name = "overhead")]
+struct Options {
+    /// Updates in each run.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1_000..=1_000_000))]
+    updates: u64,
+    /// Runs of each kind.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=50))]
+    runs: u64,
+}
+
+/// What is on.
+#[derive(Debug, Clone, Copy)]
+struct Kind {
+    name: &'static str,
+    log: &'static str,
+    is_scraped: bool,
+    /// Part of the updates whose spans are sent, and metrics with them.
+    traces: Option<&'static str>,
+}
+
+const OFF: Kind = Kind { name: "nothing", log: "off", is_scraped: false, traces: None };
+const KINDS: [Kind; 5] = [
+    OFF,
+    Kind { name: "log at info", log: "info", ..OFF },
+    Kind { name: "metrics, scraped every second", is_scraped: true, ..OFF },
+    Kind {
+        name: "log, metrics and traces of 10 %",
+        log: "info",
+        is_scraped: true,
+        traces: Some("0.1"),
+    },
+    Kind {
+        name: "log, metrics and traces of all",
+        log: "info",
+        is_scraped: true,
+        traces: Some("1"),
+    },
+];
+
+/// What one run came to.
+#[derive(Debug, Clone, Copy)]
+struct Figures {
+    /// Updates a second.
+    rate: f64,
+    /// Seconds of processor time of the daemon for 1,000 updates.
+    processor: f64,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("overhead: no runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let measured = runtime.block_on(measure(&options));
+    // Waits for nobody: what blocks could only be the broker's script, which ends with our pipe.
+    runtime.shutdown_background();
+    match measured {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("overhead: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn measure(options: &Options) -> Result<()> {
+    let (broker, sink) = (Broker::try_start().await?, Sink::open().await?);
+    let mut all = KINDS.map(|_| Vec::new());
+    // In turn, so that a machine that gets slower slows down all.
+    for round in 1..=options.runs {
+        for (kind, figures) in KINDS.iter().zip(&mut all) {
+            let run = Box::pin(run(&broker, &sink, *kind, options.updates));
+            let run = timeout(RUN_MAX, run).await;
+            let run = run.map_err(|_elapsed| format!("{}: not done in time", kind.name))??;
+            println!(
+                "{round}: {}: {:.0} updates a second, {:.3} s of processor time for 1,000",
+                kind.name, run.rate, run.processor
+            );
+            figures.push(run);
+        }
+    }
+    println!("\n{}", table(&all));
+    broker.end().await;
+    Ok(())
+}
+
+/// Medians (lowest to highest), and the ratios of the medians.
+fn table(all: &[Vec<Figures>]) -> String {
+    let mut table = String::from(
+        "| what is on | updates a second | ratio | processor time for 1,000 | ratio |\n\
+         | --- | --- | --- | --- | --- |\n",
+    );
+    let sorted = |figures: &[Figures], of: fn(&Figures) -> f64| {
+        let mut values: Vec<_> = figures.iter().map(of).collect();
+        values.sort_by(f64::total_cmp);
+        values
+    };
+    let at = |values: &[f64], index: usize| values.get(index).copied().unwrap_or_default();
+    let median = |values: &[f64]| at(values, values.len() / 2);
+    let columns = |figures: &Vec<Figures>| {
+        [sorted(figures, |it| it.rate), sorted(figures, |it| it.processor)]
+    };
+    let Some([off_rate, off_processor]) = all.first().map(columns) else { return table };
+    for (kind, [rate, processor]) in KINDS.iter().zip(all.iter().map(columns)) {
+        let last = rate.len().saturating_sub(1);
+        // Writing to a String cannot fail.
+        let _infallible = writeln!(
+            table,
+            "| {} | {:.0} ({:.0} to {:.0}) | {:.2} | {:.2} s ({:.2} to {:.2}) | {:.2} |",
+            kind.name,
+            median(&rate),
+            at(&rate, 0),
+            at(&rate, last),
+            median(&rate) / median(&off_rate),
+            median(&processor),
+            at(&processor, 0),
+            at(&processor, last),
+            median(&processor) / median(&off_processor),
+        );
+    }
+    table
+}
+
+async fn run(broker: &Broker, sink: &Sink, kind: Kind, updates: u64) -> Result<Figures> {
+    let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
+    let log = |name: &str| folder.path().join(name);
+    let orders = ORDERS.to_string();
+    let arguments = ["--listen", "127.0.0.1:0", "--orders", &orders, "--exit-with-stdin"];
+    let mut simulator = Program::start("orderwright-sim", &arguments, &[], &log("simulator"))?;
+    let line = simulator.line_with("listening").await?;
+    let url = line.get("listening").and_then(|url| url.as_str()).unwrap_or_default();
+    let reader = Reader::new(url)?;
+    let admin = format!("127.0.0.1:{}", free_port().await?);
+    let settings = settings(broker, sink, (url, &admin), kind);
+    publish(&settings, updates, &log("publish")).await?;
+    sink.taken();
+    let arguments = ["run", "--output", "json"];
+    let mut daemon = Program::start_daemon("orderwright", &arguments, &settings, &log("daemon"))?;
+    daemon.event("ready").await?;
+    let figures = {
+        let working = count(&reader, &daemon, updates);
+        let scraping = scrape(&admin, kind.is_scraped);
+        tokio::select! { figures = working => figures, failed = scraping => failed }
+    };
+    daemon.ask_to_end();
+    daemon.ended().await?;
+    simulator.ask_to_end();
+    simulator.ended().await?;
+    let figures = figures?;
+    judge(kind, sink, &log("daemon"), updates)?;
+    Ok(figures)
+}
+
+async fn free_port() -> Result<u16> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let address = listener.and_then(|listener| listener.local_addr());
+    address.map(|address| address.port()).map_err(|error| error.to_string())
+}
+
+fn settings(
+    broker: &Broker,
+    sink: &Sink,
+    (simulator, admin): (&str, &str),
+    kind: Kind,
+) -> Vec<(String, String)> {
+    let mut all = vec![
+        ("BROKER__URL", broker.url().to_owned()),
+        ("TARGET__URL", format!("{simulator}/data")),
+        ("TOPOLOGY__PREFIX", format!("overhead-{:08x}", fastrand::u32(..))),
+        ("TOPOLOGY__SHARDS", "8".to_owned()),
+        ("LOG__LEVEL", kind.log.to_owned()),
+        ("ADMIN__LISTEN", if kind.is_scraped { admin.to_owned() } else { String::new() }),
+    ];
+    if let Some(ratio) = kind.traces {
+        all.push(("OTLP__ENDPOINT", sink.url()));
+        all.push(("OTLP__SAMPLE_RATIO", ratio.to_owned()));
+    }
+    all.into_iter().map(|(name, value)| (format!("ORDERWRIGHT__{name}"), value)).collect()
+}
+
+/// Publishes the backlog, the orders one after the other.
+async fn publish(settings: &[(String, String)], updates: u64, log: &Path) -> Result<()> {
+    let declare = ["topology", "declare"];
+    Program::start("orderwright", &declare, settings, log)?.ended().await?;
+    let mut bodies = String::new();
+    for number in 0..updates {
+        let order = format!("SO-{:06}", 1 + number % ORDERS);
+        let key = json!({"dataAreaId": "USMF", "SalesOrderNumber": order});
+        let changes = json!({"UpdateSequence": 1 + number / ORDERS});
+        let _infallible = writeln!(bodies, "{}", json!({"key": key, "changes": changes}));
+    }
+    let publish = ["publish", "--file", "-", "--unchecked", "--output", "json"];
+    let mut program = Program::start("orderwright", &publish, settings, log)?;
+    program.feed(&bodies).await?;
+    let summary = program.line_with("confirmed").await?;
+    let ended = program.ended().await?;
+    if ended.success() { Ok(()) } else { Err(format!("publish: {summary}")) }
+}
+
+/// Asks for the metrics for ever, as a Prometheus does; or for nothing at all.
+async fn scrape(admin: &str, is_scraped: bool) -> Result<Figures> {
+    let client = reqwest::Client::builder().no_proxy().build().map_err(|it| it.to_string())?;
+    let mut tick = interval(SCRAPE_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        if is_scraped {
+            let answer = client.get(format!("http://{admin}/metrics")).send().await;
+            let text = async { answer?.error_for_status()?.text().await };
+            text.await.map_err(|error| format!("no metrics: {error}"))?;
+        }
+    }
+}
+
+/// Works the backlog off, and measures all but its beginning.
+async fn count(reader: &Reader, daemon: &Program, updates: u64) -> Result<Figures> {
+    let reached = async |wanted: u64| loop {
+        let applied = reader.read(wanted).await?.applied_distinct;
+        if applied >= wanted {
+            return Ok::<_, String>((Instant::now(), applied, processor_time(daemon)?));
+        }
+    };
+    let (begun, first, before) = reached(WARM).await?;
+    let (ended, last, after) = reached(updates).await?;
+    let done = u32::try_from(last - first).map_err(|error| error.to_string())?;
+    let rate = f64::from(done) / (ended - begun).as_secs_f64();
+    Ok(Figures { rate, processor: (after - before) * 1_000.0 / f64::from(done) })
+}
+
+/// Seconds of processor time that the daemon has used so far, by all its threads.
+fn processor_time(daemon: &Program) -> Result<f64> {
+    let shell = daemon.id().ok_or("the daemon has ended")?;
+    let read = |path: String| std::fs::read_to_string(&path).map_err(|it| format!("{path}: {it}"));
+    // The shell that ends it with us has it as its one child.
+    let children = read(format!("/proc/{shell}/task/{shell}/children"))?;
+    let pid = children.split_whitespace().next().ok_or("the daemon has ended")?;
+    let stat = read(format!("/proc/{pid}/stat"))?;
+    // Behind the name, which may hold anything: of proc(5), fields 14 and 15.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks: Vec<u32> = fields.skip(11).take(2).filter_map(|it| it.parse().ok()).collect();
+    Ok(f64::from(ticks.iter().sum::<u32>()) / TICKS_PER_SECOND)
+}
+
+/// What was not on, or not off, would make the figures worthless.
+fn judge(kind: Kind, sink: &Sink, log: &Path, updates: u64) -> Result<()> {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let attempts = text.lines().filter(|line| line.contains("\"attempt\"")).count();
+    let attempts = u64::try_from(attempts).unwrap_or(u64::MAX);
+    let (is_logged, is_sent) = (attempts >= updates, sink.taken() > 0);
+    if is_logged == (kind.log == "info") && is_sent == kind.traces.is_some() {
+        return Ok(());
+    }
+    let name = kind.name;
+    Err(format!("{name}: {attempts} attempts logged, something sent: {is_sent}\n{text}"))
+}
