@@ -1,6 +1,7 @@
 //! The composition root: builds the edges, wires them together, and owns the order of the drain.
 
 mod control;
+pub mod edit;
 mod effects;
 mod error;
 pub mod exit;
