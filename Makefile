@@ -55,6 +55,9 @@ test-manifests: ## What is shipped for Kubernetes, by the tools' own validators;
 test-images: ## Images built, the playground brought up, workers and broker killed in it; needs Docker, or root on Debian
 	@tests/images/run.sh
 
+release: ## What is shipped, in target/dist: stripped programs, man pages, completions, an SBOM and their sums
+	@deploy/release.sh
+
 browser-test: ## The status page in a real Chromium; PICTURES= is where its pictures go
 	@$(CARGO) run --quiet --example browser -- $(or $(PICTURES),$(CURDIR)/.cache)
 

@@ -8,6 +8,7 @@ mod healthcheck;
 mod pods;
 mod publish;
 mod run;
+mod shell;
 mod top;
 mod topology;
 mod version;
@@ -69,6 +70,11 @@ enum Command {
     Topology(topology::Arguments),
     /// The settings: look, check, and a reference of all keys.
     Config(ConfigArguments),
+    /// Print a script that has a shell complete the commands and flags.
+    Completions(shell::Completions),
+    /// Write the man pages, for those who make packages.
+    #[command(hide = true)]
+    Man(shell::Man),
 }
 
 #[derive(Debug, clap::Args)]
@@ -115,6 +121,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let sources = Sources::of_process(cli.config);
     match cli.command {
         Command::Config(arguments) => configuration(&arguments.command, &sources),
+        Command::Completions(arguments) => shell::completions(&arguments),
+        Command::Man(arguments) => shell::man(&arguments),
         Command::Run(arguments) => run::start(&arguments, &sources),
         Command::Publish(arguments) => {
             with_settings(&sources, |loaded| publish::run(&arguments, loaded))
