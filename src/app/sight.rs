@@ -192,6 +192,7 @@ fn broker(standing: &Standing, publisher: &Publisher) -> Broker {
         generation: standing.generation,
         pods: standing.pods,
         reconnects: standing.reconnects,
+        stood_still: standing.watchdog,
         oldest_seconds: standing.oldest().map(|age| age.as_secs_f64()),
     }
 }
