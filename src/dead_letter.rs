@@ -4,6 +4,7 @@
 //! together by [`Groups`]. Pure: the broker's edge hands messages in.
 
 mod advice;
+mod body;
 mod course;
 mod death;
 mod fingerprint;
@@ -19,6 +20,7 @@ mod typed;
 mod view;
 
 pub use advice::advice;
+pub use body::{Body, Change as BodyChange, Error as BodyError};
 pub use course::{Course, End, Fate, Next};
 pub use death::{Death, REASONS};
 pub use fingerprint::{Trouble, fingerprint, normalised};
@@ -32,6 +34,6 @@ pub use replay::{
     CORRELATION_ID, REPLAY_ETAG, REPLAY_FORCED, REPLAY_HEADERS, REPLY_TO, header, publishers_reply,
 };
 pub use select::{Pointer, Selection, Statuses, is_id};
-pub use stamp::{Decision, adopted, carried, discarded, restored};
+pub use stamp::{Decision, Edition, adopted, carried, discarded, edited, restored};
 pub use transfer::{Error as TransferError, Message, from_line, to_line};
-pub use view::{Discarded, Found, Letter, Replays, Writer};
+pub use view::{Discarded, Edited, Found, Letter, Replays, Writer};

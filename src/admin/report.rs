@@ -44,6 +44,8 @@ pub struct Broker {
     pub pods: usize,
     /// Connections after the first.
     pub reconnects: u64,
+    /// Shards that stood still and were subscribed to again.
+    pub stood_still: u64,
     /// Age of the oldest delivery that is not settled.
     pub oldest_seconds: Option<f64>,
 }

@@ -38,6 +38,7 @@ fn report() -> Report {
         generation: 1,
         pods: 1,
         reconnects: 0,
+        stood_still: 0,
         oldest_seconds: None,
     };
     let target = Target {

@@ -12,6 +12,7 @@ use crate::broker::{Begun, Delivery};
 use crate::dead_letter::FIRST_TRACE;
 use crate::dispatch::Held;
 use crate::order::OrderKey;
+use crate::properties::header;
 use crate::telemetry::metrics::Took;
 use crate::telemetry::trace;
 
@@ -82,10 +83,7 @@ impl Held for Message {
 
     fn span(&self, order: &OrderKey) -> tracing::Span {
         let properties = &self.delivery.properties;
-        let header = |name: &str| {
-            let text = properties.headers().as_ref()?.inner().get(name)?.as_long_string()?;
-            std::str::from_utf8(text.as_bytes()).ok()
-        };
+        let header = |name| header(properties, name)?.ok();
         let parent = header("traceparent");
         let carried = parent.map(|parent| trace::Carried { parent, state: header("tracestate") });
         trace::process(trace::Processed {

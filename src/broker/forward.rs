@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::{Delivery, Error, Outgoing, Publisher, Topology};
-use crate::properties::{FORWARDED_EXCHANGE, FORWARDED_ROUTING_KEY, republished};
+use crate::properties::{FORWARDED_EXCHANGE, FORWARDED_ROUTING_KEY, header, republished};
 use crate::protocol::backoff::Retry;
 use crate::telemetry::field;
 
@@ -34,10 +34,7 @@ const FORWARDS: &str = "orderwright-forwards";
 /// Where a message was published to, and with which key, before anything was forwarded.
 #[must_use]
 pub fn origin(delivery: &Delivery) -> (String, String) {
-    let text = |name: &str| {
-        let headers = delivery.properties.headers().as_ref()?;
-        Some(headers.inner().get(name)?.as_long_string()?.to_string())
-    };
+    let text = |name| header(&delivery.properties, name)?.ok().map(str::to_owned);
     (
         text(FORWARDED_EXCHANGE).unwrap_or_else(|| delivery.exchange.to_string()),
         text(FORWARDED_ROUTING_KEY).unwrap_or_else(|| delivery.routing_key.to_string()),

@@ -1,8 +1,10 @@
 //! `orderwright dead-letters`: what went wrong, and what to do about it.
 
 mod adopt;
-mod desk;
+pub(super) mod desk;
 mod discard;
+mod edit;
+mod editor;
 mod export;
 mod filters;
 mod gather;
@@ -28,6 +30,7 @@ use crate::config::Loaded;
   orderwright dlq show 0195c2aa                        one letter, all of it
   orderwright dlq export --file letters.ndjson         a copy of all
   orderwright dlq discard --id 0195c2aa --because 'TICKET-7' --yes
+  orderwright dlq edit 0195c2aa                        mend a letter in your editor
   orderwright dlq replay --reason rejected             what a replay would do
   orderwright dlq replay --reason rejected --run       do it
 
@@ -60,6 +63,8 @@ enum Command {
     Parked(parked::Parked),
     /// Let an order go on, from this moment on; its dead letters stay where they are.
     Release(release::Arguments),
+    /// Change the body of a letter, so that a replay can write it.
+    Edit(edit::Arguments),
     /// What a replay would do: asks the service for each order, and writes nothing.
     Plan(plan::Arguments),
     /// Send dead letters once more. Says what it would do, unless --run is given.
@@ -84,6 +89,7 @@ enum Format {
 
 pub(super) async fn run(arguments: Arguments, loaded: Loaded) -> u8 {
     match arguments.command {
+        Command::Edit(arguments) => edit::run(&arguments, loaded).await,
         Command::Plan(arguments) => plan::run(&arguments, loaded).await,
         Command::Replay(arguments) => replay::run(&arguments, loaded).await,
         Command::History(arguments) => history::run(&arguments, loaded).await,
@@ -123,7 +129,7 @@ fn plain(text: &str) -> String {
 }
 
 /// The same on one line, cut to a length.
-fn line(text: &str, characters_max: usize) -> String {
+pub(super) fn line(text: &str, characters_max: usize) -> String {
     let one: String = plain(text).split_whitespace().collect::<Vec<_>>().join(" ");
     if one.chars().count() <= characters_max {
         return one;

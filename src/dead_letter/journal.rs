@@ -114,7 +114,9 @@ pub enum Event {
     Edited {
         /// The dead letter.
         letter: String,
-        /// What was changed, line by line.
+        /// The letter that replaces it.
+        new_letter: String,
+        /// What was changed, place by place, a line each.
         diff: String,
     },
     /// Dead letters were read from a file.

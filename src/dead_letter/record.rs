@@ -12,7 +12,7 @@ use crate::parking::{UNPARK, unparks};
 use crate::properties::republished_for;
 
 /// The headers that a dead letter may carry, with their meaning. The names are part of the interface.
-pub const HEADERS: [(&str, &str); 26] = [
+pub const HEADERS: [(&str, &str); 31] = [
     (ID, "names this dead letter"),
     (FINGERPRINT, "the same for the same trouble, whatever order it befell"),
     (REASON, "why: the stable reason code"),
@@ -35,6 +35,11 @@ pub const HEADERS: [(&str, &str); 26] = [
     (REPLAYS, "of a replayed message: how often it was replayed"),
     (REPLAY_ID, "of a replayed message: the replay that brought it"),
     (REPLAY_OF, "of a replayed message: id of the dead letter that was replayed"),
+    (EDITED_FROM, "of an edited letter: id of the dead letter that it replaces"),
+    (EDITS, "of an edited letter: how often it was edited"),
+    (EDITED_AT, "of an edited letter: when, the last time"),
+    (EDITED_BY, "of an edited letter: by whom"),
+    (EDIT_DIFF, "of an edited letter: what was changed, place by place"),
     (DISCARDED_AT, "in the archive: when it was discarded"),
     (DISCARDED_BY, "in the archive: by whom"),
     (DISCARDED_BECAUSE, "in the archive: why"),
@@ -59,6 +64,11 @@ pub const REPLAYS: &str = "orderwright-replays";
 pub const REPLAY_ID: &str = "orderwright-replay-id";
 /// Of a replayed message: the dead letter that is replayed.
 pub const REPLAY_OF: &str = "orderwright-replay-of";
+pub(super) const EDITED_FROM: &str = "orderwright-edited-from";
+pub(super) const EDITS: &str = "orderwright-edits";
+pub(super) const EDITED_AT: &str = "orderwright-edited-at";
+pub(super) const EDITED_BY: &str = "orderwright-edited-by";
+pub(super) const EDIT_DIFF: &str = "orderwright-edit-diff";
 pub(super) const DISCARDED_AT: &str = "orderwright-discarded-at";
 pub(super) const DISCARDED_BY: &str = "orderwright-discarded-by";
 pub(super) const DISCARDED_BECAUSE: &str = "orderwright-discarded-because";

@@ -5,10 +5,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
+use uuid::Uuid;
 
 use super::record;
 use super::view::{Letter, Writer};
 use crate::properties::republished;
+
+/// Characters of a difference that a header keeps; the journal has all of it. All headers must fit one frame.
+const DIFF_CHARACTERS_MAX: usize = 4_000;
 
 /// Characters of an operator's reason that are kept.
 const BECAUSE_CHARACTERS_MAX: usize = 1_000;
@@ -116,6 +120,43 @@ pub fn adopted(properties: &BasicProperties, letter: &Letter, queue: &str) -> Ba
     kept.with_headers(headers)
 }
 
+/// A change by hand.
+#[derive(Debug, Clone, Copy)]
+pub struct Edition<'a> {
+    /// The letter that comes of it.
+    pub id: Uuid,
+    /// The operator.
+    pub by: &'a str,
+    /// When.
+    pub at: Timestamp,
+    /// What is changed, place by place.
+    pub diff: &'a str,
+}
+
+/// The properties of the letter that replaces one: it names that one, and is judged as that one would be. `queue`
+/// is where it was found.
+#[must_use]
+pub fn edited(
+    properties: &BasicProperties,
+    letter: &Letter,
+    queue: &str,
+    edition: Edition<'_>,
+) -> BasicProperties {
+    let kept = adopted(properties, letter, queue);
+    let mut headers = kept.headers().clone().unwrap_or_default();
+    let count = letter.edited.as_ref().map_or(0, |it| it.count).saturating_add(1);
+    let first = letter.replays.first_dead_letter.unwrap_or(letter.id);
+    let diff: String = edition.diff.chars().take(DIFF_CHARACTERS_MAX).collect();
+    put(&mut headers, record::ID, &edition.id.to_string());
+    put(&mut headers, record::FIRST_DEAD_LETTER, &first.to_string());
+    put(&mut headers, record::EDITED_FROM, &letter.id.to_string());
+    put(&mut headers, record::EDITS, &count.to_string());
+    put(&mut headers, record::EDITED_AT, &edition.at.to_string());
+    put(&mut headers, record::EDITED_BY, edition.by);
+    put(&mut headers, record::EDIT_DIFF, &diff);
+    kept.with_headers(headers)
+}
+
 fn put(headers: &mut FieldTable, name: &str, value: &str) {
     headers.insert(name.into(), AMQPValue::LongString(value.into()));
 }
@@ -169,5 +210,27 @@ mod tests {
         assert_eq!((again.reason.as_str(), again.queue.as_str()), ("foreign", "their.dlq"));
         assert_eq!((again.fingerprint, again.order), (letter.fingerprint, letter.order));
         assert_eq!(adopted(&ours, &read(&ours, "x"), "other"), ours);
+    }
+
+    #[test]
+    fn edited_letter_names_the_one_that_it_replaces_and_is_what_that_was_otherwise() {
+        let before = read(&foreign(), "A/1");
+        let edition = |id| Edition {
+            id: Uuid::from_u128(id),
+            by: "jane@desk",
+            at: Timestamp::UNIX_EPOCH,
+            diff: "- /a: 1",
+        };
+        let first = edited(&foreign(), &before, "their.dlq", edition(7));
+        let once = read(&first, "A/1");
+        let says = once.edited.clone().unwrap();
+        assert_eq!((once.id, says.from, says.count), (Uuid::from_u128(7), before.id, 1));
+        assert_eq!((says.by.as_str(), says.diff.as_str()), ("jane@desk", "- /a: 1"));
+        assert_eq!((&once.order, &once.reason), (&before.order, &before.reason));
+        assert_eq!(once.replays.count, 0);
+        let twice = read(&edited(&first, &once, "q", edition(8)), "A/1");
+        let says = twice.edited.unwrap();
+        assert_eq!((says.from, says.count), (once.id, 2));
+        assert_eq!(twice.replays.first_dead_letter, Some(before.id));
     }
 }

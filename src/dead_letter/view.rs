@@ -41,6 +41,21 @@ pub struct Replays {
     pub replay_of: Option<Uuid>,
 }
 
+/// The last change by hand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Edited {
+    /// The letter that it replaces.
+    pub from: Uuid,
+    /// How often, in all.
+    pub count: u32,
+    /// When.
+    pub at: Option<Timestamp>,
+    /// The operator.
+    pub by: String,
+    /// What was changed, place by place.
+    pub diff: String,
+}
+
 /// The decision to discard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Discarded {
@@ -103,6 +118,9 @@ pub struct Letter {
     /// The letter that its order stood still behind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parked_behind: Option<Uuid>,
+    /// Changed by hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edited: Option<Edited>,
     /// W3C trace context of the original message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
@@ -204,6 +222,13 @@ impl Letter {
                 replay_of: headers.uuid(record::REPLAY_OF),
             },
             parked_behind: headers.uuid(record::PARKED_BEHIND),
+            edited: headers.uuid(record::EDITED_FROM).map(|from| Edited {
+                from,
+                count: headers.text(record::EDITS).and_then(|it| it.parse().ok()).unwrap_or(1),
+                at: headers.time(record::EDITED_AT),
+                by: headers.text(record::EDITED_BY).unwrap_or_default(),
+                diff: headers.text(record::EDIT_DIFF).unwrap_or_default(),
+            }),
             traceparent: headers.text("traceparent"),
             version: headers.text(record::VERSION),
             instance: headers.text(record::INSTANCE),

@@ -71,6 +71,7 @@ impl View for MadeUp {
                 generation: 1,
                 pods: 3,
                 reconnects: 2,
+                stood_still: 1,
                 oldest_seconds: Some(90.0),
             },
             shards: (0..8).map(shard).collect(),

@@ -25,6 +25,8 @@ mod connecting;
 mod daemon;
 mod dead_letters;
 mod doctor;
+mod edits;
+mod explain;
 mod faults;
 mod guards;
 mod hold;

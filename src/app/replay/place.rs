@@ -58,16 +58,22 @@ pub struct Found<T> {
 
 /// The letters that are meant, each in its place, and the orders that may go on once theirs are done.
 ///
-/// `cut` are orders of which not every letter was found. A letter that was not asked for, and may not go,
-/// is left out.
+/// `cut` are orders of which not every letter was found; `edited` are letters that another one replaces. A letter
+/// that was not asked for, and may not go, is left out.
 #[must_use]
 pub fn placed<T>(
     mut found: Vec<Found<T>>,
     parked: &BTreeMap<String, Parked>,
-    cut: &BTreeSet<String>,
+    (cut, edited): (&BTreeSet<String>, &BTreeMap<Uuid, Uuid>),
     sequence: impl Fn(&Message) -> Option<i64>,
 ) -> (Vec<Found<T>>, Vec<Release>) {
     for Found { candidate, .. } in &mut found {
+        if let Some(new) = edited.get(&candidate.letter.id) {
+            let why =
+                format!("it was edited, and is {new} now: edit it so once more, or discard it");
+            candidate.place = Place::Held(why);
+            continue;
+        }
         let order = candidate.letter.order.as_deref();
         let Some(head) = order.and_then(|order| parked.get(order)).map(|it| it.head) else {
             continue;
@@ -147,7 +153,8 @@ mod tests {
         cut: &[&str],
     ) -> (Vec<(u128, Place)>, usize) {
         let cut = cut.iter().map(ToString::to_string).collect();
-        let (found, releases) = placed(found, parked, &cut, |_| None);
+        let edited = BTreeMap::from([(Uuid::from_u128(77), Uuid::from_u128(78))]);
+        let (found, releases) = placed(found, parked, (&cut, &edited), |_| None);
         let place = |it: Found<()>| (it.candidate.letter.id.as_u128(), it.candidate.place);
         (found.into_iter().map(place).collect(), releases.len())
     }
@@ -200,6 +207,13 @@ mod tests {
             judged(vec![found(older, true), found(letter(1, None), true)], &parked(), &[]);
         assert!(is_held(&places[0].1) && places[1].1 == Place::Head(HEAD), "{places:?}");
         assert_eq!(releases, 1, "and stops none of those that have it");
+    }
+
+    #[test]
+    fn letter_whose_edit_was_cut_short_stays_and_the_edited_one_goes() {
+        let all = vec![found(letter(77, None), true), found(letter(78, None), true)];
+        let (places, _) = judged(all, &BTreeMap::new(), &[]);
+        assert!(is_held(&places[0].1) && places[1].1 == Place::Free, "{places:?}");
     }
 
     #[test]

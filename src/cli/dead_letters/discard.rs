@@ -141,6 +141,8 @@ async fn discarding(
                     let with = (checker, &publisher);
                     Some(let_go(&desk, with, parking, arguments, orders).await?)
                 }
+                // Which of them were discarded before an interrupt is not known.
+                Some(_) | None if done.interrupted => None,
                 Some(_) | None => {
                     still(&orders);
                     None

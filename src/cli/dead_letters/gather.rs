@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use uuid::Uuid;
+
 use super::desk::{Desk, Next};
 use crate::app::replay::{Candidate, Checker, Found, Place, placed};
 use crate::broker::{Browser, Error, Parking, Ticket};
@@ -42,8 +44,9 @@ pub(super) async fn gather(
         desk.close(heap.browser).await?;
         heap = collect(desk, selection, limit, &parked).await?;
     }
-    let Heap { browser, found, cut, left_over, interrupted } = heap;
-    let (found, mut releases) = placed(found, &parked, &cut, |message| checker.sequence(message));
+    let Heap { browser, found, cut, edited, left_over, interrupted } = heap;
+    let (found, mut releases) =
+        placed(found, &parked, (&cut, &edited), |message| checker.sequence(message));
     if selection.is_orders_alone() {
         let has_any = |order: &str| {
             let of = |it: &Found<Ticket>| it.candidate.letter.order.as_deref() == Some(order);
@@ -71,6 +74,8 @@ struct Heap {
     found: Vec<Found<Ticket>>,
     /// Orders that stand still, of which not every letter had room.
     cut: BTreeSet<String>,
+    /// Letters that another one in the queue replaces.
+    edited: BTreeMap<Uuid, Uuid>,
     left_over: u64,
     interrupted: bool,
 }
@@ -82,10 +87,11 @@ async fn collect(
     parked: &BTreeMap<String, Parked>,
 ) -> Result<Heap, Error> {
     let mut browser = desk.browse(&desk.queue(false)).await?;
-    let (mut found, mut cut) = (Vec::new(), BTreeSet::new());
+    let (mut found, mut cut, mut edited) = (Vec::new(), BTreeSet::new(), BTreeMap::new());
     let (mut bytes, mut left_over, mut is_full) = (0_usize, 0, false);
     let all = Selection::default();
     let visit = |letter: crate::dead_letter::Letter, held: crate::broker::Held| {
+        edited.extend(letter.edited.as_ref().map(|it| (it.from, letter.id)));
         let headers = held.properties.headers().as_ref();
         let is_chosen = selection.matches(&letter, headers, &held.body, desk.now);
         let order = letter.order.as_ref().and_then(|order| parked.get_key_value(order));
@@ -108,7 +114,9 @@ async fn collect(
     };
     let looked = desk.go_over(&mut browser, 0..u64::MAX, &all, visit).await;
     match looked {
-        Ok(looked) => Ok(Heap { browser, found, cut, left_over, interrupted: looked.interrupted }),
+        Ok(looked) => {
+            Ok(Heap { browser, found, cut, edited, left_over, interrupted: looked.interrupted })
+        }
         Err(error) => {
             // In good order if that can be: it keeps its order then.
             let _closed = desk.close(browser).await;

@@ -173,6 +173,13 @@ fn table(shown: &Shown, copies: usize, now: jiff::Timestamp) -> String {
         let at = time(discarded.at);
         row("discarded", &format!("{at} by {}: {}", discarded.by, discarded.because));
     }
+    if let Some(edited) = &letter.edited {
+        let (count, from, by) = (edited.count, edited.from, &edited.by);
+        row(
+            "edited",
+            &format!("{count}, {} by {by}, from {from}: {}", time(edited.at), edited.diff),
+        );
+    }
     row("position", &position.to_string());
     for death in &letter.deaths {
         let at = time(death.at);

@@ -19,13 +19,9 @@ pub(super) async fn knowing<T>(
     }
     let parking = Parking::new(publisher.clone(), &desk.topology, usize::MAX);
     let mut reading = Box::pin(parking.follow(&desk.connection));
-    let known = async {
-        parking.ready().await;
-        Ok::<_, Error>(())
-    };
     tokio::select! { biased;
         ended = &mut reading => return Err(gone(ended, desk)),
-        known = answered(known) => known?,
+        known = known(&parking) => known?,
     }
     let reading = async {
         if let Err(error) = reading.await {
@@ -37,6 +33,22 @@ pub(super) async fn knowing<T>(
     tokio::select! { biased;
         never = reading => never,
         done = Box::pin(work(Some(&parking))) => done,
+    }
+}
+
+/// Waits until all is read that is there: for as long as it goes on.
+async fn known(parking: &Parking) -> Result<(), Error> {
+    let mut news = parking.news();
+    loop {
+        let record = async {
+            // The sender lives as long as the parking.
+            let _alive = news.changed().await;
+            Ok::<_, Error>(())
+        };
+        tokio::select! { biased;
+            _reading = parking.ready() => return Ok(()),
+            moved = answered(record) => moved?,
+        }
     }
 }
 
