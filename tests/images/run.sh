@@ -206,7 +206,7 @@ judge() {
     note "the ledger: $book"
     (($(figure overlaps <<<"$book") == 0)) || fail "two writers were at work on one order"
     (($(figure applied_distinct <<<"$book") == 32 * ORDERS)) || fail "not every update was written"
-    letters=$(docker compose run --rm --no-TTY cli dead-letters ls --output ndjson | wc -l)
+    letters=$(docker compose run --rm --no-TTY --interactive=false cli dead-letters ls --output ndjson | wc -l)
     ((letters == 0)) || fail "$letters dead letters"
     # SIGTERM reaches the process, and it drains.
     local id
