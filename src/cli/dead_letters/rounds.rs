@@ -96,7 +96,7 @@ pub(super) async fn perform(
         let hold = Hold::new(browser, tickets);
         let tell = |told: Told| tell(&told, wish.output);
         let what = (candidates.as_slice(), releases);
-        let report = match run.perform(hold, what, manner, &desk.interrupt, tell).await {
+        let report = match Box::pin(run.perform(hold, what, manner, &desk.interrupt, tell)).await {
             Ok(report) => report,
             Err(error) => return Ok(fail(exit::UNAVAILABLE, &error)),
         };
