@@ -1,7 +1,6 @@
 //! The composition root: builds the edges, wires them together, and owns the order of the drain.
 
 mod control;
-pub mod edit;
 mod effects;
 pub mod exit;
 mod explain;
@@ -14,7 +13,6 @@ mod misplaced;
 mod notice;
 mod overtakers;
 mod parker;
-pub mod release;
 pub mod replay;
 mod sight;
 pub mod target;
