@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo chaos chaos-measure batch-measure telemetry-measure mutants test test-manifests test-images browser-test check broker fetch clean-cache
+.PHONY: help demo chaos chaos-measure letters-chaos letters-measure batch-measure telemetry-measure mutants test test-manifests test-images browser-test check release broker fetch clean-cache
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -27,6 +27,14 @@ chaos-measure: ## How long shards are without a pod, how even they lie, what a r
 	@$(CARGO) build --quiet --bins
 	@$(CARGO) run --quiet --example chaos -- --measure $(CHAOS_FLAGS)
 
+letters-chaos: ## The operator's tool and the daemon killed at work on dead letters; then proof. SEEDS= FIRST=
+	@$(CARGO) build --quiet --bins
+	@$(CARGO) run --quiet --example letters -- $(foreach flag,seeds first daemon,$(call chaos_flag,$(flag)))
+
+letters-measure: ## Seconds and memory that the operator's tool takes on a long queue, optimised. LETTERS=100000
+	@$(CARGO) build --quiet --profile bench --bins
+	@$(CARGO) run --quiet --profile bench --example letters -- --measure $(or $(LETTERS),100000)
+
 batch-measure: ## Updates a second with $$batch and without, as a ratio; SECONDS= RUNS= QUOTA= OPERATIONS=
 	@$(CARGO) build --quiet --bins
 	@$(CARGO) run --quiet --example batch -- $(foreach flag,seconds runs quota operations,$(call chaos_flag,$(flag)))
@@ -46,6 +54,9 @@ test-manifests: ## What is shipped for Kubernetes, by the tools' own validators;
 
 test-images: ## Images built, the playground brought up, workers and broker killed in it; needs Docker, or root on Debian
 	@tests/images/run.sh
+
+release: ## What is shipped, in target/dist: stripped programs, man pages, completions, an SBOM and their sums
+	@deploy/release.sh
 
 browser-test: ## The status page in a real Chromium; PICTURES= is where its pictures go
 	@$(CARGO) run --quiet --example browser -- $(or $(PICTURES),$(CURDIR)/.cache)

@@ -2,6 +2,7 @@
 
 mod control;
 mod effects;
+mod error;
 pub mod exit;
 mod explain;
 pub mod inspection;
@@ -38,6 +39,7 @@ use crate::protocol::backoff;
 use crate::telemetry::metrics::Metrics;
 use control::Helm;
 use effects::Edges;
+pub use error::Error;
 use explain::Places;
 use intake::Front;
 pub(crate) use intake::contract as intake_contract;
@@ -49,48 +51,6 @@ pub const CLOSE_MAX: Duration = Duration::from_secs(3);
 
 /// How often it is looked whether the connection still lives during the start.
 const LOSS_LOOK: Duration = Duration::from_millis(200);
-
-/// Why the daemon did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The HTTP client cannot be made.
-    #[error("the target is not configured well")]
-    Target(#[from] odata::Error),
-    /// The broker cannot be reached, or refuses us.
-    #[error("no start without the broker")]
-    Broker(#[from] broker::Error),
-    /// The objects could not be looked at in time.
-    #[error("the broker did not answer for all its objects within broker.start_timeout")]
-    Slow,
-    /// The shards that there are could hand out more than the settings of the first start say.
-    #[error(
-        "{shards} shards, those of a generation that was left included, are more than the {most} that \
-         broker.prefetch and order.body_bytes_max allow in 4 GiB: lower one"
-    )]
-    Memory {
-        /// Of both generations.
-        shards: u32,
-        /// Of what the settings allow.
-        most: u16,
-    },
-    /// Objects are missing or have another shape.
-    #[error("the broker's objects are not as they should be:\n{0}")]
-    Topology(String),
-}
-
-impl Error {
-    /// The exit code.
-    #[must_use]
-    pub fn exit(&self) -> u8 {
-        match self {
-            Self::Slow => exit::UNAVAILABLE,
-            Self::Broker(error) if error.may_heal() => exit::UNAVAILABLE,
-            Self::Target(_) | Self::Broker(_) | Self::Topology(_) | Self::Memory { .. } => {
-                exit::CONFIG
-            }
-        }
-    }
-}
 
 /// How the daemon ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,8 +176,8 @@ impl App {
             Arc::new(Parking::new(publisher.clone(), &topology, letters.parked_orders_max))
         });
         let answers = link.named(&format!("orderwright {instance} notices"));
-        let notices = Notices::new(answers, settings.broker.notices_max, topology.prefix());
-        let notices = Arc::new(notices);
+        let notices =
+            Arc::new(Notices::new(answers, settings.broker.notices_max, topology.prefix()));
         let publishing = (publisher.clone(), notices.clone());
         let watched = (&stop, metrics.clone());
         let edges = Edges::new(client.clone(), publishing, &topology, &settings, instance, watched)
@@ -225,8 +185,7 @@ impl App {
         let written = edges.written();
         let tally = Arc::new(Tally::default());
         let (limits, judging) = (limits(&settings), (guard(&settings), texts(&settings)));
-        let dispatch = Dispatch::new(edges, limits, judging, tally.clone(), stop.clone());
-        let dispatch = Arc::new(dispatch);
+        let dispatch = Arc::new(Dispatch::new(edges, limits, judging, tally.clone(), stop.clone()));
         let forwarder = Arc::new(Forwarder::new(&publisher, &topology, settings.broker.prefetch));
         let stops = Stops { stop: stop.clone(), force: force.clone() };
         let (generations, known) = watch::channel(generations);
@@ -247,7 +206,6 @@ impl App {
             consumer: consumer.clone(),
             publisher: publisher.clone(),
             forwarder: forwarder.clone(),
-            parking: parking.clone(),
             client,
             settle_waits: Arc::clone(&settle_waits),
             bounds: Bounds::new(&settings),
@@ -284,8 +242,7 @@ impl App {
         shutdown: impl Future<Output = ()>,
     ) -> (Ended, Snapshot) {
         let (dispatch, tally) = (self.dispatch.clone(), self.tally.clone());
-        let forwarder = self.forwarder.clone();
-        let tally = (tally, self.settle_waits.clone());
+        let (tally, forwarder) = ((tally, self.settle_waits.clone()), self.forwarder.clone());
         let front = Front::new(&self.settings, dispatch, tally, forwarder, self.generations);
         let mut tasks = JoinSet::new();
         tasks.spawn(self.consumer.clone().run(self.connection, Arc::new(front)));

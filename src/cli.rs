@@ -3,9 +3,13 @@
 mod check;
 pub mod config;
 mod dead_letters;
+mod explain;
 mod healthcheck;
+mod pods;
 mod publish;
 mod run;
+mod shell;
+mod top;
 mod topology;
 mod version;
 
@@ -32,6 +36,7 @@ use crate::telemetry;
   orderwright check target                             sign in, GET an order, write nothing
   orderwright topology declare                         make the exchanges and queues
   orderwright run                                      consume until SIGTERM
+  orderwright explain USMF/SO-2025-0145                where an order is, and what it waits for
   orderwright publish --key USMF/SO-2025-0145 --set SalesStatus=Delivered
 
 Exit codes: 0 done, 64 usage, 65 bad data, 69 unreachable, 70 bug, 75 grace ran out, 78 configuration"
@@ -57,10 +62,19 @@ enum Command {
     Check(check::Arguments),
     /// Ask a daemon on this machine how it is: for the health checks of containers.
     Healthcheck(healthcheck::Arguments),
+    /// All that is known of one order: where it is, what is done for it, its dead letters.
+    Explain(Box<explain::Arguments>),
+    /// One or many pods in a terminal, again and again.
+    Top(top::Arguments),
     /// The exchanges, queues and bindings on the broker.
     Topology(topology::Arguments),
     /// The settings: look, check, and a reference of all keys.
     Config(ConfigArguments),
+    /// Print a script that has a shell complete the commands and flags.
+    Completions(shell::Completions),
+    /// Write the man pages, for those who make packages.
+    #[command(hide = true)]
+    Man(shell::Man),
 }
 
 #[derive(Debug, clap::Args)]
@@ -107,6 +121,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let sources = Sources::of_process(cli.config);
     match cli.command {
         Command::Config(arguments) => configuration(&arguments.command, &sources),
+        Command::Completions(arguments) => shell::completions(&arguments),
+        Command::Man(arguments) => shell::man(&arguments),
         Command::Run(arguments) => run::start(&arguments, &sources),
         Command::Publish(arguments) => {
             with_settings(&sources, |loaded| publish::run(&arguments, loaded))
@@ -120,6 +136,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Healthcheck(arguments) => {
             with_settings(&sources, |loaded| healthcheck::run(arguments, loaded))
         }
+        Command::Explain(arguments) => {
+            with_settings(&sources, |loaded| explain::run(*arguments, loaded))
+        }
+        Command::Top(arguments) => with_settings(&sources, |loaded| top::run(arguments, loaded)),
         Command::Topology(arguments) => {
             with_settings(&sources, |loaded| topology::run(&arguments, loaded))
         }

@@ -178,4 +178,12 @@ pub mod field {
     pub const VERSION: &str = "version";
     /// How long a drain may take.
     pub const GRACE: &str = "grace";
+    /// What an operator asks of the admin listener.
+    pub const ACTION: &str = "action";
+    /// What the action is about.
+    pub const WHAT: &str = "what";
+    /// Who asks, as he says.
+    pub const ACTOR: &str = "actor";
+    /// Address that the question comes from.
+    pub const PEER: &str = "peer";
 }

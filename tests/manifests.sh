@@ -37,7 +37,7 @@ trap 'rm -rf -- "$work"' EXIT
 
 note "style of YAML, scripts and Dockerfile"
 yamllint --strict --config-file deploy/yamllint.yaml deploy docker-compose.yml
-shellcheck --external-sources --source-path=SCRIPTDIR/../.. tests/images/*.sh tests/manifests.sh
+shellcheck --external-sources --source-path=SCRIPTDIR/../.. tests/images/*.sh tests/manifests.sh deploy/release.sh
 hadolint Dockerfile
 
 note "the compose file"

@@ -21,6 +21,7 @@ use subtle::ConstantTimeEq;
 use super::routes::{bounded, error};
 use super::{Admin, explanation};
 use crate::config::mistake_in_level;
+use crate::telemetry::field;
 
 /// The header in which a caller says who he is.
 const ACTOR: &str = "orderwright-actor";
@@ -112,7 +113,7 @@ async fn admit(
     next: Next,
 ) -> Response {
     if !actions.knows(request.headers()) {
-        tracing::warn!(%peer, "an admin action without the token was refused");
+        tracing::warn!({ field::PEER } = %peer, "an admin action without the token was refused");
         let refused = error(StatusCode::UNAUTHORIZED, "send the token as Authorization: Bearer");
         return ([(WWW_AUTHENTICATE, "Bearer")], refused).into_response();
     }
@@ -125,7 +126,13 @@ async fn admit(
 /// Written before it is done: what follows may be that nothing is written any more.
 fn note(caller: &Caller, action: &str, what: &str) {
     let Caller { actor, peer } = caller;
-    tracing::info!(action, what, actor, %peer, "admin action");
+    tracing::info!(
+        { field::ACTION } = action,
+        { field::WHAT } = what,
+        { field::ACTOR } = actor,
+        { field::PEER } = %peer,
+        "admin action"
+    );
 }
 
 /// While there is nobody yet who could do it.

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 /// How often a sample is taken.
 pub(super) const SAMPLE_EVERY: Duration = Duration::from_secs(5);
+/// Samples that are closer together tell no rate.
+const APART_MIN: Duration = Duration::from_secs(1);
 /// Samples that are kept: ten minutes of them.
 const SAMPLES_MAX: usize = 121;
 
@@ -33,6 +35,10 @@ pub(super) struct History {
 
 impl History {
     pub(super) fn add(&mut self, at: Duration, sample: Sample) {
+        let last = self.samples.back().map(|(last, _)| *last);
+        if last.is_some_and(|last| at.saturating_sub(last) < APART_MIN) {
+            return;
+        }
         if self.samples.len() == SAMPLES_MAX {
             self.samples.pop_front();
         }
@@ -89,6 +95,8 @@ mod tests {
         }
         assert_eq!(history.rates(|it| it.settled), [2.0, 0.0, 10.0]);
         assert_eq!(history.values(|it| it.settled), [0.0, 10.0, 10.0, 110.0]);
+        history.add(Duration::from_millis(20_001), Sample { settled: 200, ..Sample::default() });
+        assert_eq!(history.rates(|it| it.settled), [2.0, 0.0, 10.0], "too soon after the last");
         for at in 0..1000 {
             history.add(seconds(100 + at), Sample::default());
         }

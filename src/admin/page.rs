@@ -95,7 +95,7 @@ fn state(status: &Status) -> (String, &'static str) {
         Phase::Starting => ("Starting: the broker is not reached yet", "fair"),
         Phase::Subscribing | Phase::Consuming if is_paused => ("Paused by an operator", "fair"),
         Phase::Draining => ("Draining: it finishes what is on the wire, and ends", "fair"),
-        Phase::Subscribing | Phase::Consuming if !status.ready.ok => ("Does not work", "bad"),
+        Phase::Subscribing | Phase::Consuming if !status.ready.ok => ("Not ready", "bad"),
         Phase::Subscribing | Phase::Consuming if !status.ready.degraded.is_empty() => {
             ("Works, with trouble around it", "fair")
         }

@@ -249,7 +249,6 @@ impl Effects for Edges {
             self.metrics.settled("dead_lettered", took);
             trace::settled("dead_lettered", Some(letter.code));
             let kind = header(&outgoing.properties, FINGERPRINT).unwrap_or_default();
-            self.metrics.dead_lettered(kind);
             self.written.note(kind, &letter, self.now());
             if let Some(asked) = asked {
                 self.notify(asked.dead_lettered(&letter, &outgoing.properties, self.now()));

@@ -15,7 +15,7 @@ use crate::shard::shard_of;
 pub(super) struct Places {
     order: config::Order,
     generations: watch::Receiver<Generations>,
-    parking: Option<Arc<Parking>>,
+    pub(super) parking: Option<Arc<Parking>>,
 }
 
 impl Places {

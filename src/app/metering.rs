@@ -53,6 +53,13 @@ fn updates(on: &On<'_>) {
             tell(number(letters), &[(a::REASON, reason)]);
         }
     });
+    on(i::KINDS, |sight, tell| {
+        for (fingerprint, kind) in sight.written.kinds() {
+            // Those of too many others have none.
+            let name = if fingerprint.is_empty() { "other" } else { &fingerprint };
+            tell(number(kind.letters), &[(a::FINGERPRINT, name)]);
+        }
+    });
     on(i::RELEASED, |sight, tell| tell(number(sight.counts().released), &[]));
     on(i::LOST, |sight, tell| tell(number(sight.counts().settlements_lost), &[]));
     on(i::FORWARDED, |sight, tell| tell(number(sight.counts().forwarded), &[]));
@@ -112,7 +119,7 @@ fn parking(on: &On<'_>) {
         tell(age.max(0.0), &[]);
     });
     on(i::PARKED_LIMIT, |sight, tell| {
-        tell(size(sight.parking.as_ref().map_or(0, |parking| parking.orders_max())), &[]);
+        tell(size(sight.places.parking.as_ref().map_or(0, |parking| parking.orders_max())), &[]);
     });
 }
 

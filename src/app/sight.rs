@@ -14,7 +14,7 @@ use super::written::{Kind, Written};
 use crate::admin::{
     Broker, Explanation, Letters, Order, Report, Sample, Shard, Stuck, Target, View,
 };
-use crate::broker::{Consumer, Forwarder, Parking, Publisher, Standing};
+use crate::broker::{Consumer, Forwarder, Publisher, Standing};
 use crate::config::Settings;
 use crate::dispatch::{Busy, Dispatch, Doing, Snapshot, Status, Tally};
 use crate::odata::Client;
@@ -32,8 +32,6 @@ pub(super) struct Sight {
     pub(super) consumer: Arc<Consumer>,
     pub(super) publisher: Arc<Publisher>,
     pub(super) forwarder: Arc<Forwarder>,
-    /// Where dead letters park their orders.
-    pub(super) parking: Option<Arc<Parking>>,
     pub(super) client: Client,
     pub(super) settle_waits: Arc<AtomicU64>,
     pub(super) bounds: Bounds,
@@ -88,7 +86,7 @@ impl Sight {
 
     /// How much is parked, as far as is known.
     pub(super) fn parked(&self) -> Figures {
-        self.parking.as_ref().map(|parking| parking.figures()).unwrap_or_default()
+        self.places.parking.as_ref().map(|parking| parking.figures()).unwrap_or_default()
     }
 
     /// Deliveries that waited for the settle window.

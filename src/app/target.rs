@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use crate::broker::{Generation, Topology};
 use crate::config::{self, Settings};
 use crate::dispatch::Trail;
 use crate::odata::{self, Probe, Step};
 use crate::order::{KeyValue, Literal, OrderKey};
+use crate::shard::shard_of;
 
 /// Looks at the target step by step. `key` is the values of an order's key, joined by `/`, as
 /// publishers write them in a routing key; without one, the first order is looked at.
@@ -30,6 +32,12 @@ pub async fn probe(
 /// The canonical key of the order that has these values. The error says in words what is wrong with them.
 pub(crate) fn canonical(settings: &config::Order, text: &str) -> Result<Arc<str>, String> {
     Ok(order_key(settings, text)?.canonical().clone())
+}
+
+/// The shard of an order, and its queue.
+pub(crate) fn home(order: &str, topology: &Topology, live: Generation) -> (u16, String) {
+    let shard = shard_of(order, live.shards);
+    (shard, topology.of(live).shard_queue(shard))
 }
 
 fn order_key(settings: &config::Order, text: &str) -> Result<OrderKey, String> {

@@ -62,6 +62,22 @@ impl Named for Exchange {
     }
 }
 
+/// One who has subscribed to a queue.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Subscriber {
+    /// Its consumer tag: of a pod of ours the name of the instance, a dash and a number.
+    pub consumer_tag: String,
+    /// It is the one that is served.
+    #[serde(default)]
+    pub active: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Subscribers {
+    consumer_details: Vec<Subscriber>,
+}
+
 impl Management {
     /// Reads the settings; `None` where they name no management API. Connects with the first request.
     ///
@@ -128,6 +144,17 @@ impl Management {
             vhost: self.vhost.clone(),
             features: self.get("feature-flags?columns=name,state").await,
         })
+    }
+
+    /// Who has subscribed to a queue: consumer tags, each with whether it is the one that is served. Some
+    /// seconds old.
+    ///
+    /// # Errors
+    /// Why the API does not tell.
+    pub async fn subscribers(&self, queue: &str) -> Part<Vec<Subscriber>> {
+        let (vhost, queue) = (encoded(&self.vhost), encoded(queue));
+        let path = format!("queues/{vhost}/{queue}?columns=consumer_details");
+        Ok(self.get::<Subscribers>(&path).await?.consumer_details)
     }
 
     async fn queues(&self, topology: &Topology) -> Part<BTreeMap<String, Queue>> {

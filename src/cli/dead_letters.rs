@@ -1,7 +1,7 @@
 //! `orderwright dead-letters`: what went wrong, and what to do about it.
 
 mod adopt;
-mod desk;
+pub(super) mod desk;
 mod discard;
 mod edit;
 mod editor;
@@ -129,7 +129,7 @@ fn plain(text: &str) -> String {
 }
 
 /// The same on one line, cut to a length.
-fn line(text: &str, characters_max: usize) -> String {
+pub(super) fn line(text: &str, characters_max: usize) -> String {
     let one: String = plain(text).split_whitespace().collect::<Vec<_>>().join(" ");
     if one.chars().count() <= characters_max {
         return one;

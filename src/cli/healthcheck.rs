@@ -1,14 +1,8 @@
 //! `orderwright healthcheck`: asks the admin listener of a daemon on this machine.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
-
-use super::{complain, print};
+use super::{complain, pods, print};
 use crate::app::exit;
 use crate::config::Loaded;
-
-/// How long the daemon may take to answer. Below the usual limit of those who run health checks.
-const ANSWER_MAX: Duration = Duration::from_secs(4);
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -47,7 +41,7 @@ impl Probe {
 }
 
 pub(super) async fn run(arguments: Arguments, loaded: Loaded) -> u8 {
-    let address = loaded.settings.admin.listen.parse().ok().and_then(asked);
+    let address = loaded.settings.admin.listen.parse().ok().and_then(pods::here);
     let Some(address) = address else {
         complain("admin.listen names no port to ask");
         return exit::CONFIG;
@@ -64,33 +58,7 @@ pub(super) async fn run(arguments: Arguments, loaded: Loaded) -> u8 {
     }
 }
 
-/// Where to ask a daemon that listens there. `None` if only the daemon knows.
-fn asked(listen: SocketAddr) -> Option<SocketAddr> {
-    let here = match listen.ip() {
-        any if !any.is_unspecified() => any,
-        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-    };
-    (listen.port() != 0).then_some(SocketAddr::new(here, listen.port()))
-}
-
 async fn ask(url: &str) -> Result<(bool, String), reqwest::Error> {
-    // A proxy knows nothing of this machine's ports.
-    let client = reqwest::Client::builder().no_proxy().timeout(ANSWER_MAX).build()?;
-    let answer = client.get(url).send().await?;
+    let answer = pods::client()?.get(url).send().await?;
     Ok((answer.status().is_success(), answer.text().await?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn listener_on_all_addresses_is_asked_on_this_machine_and_an_unknown_port_not_at_all() {
-        let asked = |listen: &str| asked(listen.parse().unwrap()).map(|it| it.to_string());
-        assert_eq!(asked("0.0.0.0:9464").as_deref(), Some("127.0.0.1:9464"));
-        assert_eq!(asked("[::]:9464").as_deref(), Some("[::1]:9464"));
-        assert_eq!(asked("10.1.2.3:80").as_deref(), Some("10.1.2.3:80"));
-        assert_eq!(asked("127.0.0.1:0"), None);
-    }
 }

@@ -3,28 +3,23 @@
 //! Numbers that somebody keeps already are looked at when they are asked for; only durations are recorded
 //! when they happen.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use opentelemetry::metrics::{Counter, Histogram, Meter, MeterProvider};
+use opentelemetry::metrics::{Histogram, Meter, MeterProvider};
 use opentelemetry::{KeyValue, StringValue, Value};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Registry, TextEncoder};
 
 use super::instruments::{
-    AGE, HELD, INSTRUMENTS, Instrument, KINDS, Kind, PROCESS, REQUEST, attribute as a,
+    AGE, HELD, INSTRUMENTS, Instrument, Kind, PROCESS, REQUEST, attribute as a,
 };
 use super::otlp::Reader;
 
 /// From a local answer to a target that is throttled for minutes.
 const BOUNDARIES: [f64; 15] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0];
-
-/// Fingerprints that dead letters are told apart by. One of a bug in a publisher can be new for each
-/// message, and every series costs the collector.
-const KINDS_MAX: usize = 100;
 
 /// Why there are no metrics.
 #[derive(Debug, thiserror::Error)]
@@ -67,9 +62,6 @@ pub struct Metrics {
     process: Histogram<f64>,
     held: Histogram<f64>,
     age: Histogram<f64>,
-    letters: Counter<u64>,
-    /// Fingerprints of dead letters so far.
-    kinds: Mutex<BTreeSet<Box<str>>>,
     /// Of the service: the same for every request.
     server: [KeyValue; 2],
 }
@@ -116,12 +108,6 @@ impl Metrics {
             process: histogram(PROCESS),
             held: histogram(HELD),
             age: histogram(AGE),
-            letters: meter
-                .u64_counter(KINDS.name)
-                .with_unit(KINDS.unit)
-                .with_description(KINDS.help)
-                .build(),
-            kinds: Mutex::default(),
             server: [KeyValue::new(a::SERVER, host), KeyValue::new(a::PORT, port)],
             provider,
             meter,
@@ -203,17 +189,6 @@ impl Metrics {
         }
     }
 
-    /// A dead letter was confirmed and its message acked.
-    pub fn dead_lettered(&self, fingerprint: &str) {
-        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
-        if !kinds.contains(fingerprint) && kinds.len() < KINDS_MAX {
-            kinds.insert(fingerprint.into());
-        }
-        let kind = if kinds.contains(fingerprint) { fingerprint } else { "other" };
-        drop(kinds);
-        self.letters.add(1, &[KeyValue::new(a::FINGERPRINT, kind.to_owned())]);
-    }
-
     /// Everything, in the text format of Prometheus.
     #[must_use]
     pub fn text(&self) -> String {
@@ -256,24 +231,4 @@ pub fn prometheus_name(instrument: &Instrument) -> String {
 /// Every instrument's name as Prometheus has it.
 pub fn prometheus_names() -> impl Iterator<Item = String> {
     INSTRUMENTS.iter().map(prometheus_name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fingerprints_without_end_make_no_series_without_end() {
-        let metrics = Metrics::new("test", ("localhost", 80), None).unwrap();
-        for number in 0..KINDS_MAX + 50 {
-            metrics.dead_lettered(&format!("v1-{number}"));
-        }
-        metrics.dead_lettered("v1-0");
-        let text = metrics.text();
-        let name = prometheus_name(&KINDS);
-        let series = text.lines().filter(|line| line.starts_with(&name)).count();
-        assert_eq!(series, KINDS_MAX + 1, "{text}");
-        assert!(text.contains(&format!("{name}{{fingerprint=\"v1-0\"}} 2")), "{text}");
-        assert!(text.contains(&format!("{name}{{fingerprint=\"other\"}} 50")), "{text}");
-    }
 }

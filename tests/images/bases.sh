@@ -23,6 +23,8 @@ bases_ensure() {
 
 image_is_there() { docker image inspect "$1" >/dev/null 2>&1; }
 
+DEBIAN_WORK=
+
 # A Debian with a C compiler, as the official image of Rust has one.
 debian_image() {
     local work mirror
@@ -30,6 +32,10 @@ debian_image() {
     mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep -v security | head -n 1)
     work=$(mktemp -d "$CACHE/debian.XXXXXX")
     note "making a Debian image (once; two minutes)"
+    # In memory: on a disk the installer waits for it after every file.
+    DEBIAN_WORK=$work
+    mkdir "$work/root"
+    mount -t tmpfs -o size=2g orderwright-test "$work/root"
     debootstrap --variant=minbase --include=ca-certificates,gcc,libc6-dev,make bookworm "$work/root" \
         "$mirror" >"$work/log" 2>&1 || {
         tail -n 20 "$work/log" >&2
@@ -37,7 +43,14 @@ debian_image() {
     }
     tar -C "$work/root" --exclude='./proc/*' --exclude='./sys/*' -c . |
         docker import - orderwright-test/debian >/dev/null
-    rm -rf -- "$work"
+    debian_tidy
+}
+
+debian_tidy() {
+    [[ -n $DEBIAN_WORK ]] || return 0
+    umount "$DEBIAN_WORK/root" 2>/dev/null
+    rm -rf -- "$DEBIAN_WORK"
+    DEBIAN_WORK=
 }
 
 # This machine's toolchain, and the crates that it has: a build in a container may have no network.

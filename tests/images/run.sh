@@ -19,7 +19,7 @@ check   only what needs no build: the Dockerfile by the engine itself, the compo
 else    all of it
 
 Takes the Docker engine that answers, or as root on Debian starts one of its own, and ends it. Base images are
-made here, of Debian's packages and this machine's Rust, or pulled:
+made here (with debootstrap, of Debian's packages and this machine's Rust), or pulled. Needs curl and Python.
     ORDERWRIGHT_PULL=1       pull them
     ORDERWRIGHT_PROFILE=dev  build with another of Cargo's profiles than `release`, to be quicker
 USAGE
@@ -48,6 +48,7 @@ finish() {
         ((code == 0)) || docker compose logs --tail 40 orderwright topology rabbitmq >&2
         docker compose down --volumes --timeout 40 >&2
     fi
+    debian_tidy
     engine_stop
     exit "$code"
 }
@@ -158,6 +159,9 @@ scale() {
 trouble() {
     local victim publisher
     spreads_over 2
+    # So few conflicts that no update meets four in a row: none may be dead-lettered here.
+    curl --silent --fail --output /dev/null --request PUT --data '{"conflict_rate":0.01}' \
+        "http://127.0.0.1:$ORDERWRIGHT_SIMULATOR_PORT/sim/faults"
 
     note "a worker is killed while updates flow"
     publish 1 5 100 &

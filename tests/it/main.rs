@@ -26,6 +26,7 @@ mod daemon;
 mod dead_letters;
 mod doctor;
 mod edits;
+mod explain;
 mod faults;
 mod guards;
 mod hold;

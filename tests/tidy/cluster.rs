@@ -123,6 +123,24 @@ fn custom_resources_are_valid_by_their_operators_own_schemas() {
 }
 
 #[test]
+fn alerts_of_the_cluster_are_those_that_are_tested() {
+    const FILE: &str = "deploy/kubernetes/components/prometheus-operator/rules.yaml";
+    let tested = read("deploy/observability/rules.yaml");
+    // Comments and all: people read this one as well.
+    let groups = &tested[tested.find("groups:").unwrap()..];
+    let indented: String =
+        groups.lines().map(|line| format!("  {line}").trim_end().to_owned() + "\n").collect();
+    let have = read(FILE);
+    let (head, _) = have.split_once("spec:\n").unwrap();
+    let wanted = format!("{head}spec:\n{indented}");
+    if std::env::var_os("ORDERWRIGHT_BLESS").is_some() {
+        std::fs::write(Path::new(ROOT).join(FILE), &wanted).unwrap();
+    }
+    assert!(have == wanted, "run ORDERWRIGHT_BLESS=1 cargo test --test tidy to write {FILE}");
+    assert_eq!(document(FILE)["spec"], document("deploy/observability/rules.yaml"));
+}
+
+#[test]
 fn kustomizations_list_every_file_and_the_image_is_of_this_version() {
     let mut findings = Vec::new();
     for kustomization in kustomizations() {

@@ -228,7 +228,7 @@ fn probes_and_ports_are_those_of_the_admin_listener() {
     let port = &container["ports"][0]["containerPort"];
     let policy = document(&format!("{BASE}/network-policy.yaml"));
     assert_eq!(&policy["spec"]["ingress"][0]["ports"][0]["port"], port);
-    let monitor = document(&format!("{FOLDER}/components/pod-monitor/pod-monitor.yaml"));
+    let monitor = document(&format!("{FOLDER}/components/prometheus-operator/pod-monitor.yaml"));
     let endpoint = &monitor["spec"]["podMetricsEndpoints"][0];
     assert_eq!(
         (&endpoint["port"], &endpoint["path"]),
@@ -256,7 +256,7 @@ fn whoever_chooses_pods_chooses_ours_and_what_is_mounted_is_there() {
     chosen("the disruption budget", &budget["spec"]["selector"]);
     let policy = document(&format!("{BASE}/network-policy.yaml"));
     chosen("the network policy", &policy["spec"]["podSelector"]);
-    let monitor = document(&format!("{FOLDER}/components/pod-monitor/pod-monitor.yaml"));
+    let monitor = document(&format!("{FOLDER}/components/prometheus-operator/pod-monitor.yaml"));
     chosen("the pod monitor", &monitor["spec"]["selector"]);
     let scaled = document(&format!("{FOLDER}/components/keda/scaled-object.yaml"));
     assert_eq!(scaled["spec"]["scaleTargetRef"]["name"], deployment["metadata"]["name"]);

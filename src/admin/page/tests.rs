@@ -23,6 +23,19 @@ fn all<'a>(page: &'a Document<'_>, name: &str) -> Vec<Node<'a, 'a>> {
     page.descendants().filter(|node| node.has_tag_name(name)).collect()
 }
 
+/// Every name once, and every link to one that is there.
+fn assert_links_lead_somewhere(page: &Document<'_>) {
+    let names: Vec<_> = page.descendants().filter_map(|it| it.attribute("id")).collect();
+    let distinct: BTreeSet<_> = names.iter().copied().collect();
+    assert_eq!(names.len(), distinct.len(), "{names:?}");
+    let meant = page.descendants().flat_map(|it| {
+        let link = it.attribute("href").and_then(|link| link.strip_prefix('#'));
+        link.into_iter().chain(it.attribute("aria-labelledby"))
+    });
+    let dangling: Vec<_> = meant.filter(|name| !distinct.contains(name)).collect();
+    assert!(dangling.is_empty(), "{dangling:?}");
+}
+
 fn order(order: &str, etag: &str) -> Order {
     Order {
         order: order.to_owned(),
@@ -80,15 +93,7 @@ async fn page_has_landmarks_headings_and_tables_that_can_be_read_out() {
         );
         assert!(around.attribute("aria-label").is_some());
     }
-    let names: Vec<_> = page.descendants().filter_map(|it| it.attribute("id")).collect();
-    let distinct: BTreeSet<_> = names.iter().copied().collect();
-    assert_eq!(names.len(), distinct.len(), "{names:?}");
-    let meant = page.descendants().flat_map(|it| {
-        let link = it.attribute("href").and_then(|link| link.strip_prefix('#'));
-        link.into_iter().chain(it.attribute("aria-labelledby"))
-    });
-    let dangling: Vec<_> = meant.filter(|name| !distinct.contains(name)).collect();
-    assert!(dangling.is_empty(), "{dangling:?}");
+    assert_links_lead_somewhere(&page);
     // Said when it changes; nothing else speaks by itself.
     let speaks =
         |it: &Node<'_, '_>| it.attribute("role") == Some("status") || it.has_attribute("aria-live");
@@ -162,6 +167,7 @@ async fn page_is_there_before_the_broker_is_and_says_so() {
     let text = sent(&admin(), None).await;
     let page = parsed(&text);
     assert_eq!(all(&page, "main").len(), 1);
+    assert_links_lead_somewhere(&page);
     assert!(text.contains("Starting: the broker is not reached yet"), "{text}");
 }
 

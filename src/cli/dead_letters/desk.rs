@@ -20,11 +20,11 @@ use crate::dead_letter::{Found, Letter, Selection};
 const OPERATOR_CHARACTERS_MAX: usize = 128;
 
 /// A desk.
-pub(super) struct Desk {
-    pub(super) settings: Box<Settings>,
-    pub(super) topology: Topology,
-    pub(super) now: Timestamp,
-    pub(super) connection: Connection,
+pub(in crate::cli) struct Desk {
+    pub(in crate::cli) settings: Box<Settings>,
+    pub(in crate::cli) topology: Topology,
+    pub(in crate::cli) now: Timestamp,
+    pub(in crate::cli) connection: Connection,
     /// Cancelled by an interrupt: it is to end in good order.
     pub(super) interrupt: CancellationToken,
     _listener: JoinSet<()>,
@@ -40,7 +40,7 @@ pub(super) struct Operator {
 
 /// What a visitor wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
+pub(in crate::cli) enum Next {
     /// The next letter.
     More,
     /// No more letters.
@@ -49,17 +49,17 @@ pub(super) enum Next {
 
 /// How a look ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Looked {
+pub(in crate::cli) struct Looked {
     /// Letters that were there at the beginning.
-    pub(super) mark: u64,
+    pub(in crate::cli) mark: u64,
     /// Letters judged, those skipped included.
-    pub(super) seen: u64,
+    pub(in crate::cli) seen: u64,
     /// An interrupt ended it.
-    pub(super) interrupted: bool,
+    pub(in crate::cli) interrupted: bool,
 }
 
 impl Desk {
-    pub(super) async fn open(loaded: Loaded, what: &str) -> Result<Self, Error> {
+    pub(in crate::cli) async fn open(loaded: Loaded, what: &str) -> Result<Self, Error> {
         let settings = Box::new(loaded.settings);
         let name = format!("orderwright dead-letters {what} {}", instance(&settings));
         let link = Link::new(&settings.broker, &name)?;
@@ -72,12 +72,12 @@ impl Desk {
     }
 
     /// The queue of dead letters, or of those that were discarded.
-    pub(super) fn queue(&self, archived: bool) -> String {
+    pub(in crate::cli) fn queue(&self, archived: bool) -> String {
         if archived { self.topology.archive() } else { self.topology.dead_letters() }
     }
 
     /// Goes over a queue and leaves everything in its place.
-    pub(super) async fn look(
+    pub(in crate::cli) async fn look(
         &self,
         queue: &str,
         selection: &Selection,
@@ -91,7 +91,7 @@ impl Desk {
         closed.map(|()| looked)
     }
 
-    pub(super) async fn browse(&self, queue: &str) -> Result<Browser, Error> {
+    pub(in crate::cli) async fn browse(&self, queue: &str) -> Result<Browser, Error> {
         let ahead = Ahead::default();
         let browser = Browser::open(&self.connection, &self.topology, queue, ahead).await?;
         if browser.others() > 0 {
@@ -105,7 +105,7 @@ impl Desk {
 
     /// Judges letter by letter, those behind the first position and up to the last one or the mark; an
     /// interrupt ends it, or a visitor that has enough.
-    pub(super) async fn go_over(
+    pub(in crate::cli) async fn go_over(
         &self,
         browser: &mut Browser,
         positions: std::ops::Range<u64>,
@@ -141,7 +141,7 @@ impl Desk {
         Ok(looked)
     }
 
-    pub(super) async fn close(&self, browser: Browser) -> Result<(), Error> {
+    pub(in crate::cli) async fn close(&self, browser: Browser) -> Result<(), Error> {
         browser.close().await
     }
 
@@ -172,7 +172,7 @@ impl Desk {
     }
 
     /// Says goodbye.
-    pub(super) async fn leave(self) {
+    pub(in crate::cli) async fn leave(self) {
         broker::close(&self.connection, self.settings.broker.connect_timeout).await;
     }
 }
@@ -184,7 +184,7 @@ fn system_user(settings: &Settings) -> String {
 }
 
 /// What a held message says.
-pub(super) fn read(held: &Held) -> Letter {
+pub(in crate::cli) fn read(held: &Held) -> Letter {
     Letter::read(Found {
         properties: &held.properties,
         exchange: held.exchange.as_str(),
@@ -194,7 +194,7 @@ pub(super) fn read(held: &Held) -> Letter {
 }
 
 /// On a terminal only.
-pub(super) fn progress(doing: &str, all: u64) -> ProgressBar {
+pub(in crate::cli) fn progress(doing: &str, all: u64) -> ProgressBar {
     let target = if std::io::stderr().is_terminal() {
         ProgressDrawTarget::stderr()
     } else {
@@ -207,7 +207,7 @@ pub(super) fn progress(doing: &str, all: u64) -> ProgressBar {
 }
 
 /// Tells why nothing came of it.
-pub(super) fn failed(error: &Error) -> u8 {
+pub(in crate::cli) fn failed(error: &Error) -> u8 {
     if matches!(error, Error::OperatorAtWork) {
         return fail(exit::GRACE, error);
     }
