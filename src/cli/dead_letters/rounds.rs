@@ -14,7 +14,7 @@ use super::Format;
 use super::desk::Desk;
 use super::gather::{Gathered, gather};
 use crate::app::exit;
-use crate::app::release::{self, Answer};
+use crate::app::replay::release::{self, Answer};
 use crate::app::replay::{Checker, Counts, Hold, Report, Run, Told};
 use crate::broker::{Error, Parking, Publisher};
 use crate::dead_letter::{End, Fate, Manner, Selection, letter_id};
