@@ -59,7 +59,7 @@ rust_image() {
     note "making an image with this machine's Rust (once)"
     (cd -- "$REPOSITORY" && cargo fetch --locked --quiet)
     docker build --quiet --network=host --tag "$RUST_IMAGE" \
-        --build-context toolchain="$(rustc --print sysroot)" --build-context crates="$home/registry" - \
+        --build-context toolchain="$(realpath "$(rustc --print sysroot)")" --build-context crates="$home/registry" - \
         <<'DOCKERFILE' >/dev/null
 FROM orderwright-test/debian
 ENV CARGO_HOME=/usr/local/cargo CARGO_NET_OFFLINE=true

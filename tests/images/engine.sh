@@ -31,6 +31,7 @@ engine_fetch() {
         rm -rf -- "$tree.new"
         engine_packages trixie "$tree.new" docker.io docker-compose docker-buildx
         engine_packages "$own" "$tree.new" runc
+        engine_iptables "$own" "$tree.new"
         mv -- "$tree.new" "$tree"
     fi
     PATH=$tree/bin:$PATH
@@ -59,6 +60,27 @@ engine_packages() {
         find "$root" -type f \( -name docker-proxy -o -name docker-init \) -exec cp -f -t "$tree/bin" {} \;
     done
     rm -rf -- "$apt"
+}
+
+# By it the engine leads a container's questions for names to itself, inside of that container's network. The
+# program with its libraries, and a wrapper that finds them.
+engine_iptables() {
+    local SUITE=$1 tree=$2 apt file
+    apt=$(mktemp -d "$CACHE/docker.XXXXXX")
+    note "fetching iptables from Debian's $SUITE (once)"
+    (set +o errexit +o pipefail && download "$apt" iptables)
+    for file in "$apt"/cache/archives/{iptables,libip4tc2,libip6tc2,libxtables12,libmnl0,libnf}*.deb; do
+        dpkg-deb --extract "$file" "$tree/iptables"
+    done
+    rm -rf -- "$apt"
+    cat >"$tree/bin/iptables" <<'WRAPPER'
+#!/bin/sh
+root=$(cd "${0%/*}/../iptables" && pwd)
+libraries=$(echo "$root"/usr/lib/*-linux-gnu)
+export LD_LIBRARY_PATH="$libraries" XTABLES_LIBDIR="$libraries/xtables"
+exec "$root/usr/sbin/xtables-nft-multi" iptables "$@"
+WRAPPER
+    chmod +x "$tree/bin/iptables"
 }
 
 # The data stay in the cache: images that were built are there at the next run.
