@@ -1,7 +1,6 @@
 //! The composition root: builds the edges, wires them together, and owns the order of the drain.
 
 mod control;
-pub mod edit;
 mod effects;
 mod error;
 pub mod exit;
@@ -15,7 +14,6 @@ mod misplaced;
 mod notice;
 mod overtakers;
 mod parker;
-pub mod release;
 pub mod replay;
 mod sight;
 pub mod target;

@@ -72,7 +72,7 @@ const PURE: &[(&str, &[&str])] = &[
     ("src/dead_letter/journal.rs", &[]),
     ("src/dead_letter/body.rs", &[]),
     ("src/dead_letter/course.rs", &[]),
-    ("src/app/edit.rs", &[]),
+    ("src/app/replay/edit.rs", &[]),
     ("src/dead_letter/manner.rs", &[]),
     ("src/app/replay/place.rs", &[]),
     ("src/dead_letter/view.rs", &["lapin::types", "lapin::BasicProperties"]),

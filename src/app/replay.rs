@@ -10,9 +10,11 @@
 //! already: the next replay finds it applied, and takes the letter away then.
 
 mod check;
+pub mod edit;
 mod hold;
 mod message;
 mod place;
+pub mod release;
 mod run;
 mod under_way;
 

@@ -31,6 +31,7 @@ mod faults;
 mod guards;
 mod hold;
 mod journal;
+mod letters;
 mod lifecycle;
 mod misplaced;
 mod observability;
@@ -58,11 +59,18 @@ mod broker;
 #[allow(dead_code, reason = "shared with the demo, which uses all of it")]
 #[path = "../support/ledger.rs"]
 mod ledger;
+#[allow(dead_code, reason = "shared with the chaos, which uses all of it")]
+#[path = "../chaos/process.rs"]
+mod process;
 #[allow(dead_code, reason = "shared with the demo, which uses all of it")]
 #[path = "../support/program.rs"]
 mod program;
 #[path = "../support/proxy.rs"]
 mod proxy;
+
+#[allow(dead_code, reason = "shared with the letters' chaos, which uses all of it")]
+#[path = "../letters/rounds/rounds.rs"]
+mod rounds;
 
 /// What helpers return: an error that is a sentence.
 type Result<T> = std::result::Result<T, String>;

@@ -1,9 +1,11 @@
-//! `make letters-measure` times the tool on a long queue. `make letters-chaos`: the operator's tool and the daemon are killed with SIGKILL at any point of browse,
+//! `make letters-chaos`: the operator's tool and the daemon are killed with SIGKILL at any point of browse,
 //! replay, discard, restore, park and release. Then the ledger and the queues are asked.
+//! `make letters-measure` times the tool on a long queue.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program whose result is text")]
 
 mod measure;
+#[path = "rounds/rounds.rs"]
 mod rounds;
 
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]

@@ -7,8 +7,8 @@ use tokio::time::timeout;
 
 use super::super::{Output, complain, print};
 use super::desk::{Desk, Operator};
-use crate::app::release::Answer;
-use crate::app::{self, exit};
+use crate::app::exit;
+use crate::app::replay::release::{self, Answer};
 use crate::broker::{Error, Parking, Publisher};
 use crate::dead_letter::journal::Event;
 use crate::parking::{Parked, Release};
@@ -95,7 +95,7 @@ pub(super) async fn run(
         Some(_) if !arguments.yes => Outcome::WouldBeReleased,
         Some(parked) => {
             let release = Release::of(order, parked);
-            app::release::ask(publisher, &desk.topology, &release).await?;
+            release::ask(publisher, &desk.topology, &release).await?;
             let event = Event::Released {
                 order: order.to_owned(),
                 head: parked.head.to_string(),
@@ -103,7 +103,7 @@ pub(super) async fn run(
                 replay: None,
             };
             desk.note(publisher, &desk.operator(&arguments.operator), event).await?;
-            let answer = app::release::answered(parking, &release);
+            let answer = release::answered(parking, &release);
             tokio::select! { biased;
                 answer = timeout(arguments.timeout, answer) => match answer {
                     Ok(Answer::Released) => Outcome::Released,

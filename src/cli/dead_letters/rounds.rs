@@ -14,7 +14,7 @@ use super::Format;
 use super::desk::Desk;
 use super::gather::{Gathered, gather};
 use crate::app::exit;
-use crate::app::release::{self, Answer};
+use crate::app::replay::release::{self, Answer};
 use crate::app::replay::{Checker, Counts, Hold, Report, Run, Told};
 use crate::broker::{Error, Parking, Publisher};
 use crate::dead_letter::{End, Fate, Manner, Selection, letter_id};
@@ -96,7 +96,7 @@ pub(super) async fn perform(
         let hold = Hold::new(browser, tickets);
         let tell = |told: Told| tell(&told, wish.output);
         let what = (candidates.as_slice(), releases);
-        let report = match run.perform(hold, what, manner, &desk.interrupt, tell).await {
+        let report = match Box::pin(run.perform(hold, what, manner, &desk.interrupt, tell)).await {
             Ok(report) => report,
             Err(error) => return Ok(fail(exit::UNAVAILABLE, &error)),
         };

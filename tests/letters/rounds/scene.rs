@@ -100,7 +100,7 @@ impl<'a> Scene<'a> {
             self.deed().await?;
             self.check_parked("after a deed").await?;
         }
-        self.to_the_end().await?;
+        self.finish().await?;
         let written = self.written().await?;
         let letters = self.hands.letters(false).await?;
         let published = std::mem::take(&mut self.published);
@@ -274,7 +274,7 @@ impl<'a> Scene<'a> {
     }
 
     /// Brings everything to its end, with nobody killed any more.
-    async fn to_the_end(&mut self) -> Result<()> {
+    async fn finish(&mut self) -> Result<()> {
         self.until_done(&["restore", "--all", "--yes"]).await?;
         if self.parks {
             for order in self.base + 1..=self.base + ORDERS {
@@ -294,7 +294,7 @@ impl<'a> Scene<'a> {
             let ended = tool(&self.ground.program, &self.settings, words, None).await?;
             match ended.code {
                 Some(0) => return Ok(()),
-                Some(75) if begun.elapsed() < LONGEST => sleep(LOOK).await,
+                Some(75) | None if begun.elapsed() < LONGEST => sleep(LOOK).await,
                 code => return Err(format!("dlq {}: {code:?} {}", words.join(" "), ended.said)),
             }
         }
