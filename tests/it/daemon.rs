@@ -159,11 +159,6 @@ impl Daemon {
         format!("http://{}", line["address"].as_str().unwrap())
     }
 
-    /// How many lines of the log hold this text by now.
-    pub(crate) fn said(&self, text: &str) -> usize {
-        self.stderr.lines.lock().unwrap().iter().filter(|line| line.contains(text)).count()
-    }
-
     pub(crate) fn pid(&self) -> u32 {
         self.child.id().expect("the daemon still runs")
     }
