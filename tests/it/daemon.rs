@@ -140,11 +140,6 @@ impl Daemon {
         self.stderr.find(text, times, |line| line.contains(text)).await;
     }
 
-    /// How many lines of the log hold this text by now.
-    pub(crate) fn said(&self, text: &str) -> usize {
-        self.stderr.lines.lock().unwrap().iter().filter(|line| line.contains(text)).count()
-    }
-
     /// The root of the admin listener.
     pub(crate) async fn admin(&self) -> String {
         let line = self.logs("the admin listener is open").await;

@@ -73,7 +73,7 @@ impl Transcript {
         let told = stderr.split_inclusive('\n').filter(|line| !line.starts_with('{'));
         let mut said = format!("$ orderwright {typed}\n{}{stdout}", told.collect::<String>());
         if code != 0 {
-            said += &format!("$ echo $?\n{code}\n");
+            said = format!("{said}$ echo $?\n{code}\n");
         }
         for (id, told) in &self.letters {
             said = said.replace(id, told);
@@ -152,7 +152,7 @@ fn in_order(said: &str) -> String {
     for rows in lines.chunk_by_mut(|one, next| order(one).is_some() == order(next).is_some()) {
         rows.sort_by_key(order);
     }
-    lines.iter().map(|line| format!("{line}\n")).collect()
+    lines.iter().flat_map(|line| [line, "\n"]).collect()
 }
 
 /// All of what is short; of what is long, its beginning and its end.
