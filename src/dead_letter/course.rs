@@ -284,6 +284,12 @@ impl Course {
         self.busy.len()
     }
 
+    /// One of them; another one each turn.
+    #[must_use]
+    pub fn awaited(&self, turn: usize) -> Option<usize> {
+        self.busy.keys().nth(turn.checked_rem(self.busy.len())?).copied()
+    }
+
     /// How long nothing has been heard while something is awaited.
     #[must_use]
     pub fn silence(&self, now: Duration) -> Duration {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use orderwright::app::replay::{Candidate, Checker, Hold, Run};
+use orderwright::app::replay::{Candidate, Checker, Hold, Report, Run};
 use orderwright::broker::{Ahead, Browser, Held, Link, Publisher, Topology, connect};
 use orderwright::config;
 use orderwright::dead_letter::{End, Fate, Found, Letter, Manner};
@@ -164,6 +164,43 @@ async fn replay_goes_on_when_the_broker_would_take_its_letters_back() {
     let daemon = stage.daemon(&[]).await;
     stage.publish(&[update(1, 1), update(2, 1), update(3, 1), update(4, 1)]).await;
     daemon.logs_times("\"dead-lettered\"", 4).await;
+    // One is sent a second, so it is given back and taken anew between two of them.
+    let manner = Manner { rate: Some(1), ..Manner::steady() };
+    let report = replayed(&stage, manner, Duration::from_millis(1_500), PATIENCE).await;
+    assert_eq!((report.end, report.counts), (End::Done, [(Fate::Applied, 4)].into()));
+    assert_eq!((stage.applied(4).await.applied_twice, depth(&stage).await), (0, 0));
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replay_whose_outcome_does_not_come_finds_at_the_service_that_it_is_done() {
+    let stage = Stage::new("replay-silent", &["--orders", "5"]).await;
+    let refused = json!({"on": "patch", "do": "status", "status": 400});
+    stage.simulator.faults(&json!({"next": [refused]})).await.unwrap();
+    let daemon = stage.daemon(&[]).await;
+    stage.publish(&[update(1, 1)]).await;
+    daemon.logs("\"dead-lettered\"").await;
+    stage.publish(&[update(1, 1)]).await;
+    stage.applied(1).await;
+    daemon.stop().await;
+
+    // As if the daemon had been killed between its ack and its notice: nobody answers.
+    let ask_after = Duration::from_millis(200);
+    let report = replayed(&stage, Manner::steady(), PATIENCE, ask_after).await;
+    assert_eq!((report.end, report.counts), (End::Done, [(Fate::AlreadyApplied, 1)].into()));
+    assert_eq!(depth(&stage).await, 0);
+    let daemon = stage.daemon(&[]).await;
+    let (ledger, ended) = (stage.applied(1).await, daemon.stop().await);
+    assert_eq!((ledger.applied_twice, ended.status.code()), (0, Some(0)));
+}
+
+/// Replays all dead letters of the stage, with the limits that a command does not let one set.
+async fn replayed(
+    stage: &Stage,
+    manner: Manner,
+    held_max: Duration,
+    ask_after: Duration,
+) -> Report {
     let settings = config::Settings {
         broker: config::Broker {
             url: stage.url().await.parse().unwrap(),
@@ -201,18 +238,15 @@ async fn replay_goes_on_when_the_broker_would_take_its_letters_back() {
         publisher: &publisher,
         topology: &topology,
         checker: &Checker::new(&settings, "replay").unwrap(),
-        // One is sent a second, so it is given back and taken anew between two of them.
-        held_max: Duration::from_millis(1_500),
+        held_max,
+        ask_after,
     };
-    let manner = Manner { rate: Some(1), ..Manner::steady() };
     let what = (candidates.as_slice(), Vec::new());
     let (hold, never) = (Hold::new(browser, tickets), CancellationToken::new());
     let report = run.perform(hold, what, manner, &never, |_| {});
     let report = timeout(PATIENCE, report).await.unwrap().unwrap();
-    assert_eq!((report.end, report.counts), (End::Done, [(Fate::Applied, 4)].into()));
-    assert_eq!((stage.applied(4).await.applied_twice, depth(&stage).await), (0, 0));
     publisher.close().await;
-    daemon.stop().await;
+    report
 }
 
 fn letter(held: &Held) -> Letter {

@@ -81,6 +81,9 @@ pub struct Run<'a> {
     /// The broker takes letters back that are held for longer: after this they are given back and taken
     /// anew.
     pub held_max: Duration,
+    /// A notice may be lost: when none has come for so long, the service is asked about one letter after
+    /// the other, one each time.
+    pub ask_after: Duration,
 }
 
 impl std::fmt::Debug for Run<'_> {

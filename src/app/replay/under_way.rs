@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use jiff::Timestamp;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Candidate;
-use super::check::Chain;
+use super::check::{Chain, Prospect};
 use super::hold::Hold;
 use super::run::{Counts, Error, Run, Sent, Told};
 use crate::app::notice;
@@ -58,7 +59,7 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
         // What each was sent to overwrite.
         let mut bases: BTreeMap<usize, String> = BTreeMap::new();
         let mut held_until = self.begun + run.held_max;
-        let mut told = Instant::now();
+        let (mut told, mut asked, mut turn) = (Instant::now(), Instant::now(), 0);
         // What was sent while something else was awaited.
         let mut done = VecDeque::new();
         loop {
@@ -122,12 +123,20 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
                         alongside(&mut sending, &mut done, heard).await?;
                     }
                 }
-                () = sleep_until(wake.min(told + TELL_EVERY)) => {
+                () = sleep_until(wake.min(told + TELL_EVERY).min(asked + run.ask_after)) => {
+                    let silence = self.course.silence(self.begun.elapsed());
                     if told.elapsed() >= TELL_EVERY {
                         told = Instant::now();
-                        let silence = self.course.silence(self.begun.elapsed());
                         if silence >= TELL_EVERY {
                             (self.tell)(Told::Silence(silence, self.course.in_flight()));
+                        }
+                    }
+                    if asked.elapsed() >= run.ask_after {
+                        asked = Instant::now();
+                        if silence >= run.ask_after && let Some(index) = self.course.awaited(turn) {
+                            turn += 1;
+                            let asking = self.ask(index, bases.get(&index).cloned());
+                            alongside(&mut sending, &mut done, asking).await?;
                         }
                     }
                 }
@@ -177,6 +186,28 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
         self.course.passed_over(index, fate);
         (self.tell)(Told::Fate(letter.id, fate));
         Ok(())
+    }
+
+    /// Its notice may be lost with the daemon that was to send it. Where the order shows what the letter
+    /// wants, that is its outcome: should its message still wait, it changes nothing any more.
+    async fn ask(&mut self, index: usize, base: Option<String>) -> Result<(), Error> {
+        let Some(candidate) = self.candidates.get(index) else { return Ok(()) };
+        let chain = self.chain_of(index).cloned().unwrap_or_default();
+        let checked = self.run.checker.look_behind(candidate, self.run.forced, &chain).await;
+        if checked.prospect != Prospect::AlreadyApplied {
+            return Ok(());
+        }
+        let found = notice::Told {
+            outcome: "already_applied".to_owned(),
+            reason: None,
+            order: candidate.letter.order.clone(),
+            message_id: None,
+            dead_letter_id: None,
+            replay_id: Some(self.run.replay.to_string()),
+            etag: None,
+            at: Timestamp::now(),
+        };
+        self.heard(index, &found, base).await
     }
 
     /// An outcome: written down first, and only then the letter is taken away.

@@ -26,6 +26,10 @@ const ROUNDS_MAX: usize = 20;
 /// How long a release may take to have its turn in its order's queue.
 const RELEASE_MAX: Duration = Duration::from_mins(1);
 
+/// After so long without an outcome the service is asked: longer than a killed pod's work takes to be
+/// taken over.
+const ASK_AFTER: Duration = Duration::from_secs(30);
+
 /// How it is to be done.
 pub(super) struct Wish<'a> {
     pub(super) by: &'a str,
@@ -92,6 +96,7 @@ pub(super) async fn perform(
             topology: &desk.topology,
             checker,
             held_max: desk.settings.broker.consumer_timeout / 2,
+            ask_after: ASK_AFTER,
         };
         let hold = Hold::new(browser, tickets);
         let tell = |told: Told| tell(&told, wish.output);
