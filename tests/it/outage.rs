@@ -35,9 +35,9 @@ pub(crate) async fn outage_of_several_kinds(more: &[(&str, &str)]) {
         stage.publish(&bodies).await;
         sequence += 5;
         stage.simulator.faults(&json!({kind: 1})).await.unwrap();
-        daemon.logs_times("the target does not work", number + 1).await;
-        // Messages that come in meanwhile wait as well.
+        // Messages that come in meanwhile wait as well; all others may have been applied already.
         stage.publish(&of(sequence + 1).collect::<Vec<_>>()).await;
+        daemon.logs_times("the target does not work", number + 1).await;
         sequence += 1;
         let before = stage.simulator.read(0).await.unwrap();
         stage.simulator.faults(&json!({kind: 0})).await.unwrap();
