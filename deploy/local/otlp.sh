@@ -48,6 +48,26 @@ python() {
         "$root/usr/bin/python3" "$@"
 }
 
+# The agent is linked with the library of Python 3.11. Where that is not installed, Debian's is put beside it.
+add_library() {
+    local work=$1 agent=$2/rotel-agent package
+    ldd "$agent" | grep -q 'libpython3[.]11.*not found' || return 0
+    note "fetching the library of Python 3.11 from Debian's bookworm"
+    # shellcheck disable=SC2034 # download_alone reads it
+    SUITE=bookworm
+    (set +o errexit +o pipefail && download_alone "$work/library" libpython3.11 libexpat1 zlib1g)
+    for package in "$work"/library/cache/archives/*.deb; do
+        dpkg-deb --extract "$package" "$2/library"
+    done
+    mv -- "$agent" "$agent.bare"
+    cat >"$agent" <<'WRAPPER'
+#!/bin/sh
+here=$(dirname -- "$0")
+LD_LIBRARY_PATH=$(echo "$here"/library/usr/lib/*-linux-gnu):$(echo "$here"/library/lib/*-linux-gnu) exec "$0.bare" "$@"
+WRAPPER
+    chmod +x "$agent"
+}
+
 if [[ -n ${ORDERWRIGHT_OTLP_AGENT:-} ]]; then
     printf '%s\n' "$ORDERWRIGHT_OTLP_AGENT"
     exit 0
@@ -69,6 +89,7 @@ if [[ ! -x $tree/rotel-agent ]]; then
     printf '%s  %s\n' "$SHA256" "$wheel" | sha256sum --check --quiet >&2
     python "$work" -m zipfile -e "$wheel" "$work/tree"
     chmod +x "$work/tree/rotel/rotel-agent"
+    add_library "$work" "$work/tree/rotel"
     # By a rename: that it is there means that it is whole. Whoever was first has won.
     mv -T -- "$work/tree/rotel" "$tree" 2>/dev/null || [[ -x $tree/rotel-agent ]]
 fi
