@@ -51,7 +51,7 @@ python() {
 # The agent is linked with the library of Python 3.11. Where that is not installed, Debian's is put beside it.
 add_library() {
     local work=$1 agent=$2/rotel-agent package
-    ldd "$agent" | grep -q 'libpython3[.]11.*not found' || return 0
+    [[ $(ldd "$agent") == *'libpython3.11.so.1.0 => not found'* ]] || return 0
     note "fetching the library of Python 3.11 from Debian's bookworm"
     # shellcheck disable=SC2034 # download_alone reads it
     SUITE=bookworm
