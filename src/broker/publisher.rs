@@ -214,6 +214,8 @@ pub struct Bulk {
     outstanding_max: usize,
     unknown: usize,
     sent: Sent,
+    /// Where the first went that no queue took: exchange and routing key.
+    unrouted: Option<(String, String)>,
 }
 
 impl std::fmt::Debug for Bulk {
@@ -259,6 +261,7 @@ impl Bulk {
             outstanding_max,
             unknown,
             sent,
+            unrouted: None,
         })
     }
 
@@ -296,6 +299,8 @@ impl Bulk {
             Confirmation::NotRequested => None,
         };
         if let Some(returned) = returned {
+            let place = || (returned.exchange.to_string(), returned.routing_key.to_string());
+            self.unrouted.get_or_insert_with(place);
             let id = returned.properties.message_id().as_ref().map(ToString::to_string);
             self.sent.returned.insert(id.unwrap_or_default());
             self.sent.confirmed = self.sent.confirmed.saturating_sub(1);
@@ -322,6 +327,24 @@ impl Bulk {
             self.settle_oldest().await?;
         }
         Ok(())
+    }
+
+    /// Sends all of them in order, and waits until a queue has each of them.
+    ///
+    /// # Errors
+    /// As [`Self::send`], [`Error::Nacked`], and [`Error::Returned`]. Some may be there all the same.
+    pub async fn deliver<'a>(
+        &mut self,
+        messages: impl IntoIterator<Item = &'a Outgoing>,
+    ) -> Result<(), Error> {
+        for message in messages {
+            self.send(message).await?;
+        }
+        self.settle().await?;
+        if let Some((exchange, routing_key)) = self.unrouted.take() {
+            return Err(Error::Returned { exchange, routing_key });
+        }
+        if self.sent.nacked > 0 { Err(Error::Nacked) } else { Ok(()) }
     }
 
     /// Closes the connection.

@@ -11,10 +11,13 @@ use tokio_util::sync::CancellationToken;
 use super::super::{complain, fail, instance};
 use super::interrupt;
 use crate::app::exit;
-use crate::broker::{self, Ahead, Browser, Error, Held, Link, Publisher, Topology, journal};
+use crate::broker::{self, Ahead, Browser, Bulk, Error, Held, Link, Publisher, Topology, journal};
 use crate::config::{Loaded, Settings};
 use crate::dead_letter::journal::{Event, Record};
 use crate::dead_letter::{Found, Letter, Selection};
+
+/// Letters that are published before the first of them is confirmed.
+const UNCONFIRMED_MAX: usize = 32;
 
 /// Characters of an operator's name that are kept.
 const OPERATOR_CHARACTERS_MAX: usize = 128;
@@ -150,6 +153,13 @@ impl Desk {
         let name = format!("orderwright dead-letters {}", instance(&self.settings));
         let link = Link::new(&self.settings.broker, &name)?;
         Ok(Publisher::new(link, self.settings.broker.publish_timeout))
+    }
+
+    /// The same for letters, which keep their order.
+    pub(super) async fn bulk(&self) -> Result<Bulk, Error> {
+        let name = format!("orderwright dead-letters {}", instance(&self.settings));
+        let link = Link::new(&self.settings.broker, &name)?;
+        Bulk::open(&link, self.settings.broker.publish_timeout, UNCONFIRMED_MAX).await
     }
 
     /// Writes to the journal, and waits until the broker has it.

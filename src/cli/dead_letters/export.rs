@@ -4,17 +4,15 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use futures_util::{StreamExt, TryStreamExt};
 use serde_json::json;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
 
 use super::super::{complain, fail, print};
 use super::desk::{Desk, Looked, Next, Operator, failed};
 use super::filters::Filters;
-use super::moving::{AT_ONCE, publish};
 use super::{Format, counted};
 use crate::app::exit;
-use crate::broker::{self, Outgoing, Publisher};
+use crate::broker::{self, Outgoing};
 use crate::config::Loaded;
 use crate::dead_letter::journal::Event;
 use crate::dead_letter::{Found, Letter, Message, Selection, carried, from_line, to_line};
@@ -174,9 +172,11 @@ async fn read_all(
 ) -> Result<(), Stop> {
     let desk = Desk::open(loaded, "import").await?;
     let (publisher, queue) = (desk.publisher()?, desk.topology.dead_letters());
+    let mut bulk = desk.bulk().await?;
     let by = desk.operator(&arguments.operator);
-    let send = async |batch: Vec<Outgoing>| {
-        let sent = send(&publisher, batch).await?;
+    let mut send = async |batch: Vec<Outgoing>| {
+        bulk.deliver(&batch).await?;
+        let sent = u64::try_from(batch.len()).unwrap_or(u64::MAX);
         let from = arguments.file.display().to_string();
         if sent > 0 {
             desk.note(&publisher, &by, Event::Imported { letters: sent, from }).await?;
@@ -236,16 +236,9 @@ async fn read_all(
     };
     let imported: Result<(), Stop> = importing.await;
     let closed = desk.close(browser).await;
+    bulk.close().await;
     publisher.close().await;
     desk.leave().await;
     imported?;
     Ok(closed?)
-}
-
-/// Publishes in order, a few at once, and says how many are confirmed: all.
-async fn send(publisher: &Publisher, batch: Vec<Outgoing>) -> Result<u64, broker::Error> {
-    let sending = futures_util::stream::iter(batch)
-        .map(async |message| publish(publisher, &message).await)
-        .buffered(AT_ONCE);
-    sending.try_fold(0, async |sent, ()| Ok(sent + 1)).await
 }

@@ -12,7 +12,7 @@ use super::super::print;
 use super::desk::{Desk, Next, progress};
 use super::{Format, counted};
 use crate::app::exit;
-use crate::broker::{Browser, Error, Held, Outgoing, Publisher, Ticket};
+use crate::broker::{Browser, Bulk, Error, Held, Outgoing, Publisher, Ticket};
 use crate::dead_letter::journal::Event;
 use crate::dead_letter::{Letter, Selection};
 
@@ -22,9 +22,8 @@ const ROUND_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// What a letter takes besides its body: at most, headers fill a frame; mostly far less.
 const HEADERS_BYTES: usize = 4 * 1024;
 
-/// Letters that are published at once. They keep their order. Fewer than the publisher has lanes: while one
-/// of them is settled nobody polls the others, and what is published then needs a lane as well.
-pub(super) const AT_ONCE: usize = 16;
+/// Records of the journal that are written at once.
+const AT_ONCE: usize = 16;
 
 /// Letters that leave together: so many may be there twice after a crash.
 const TOGETHER: usize = 128;
@@ -84,6 +83,17 @@ pub(super) async fn relocate(
     publisher: &Publisher,
     how: &Relocation<'_>,
 ) -> Result<Moved, Error> {
+    let mut bulk = desk.bulk().await?;
+    let moved = rounds(desk, (publisher, &mut bulk), how).await;
+    bulk.close().await;
+    moved
+}
+
+async fn rounds(
+    desk: &Desk,
+    (publisher, bulk): (&Publisher, &mut Bulk),
+    how: &Relocation<'_>,
+) -> Result<Moved, Error> {
     let mut all = Moved::default();
     let (mut judged, mut last) = (0, u64::MAX);
     loop {
@@ -102,7 +112,7 @@ pub(super) async fn relocate(
             && !looked.interrupted
         {
             all.matched += u64::try_from(batch.len()).unwrap_or(u64::MAX);
-            round = settle((desk, publisher), &mut browser, how, batch).await;
+            round = settle((desk, publisher, &mut *bulk), &mut browser, how, batch).await;
         }
         // Also after an error: what was acked is only done for sure after a close in good order.
         let closed = desk.close(browser).await;
@@ -120,7 +130,7 @@ pub(super) async fn relocate(
 
 /// A few at once, in order: copies are confirmed, then the journal has it, then the letters go.
 async fn settle(
-    (desk, publisher): (&Desk, &Publisher),
+    (desk, publisher, bulk): (&Desk, &Publisher, &mut Bulk),
     browser: &mut Browser,
     how: &Relocation<'_>,
     batch: Vec<Moving>,
@@ -131,10 +141,10 @@ async fn settle(
     // Between two of them, an interrupt finds nothing half done.
     while !batch.is_empty() && !desk.interrupt.is_cancelled() {
         let some: Vec<Moving> = batch.drain(..batch.len().min(TOGETHER)).collect();
-        let copies = some.iter().map(|moving| publish(publisher, &moving.copy));
-        in_order(copies).await?;
-        let events = (how.events)(&some).into_iter();
-        in_order(events.map(|event| desk.note(publisher, how.by, event))).await?;
+        bulk.deliver(some.iter().map(|moving| &moving.copy)).await?;
+        let notes = (how.events)(&some).into_iter().map(|it| desk.note(publisher, how.by, it));
+        let notes = futures_util::stream::iter(notes).buffered(AT_ONCE);
+        notes.try_collect::<()>().await?;
         for moving in some {
             browser.ack(moving.ticket).await?;
             moved += 1;
@@ -143,12 +153,6 @@ async fn settle(
     }
     bar.finish_and_clear();
     Ok(moved)
-}
-
-async fn in_order(
-    all: impl Iterator<Item = impl Future<Output = Result<(), Error>>>,
-) -> Result<(), Error> {
-    futures_util::stream::iter(all).buffered(AT_ONCE).try_collect().await
 }
 
 /// Prints what came of it, or what would, and says what to exit with.
