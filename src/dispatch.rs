@@ -24,12 +24,13 @@ mod walk;
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -135,8 +136,8 @@ pub trait Effects: Send + Sync + 'static {
         trail: Trail,
     ) -> impl Future<Output = Reply> + Send;
 
-    /// One GET that names no order: whether the service answers at all.
-    fn probe(&self, trail: Trail) -> impl Future<Output = Reply> + Send;
+    /// One GET of a list of one order, or of this order: whether the service works at all.
+    fn probe(&self, order: Option<&OrderKey>, trail: Trail) -> impl Future<Output = Reply> + Send;
 
     /// Acks. False if the settlement was lost with its channel: the broker redelivers.
     fn ack(&self, held: Self::Held, outcome: Outcome) -> impl Future<Output = bool> + Send;
@@ -219,6 +220,8 @@ struct Shared<E: Effects> {
     limits: Limits,
     guard: Guard,
     texts: Texts,
+    /// An order that was shown lately, and when.
+    shown: Mutex<Option<(Instant, OrderKey)>>,
     /// Suspects are worked on one at a time: held for an attempt, and never while waiting.
     alone: Semaphore,
     router: Router<Item<E::Held>>,
@@ -251,6 +254,7 @@ impl<E: Effects> Dispatch<E> {
             limits,
             guard,
             texts,
+            shown: Mutex::default(),
             alone: Semaphore::new(1),
             router: Router::default(),
             admission: Admission::new(concurrency_max, throttling, breaking),

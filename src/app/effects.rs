@@ -176,8 +176,8 @@ impl Effects for Edges {
         self.watched(Method::Patch, patch).await
     }
 
-    async fn probe(&self, trail: Trail) -> Reply {
-        self.client.probe(trail).await
+    async fn probe(&self, order: Option<&OrderKey>, trail: Trail) -> Reply {
+        self.client.probe(order, trail).await
     }
 
     async fn ack(&self, held: Message, outcome: Outcome) -> bool {

@@ -27,7 +27,7 @@ pub use throttle::Throttling;
 
 use crate::protocol::{Code, Request, Trouble, Verdict};
 use crate::telemetry::field;
-use breaker::{About, Breaker};
+use breaker::{About, Breaker, Weight};
 use throttle::Throttle;
 
 /// What holds back and what is let through, at one moment.
@@ -66,6 +66,8 @@ struct State {
     throttle: Throttle,
     breaker: Breaker,
     in_flight: usize,
+    /// When the last GET was sent that showed an order, or a list of orders.
+    shown: Option<Duration>,
     /// Somebody sees to it that a trouble comes to its end.
     kept: bool,
 }
@@ -116,6 +118,7 @@ impl Admission {
             throttle: Throttle::new(throttling, concurrency_max),
             breaker: Breaker::new(breaking),
             in_flight: 0,
+            shown: None,
             kept: false,
         };
         Self {
@@ -203,10 +206,17 @@ impl Admission {
         let (now, sent) = (self.now(), sent.saturating_duration_since(self.born));
         let mut state = self.state();
         let mut heard = Heard { verdict, must_keep: false, opened: false };
-        let (code, is_systemic) = match verdict {
+        let (code, weight) = match verdict {
             Verdict::Done | Verdict::Not(Trouble::Conflict(_) | Trouble::Refused(_)) => {
                 let in_flight = state.in_flight;
                 state.throttle.accepted(sent, in_flight, now);
+                if request == Request::Get {
+                    if verdict != Verdict::Done {
+                        // Whoever answers for a service that is away may say so of every order.
+                        return heard;
+                    }
+                    state.shown = state.shown.max(Some(sent));
+                }
                 state.breaker.lived(order, request, turn.epoch, [sent, now]);
                 turn.lived = true;
                 return heard;
@@ -219,13 +229,16 @@ impl Admission {
                 heard.must_keep = self.trouble(&mut state);
                 return heard;
             }
-            Verdict::Not(Trouble::Failure(code)) => (code, false),
-            Verdict::Not(Trouble::Systemic(code)) => (code, true),
+            Verdict::Not(Trouble::Failure(code)) => (code, Weight::Failure),
+            Verdict::Not(Trouble::Systemic(code)) if code.is_alike_for_all() => {
+                (code, Weight::Alike)
+            }
+            Verdict::Not(Trouble::Systemic(code)) => (code, Weight::Strange),
             // Only said here.
             Verdict::Not(Trouble::Outage(_)) => return heard,
         };
         turn.failed = true;
-        match state.breaker.failed(order, (request, code), is_systemic, turn.epoch, now) {
+        match state.breaker.failed(order, (request, code), weight, turn.epoch, now) {
             About::Order => {}
             About::Target => heard.verdict = Verdict::Not(Trouble::Outage(code)),
             About::Opened => {

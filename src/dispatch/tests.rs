@@ -3,6 +3,7 @@
 mod ending;
 mod outages;
 mod parked;
+mod strange;
 mod trouble;
 mod turns;
 
@@ -17,7 +18,7 @@ use tokio::time::{Instant, sleep};
 use super::*;
 use crate::order::{Changes, KeyValue, Literal, Replay, Sequence};
 use crate::protocol::backoff::Retry;
-use crate::protocol::{Answer, Fault, Superseded};
+use crate::protocol::{Answer, Fault, Request, Superseded};
 
 /// A message whose channel the test can take away.
 #[derive(Debug, Clone)]
@@ -83,6 +84,13 @@ enum Behaviour {
     Unreadable,
     /// Answers the PATCH with 500.
     Unwritable,
+    /// Answers the GET with 404.
+    Missing,
+    /// Something on the way takes offence at its GET, or at its PATCH: a page, or a redirect.
+    Page(Request),
+    Redirect(Request),
+    /// Its GET brings no tag.
+    Tagless,
     Panics,
     /// Panics when the PATCH has been sent.
     PanicsLate,
@@ -103,6 +111,8 @@ struct World {
     outage: Mutex<Option<Reply>>,
     /// What every PATCH is answered, while GETs are answered well.
     read_only: Mutex<Option<Reply>>,
+    /// What a list is answered, whatever else goes on.
+    lists: Mutex<Option<Reply>>,
     in_flight: AtomicU64,
     in_flight_max: AtomicU64,
     identifiers: AtomicU64,
@@ -146,6 +156,28 @@ fn answer(status: u16, body: &'static str) -> Answer {
     }
 }
 
+/// What the GET of an order is answered that is not shown as it should be.
+fn unreadable(behaviour: Behaviour) -> Option<Reply> {
+    match behaviour {
+        Behaviour::Unreadable => Some(Ok(answer(500, ""))),
+        Behaviour::Missing => Some(Ok(answer(404, ""))),
+        Behaviour::Page(Request::Get) => {
+            Some(Ok(Answer { is_json: false, ..answer(200, "<html>") }))
+        }
+        Behaviour::Redirect(Request::Get) => Some(Ok(answer(302, ""))),
+        Behaviour::Tagless => Some(Ok(Answer { etag: None, ..answer(200, r#"{"A":0}"#) })),
+        Behaviour::Fine
+        | Behaviour::Down
+        | Behaviour::Unwritable
+        | Behaviour::Page(Request::Patch)
+        | Behaviour::Redirect(Request::Patch)
+        | Behaviour::Panics
+        | Behaviour::PanicsLate
+        | Behaviour::Ahead
+        | Behaviour::Slow => None,
+    }
+}
+
 impl Effects for Fake {
     type Held = Message;
 
@@ -174,9 +206,9 @@ impl Effects for Fake {
             self.world.in_flight.fetch_sub(1, Ordering::SeqCst);
             return reply;
         }
-        if self.behaviour(key) == Behaviour::Unreadable {
+        if let Some(reply) = unreadable(self.behaviour(key)) {
             self.world.in_flight.fetch_sub(1, Ordering::SeqCst);
-            return Ok(answer(500, ""));
+            return reply;
         }
         let is_ahead = self.behaviour(key) == Behaviour::Ahead;
         Ok(answer(200, if is_ahead { r#"{"A":0,"Seq":9}"# } else { r#"{"A":0}"# }))
@@ -193,18 +225,30 @@ impl Effects for Fake {
             Behaviour::Down => Err(Fault::Broken),
             Behaviour::PanicsLate => panic!("as the test asked"),
             Behaviour::Unwritable => Ok(answer(500, "")),
+            Behaviour::Page(_) => Ok(Answer { is_json: false, ..answer(200, "<html>") }),
+            Behaviour::Redirect(_) => Ok(answer(302, "")),
             Behaviour::Fine
             | Behaviour::Panics
             | Behaviour::Ahead
             | Behaviour::Slow
+            | Behaviour::Missing
+            | Behaviour::Tagless
             | Behaviour::Unreadable => Ok(answer(204, "")),
         }
     }
 
-    async fn probe(&self, _: Trail) -> Reply {
-        self.tell("look".to_owned());
+    async fn probe(&self, order: Option<&OrderKey>, _: Trail) -> Reply {
+        self.tell(order.map_or_else(|| "look".to_owned(), |order| format!("look at {order}")));
         sleep(Duration::from_millis(10)).await;
-        self.outage().unwrap_or_else(|| Ok(answer(200, r#"{"value":[]}"#)))
+        let lists = self.world.lists.lock().unwrap().clone();
+        if let (Some(reply), None) = (lists, order) {
+            return reply;
+        }
+        match (self.outage(), order.map(|order| unreadable(self.behaviour(order)))) {
+            (Some(reply), _) | (None, Some(Some(reply))) => reply,
+            (None, Some(None)) => Ok(answer(200, r#"{"A":0}"#)),
+            (None, None) => Ok(answer(200, r#"{"value":[]}"#)),
+        }
     }
 
     async fn ack(&self, held: Message, _: Outcome) -> bool {
@@ -328,5 +372,33 @@ impl Bench {
 
     fn told(&self) -> Vec<String> {
         self.story().into_iter().map(|(_, what)| what).collect()
+    }
+}
+
+impl Bench {
+    fn outage(&self, reply: Option<Reply>) {
+        *self.fake.world.outage.lock().unwrap() = reply;
+    }
+
+    fn read_only(&self, reply: Option<Reply>) {
+        *self.fake.world.read_only.lock().unwrap() = reply;
+    }
+
+    async fn until(&self, at: u64) {
+        let begun = self.fake.begun;
+        tokio::time::sleep_until(begun + Duration::from_millis(at)).await;
+    }
+
+    fn letters(&self) -> usize {
+        self.fake.world.letters.lock().unwrap().len()
+    }
+
+    fn looks(&self) -> usize {
+        self.told().iter().filter(|what| what.starts_with("look")).count()
+    }
+
+    /// What was settled, in order, without the looks at the target.
+    fn settled(&self) -> Vec<String> {
+        self.told().into_iter().filter(|what| !what.starts_with("look")).collect()
     }
 }

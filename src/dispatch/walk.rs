@@ -14,8 +14,8 @@ use super::record::{Running, note_reply};
 use super::{Attempt, Effects, Held, Shared, Trail};
 use crate::order::{ETag, OrderUpdate};
 use crate::protocol::{
-    self, Asking, Code, Fetch, Fetching, Judgement, Patching, Request, Settlement, Step, Trouble,
-    Verdict, Waiting,
+    self, Asking, Code, Fetch, Fetching, Judgement, Patching, Question, Request, Settlement, Step,
+    Trouble, Verdict, Waiting,
 };
 
 /// Longest wait of a suspect before it queues up for its first turn: what makes their order random.
@@ -54,6 +54,8 @@ pub(super) struct Walk<'a, E: Effects> {
     failed: Option<Failed>,
     /// How often the target had been down when the last attempt began.
     epoch: Option<u64>,
+    /// When the last GET was sent.
+    asked: Option<Instant>,
 }
 
 /// What a walk leaves behind.
@@ -110,6 +112,7 @@ impl<'a, E: Effects> Walk<'a, E> {
             seen: None,
             failed: None,
             epoch: None,
+            asked: None,
         }
     }
 
@@ -184,16 +187,20 @@ impl<'a, E: Effects> Walk<'a, E> {
         Some(waiting.elapsed())
     }
 
-    /// All that may fail has failed: is it the target, or this order?
+    /// Is it the target, or this order?
     async fn ask(&self, asking: Asking) -> Option<Step> {
-        let (Some(failed), Some(epoch)) = (self.failed, self.epoch) else {
-            return Some(asking.on_answer(true));
-        };
+        let Some(epoch) = self.epoch else { return Some(asking.on_answer(true)) };
         self.card.doing(Doing::Asking);
-        let last = (failed.request, asking.code());
-        let times = [failed.begun, failed.since];
-        let works = self.pass(self.shared.works(self.order, last, times, epoch)).await?;
-        Some(asking.on_answer(works))
+        let is_so = match (asking.question(), self.failed, self.asked) {
+            (Question::Works, Some(failed), _) => {
+                let last = (failed.request, asking.code());
+                let times = [failed.begun, failed.since];
+                self.pass(self.shared.works(self.order, last, times, epoch)).await?
+            }
+            (Question::Shows, _, Some(sent)) => self.pass(self.shared.shows(sent, epoch)).await?,
+            (Question::Works | Question::Shows, _, _) => true,
+        };
+        Some(asking.on_answer(is_so))
     }
 
     /// Begins an attempt. `None` as in [`Self::pass`]: a drain begins no attempt, nor does a message that
@@ -226,12 +233,14 @@ impl<'a, E: Effects> Walk<'a, E> {
         let (guard, texts) = (&self.shared.guard, &self.shared.texts);
         let mut fetch = protocol::fetch(&reply, self.update, guard, texts);
         let sent = attempt.begun;
+        self.asked = Some(sent);
         let verdict = self.hear(Request::Get, sent, fetch.verdict(), &mut attempt);
         match (&mut fetch, verdict) {
             (Fetch::Found(etag, judgement), _) => {
                 self.card.saw(etag);
                 attempt.record.etag_seen = Some(etag.clone());
                 self.etag = Some(etag.clone());
+                self.shared.note_shown(&self.update.key);
                 if !matches!(judgement, Judgement::Outdated | Judgement::AlreadyApplied) {
                     attempt.record.message = protocol::objection(&reply, self.update, guard, etag);
                 }

@@ -117,9 +117,10 @@ impl Client {
         self.alone(&Ask { url: url.to_owned(), change: None, trail }).await
     }
 
-    /// GETs one order, whichever: whether the service answers at all.
-    pub async fn probe(&self, trail: Trail) -> Reply {
-        self.fetch(&self.orders.first(), trail).await
+    /// GETs a list of one order, whichever, or this order: whether the service works at all.
+    pub async fn probe(&self, order: Option<&OrderKey>, trail: Trail) -> Reply {
+        let url = order.map_or_else(|| self.orders.first(), |order| self.orders.url(order));
+        self.fetch(&url, trail).await
     }
 
     /// PATCHes one order under `If-Match`. `may_write` is asked at the moment in which the request is
