@@ -13,6 +13,7 @@ mod admission;
 mod attempt;
 mod card;
 mod keeper;
+mod leave;
 mod letter;
 mod mailbox;
 mod outcome;
@@ -37,6 +38,7 @@ use tokio_util::task::TaskTracker;
 pub use admission::{Breaking, Quota, Status, Throttling};
 pub use attempt::Attempt;
 pub use card::{Busy, Doing};
+pub use leave::{Leave, Moment};
 pub use letter::{Letter, PARKED_BEHIND};
 pub use outcome::Outcome;
 pub use router::Mailboxes;
@@ -62,6 +64,9 @@ pub trait Held: Send + Sync + 'static {
 
     /// Whether the channel that it came by still lives. If not, nothing may be written any more.
     fn is_live(&self) -> bool;
+
+    /// The same for those who ask later, and may outlive the message.
+    fn life(&self) -> impl Fn() -> bool + Send + Sync + 'static;
 
     /// Completes when the channel is gone: what is on the wire must be aborted.
     fn lost(&self) -> impl Future<Output = ()> + Send;
@@ -121,20 +126,24 @@ pub trait Effects: Send + Sync + 'static {
     /// about: the broker redelivers.
     fn release(&self, held: Self::Held) -> impl Future<Output = bool> + Send;
 
-    /// One GET of the order.
-    fn get(&self, key: &OrderKey, trail: Trail) -> impl Future<Output = Reply> + Send;
+    /// One GET of the order. Leave is taken at the moment of writing; `None` where it was refused, and
+    /// nothing was carried out.
+    fn get(
+        &self,
+        key: &OrderKey,
+        trail: Trail,
+        leave: &Arc<Leave>,
+    ) -> impl Future<Output = Option<Reply>> + Send;
 
-    /// One PATCH of the order under `If-Match`. Where it is not written at once, the message's
-    /// [`Held::is_live`] is asked again at the moment of writing: if it says no, nothing is written, and the
-    /// reply means nothing.
+    /// One PATCH of the order under `If-Match`, likewise.
     fn patch(
         &self,
-        held: &Self::Held,
         key: &OrderKey,
         etag: &ETag,
         body: &str,
         trail: Trail,
-    ) -> impl Future<Output = Reply> + Send;
+        leave: &Arc<Leave>,
+    ) -> impl Future<Output = Option<Reply>> + Send;
 
     /// One GET of a list of one order, or of this order: whether the service works at all.
     fn probe(&self, order: Option<&OrderKey>, trail: Trail) -> impl Future<Output = Reply> + Send;

@@ -15,7 +15,7 @@ use super::written::Written;
 use crate::broker::{Notice, Notices, Outgoing, Parking, Publisher, Topology, origin};
 use crate::config::Settings;
 use crate::dead_letter::{self, FINGERPRINT, Given, Original, header};
-use crate::dispatch::{Effects, Gate, Held, Letter, Outcome, Trail};
+use crate::dispatch::{Effects, Gate, Held, Leave, Letter, Outcome, Trail};
 use crate::odata::Client;
 use crate::order::{ETag, OrderKey};
 use crate::parking::Release;
@@ -87,15 +87,20 @@ impl Edges {
         self
     }
 
-    /// Performs a request under a span of its own, and writes down how long it took.
-    async fn watched(&self, method: Method, request: impl Future<Output = Reply>) -> Reply {
+    /// Performs a request under a span of its own, and writes down how long it took since it was written.
+    async fn watched(
+        &self,
+        method: Method,
+        request: impl Future<Output = Option<Reply>>,
+        leave: &Leave,
+    ) -> Option<Reply> {
         let (span, since) =
             (trace::request(method, (&self.server.0, self.server.1)), Instant::now());
-        let reply = request.instrument(span.clone()).await;
+        let reply = request.instrument(span.clone()).await?;
         let answer = answer(&reply);
-        self.metrics.request(method, answer, since.elapsed());
+        self.metrics.request(method, answer, leave.written().unwrap_or(since).elapsed());
         trace::answered(&span, answer);
-        reply
+        Some(reply)
     }
 
     fn notify(&self, notices: Vec<Notice>) {
@@ -159,21 +164,20 @@ impl Effects for Edges {
         held.delivery.receipt.ack().await.is_ok()
     }
 
-    async fn get(&self, key: &OrderKey, trail: Trail) -> Reply {
-        self.watched(Method::Get, self.client.get(key, trail)).await
+    async fn get(&self, key: &OrderKey, trail: Trail, leave: &Arc<Leave>) -> Option<Reply> {
+        self.watched(Method::Get, self.client.get(key, trail, leave), leave).await
     }
 
     async fn patch(
         &self,
-        held: &Message,
         key: &OrderKey,
         etag: &ETag,
         body: &str,
         trail: Trail,
-    ) -> Reply {
-        let life = held.delivery.receipt.life();
-        let patch = self.client.patch(key, etag, body, trail, move || life.is_live());
-        self.watched(Method::Patch, patch).await
+        leave: &Arc<Leave>,
+    ) -> Option<Reply> {
+        let patch = self.client.patch(key, etag, body, trail, leave);
+        self.watched(Method::Patch, patch, leave).await
     }
 
     async fn probe(&self, order: Option<&OrderKey>, trail: Trail) -> Reply {

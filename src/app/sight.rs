@@ -64,6 +64,7 @@ impl Bounds {
             Doing::Patch => self.patch,
             Doing::SettleWindow
             | Doing::Turn
+            | Doing::Queue
             | Doing::Backoff
             | Doing::Asking
             | Doing::Settling

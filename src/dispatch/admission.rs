@@ -259,9 +259,10 @@ impl Admission {
         Ok(self.born + state.throttle.write(now))
     }
 
-    /// The same for a PATCH that has waited for its moment: much may have happened meanwhile.
-    pub(super) fn may_write(&self, turn: &Turn<'_>) -> Result<(), Code> {
-        self.state().may_write(turn.is_probe, self.now())
+    /// The same for a request that has waited for its moment: much may have happened meanwhile.
+    pub(super) fn may_write(&self, is_probe: bool) -> Result<(), Code> {
+        let now = self.now();
+        self.state().may_write(is_probe, now)
     }
 }
 
@@ -319,6 +320,11 @@ impl Turn<'_> {
     /// Counts how often the target was down. Another number than before: what was spent says nothing.
     pub(super) const fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Whether it is to find out if the target works again.
+    pub(super) const fn is_probe(&self) -> bool {
+        self.is_probe
     }
 }
 

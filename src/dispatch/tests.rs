@@ -3,6 +3,7 @@
 mod ending;
 mod outages;
 mod parked;
+mod queued;
 mod strange;
 mod trouble;
 mod turns;
@@ -45,6 +46,11 @@ impl Held for Message {
         !self.channel.is_cancelled()
     }
 
+    fn life(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let channel = self.channel.clone();
+        move || !channel.is_cancelled()
+    }
+
     async fn ending(&self) {
         tokio::select! {
             () = self.channel.cancelled() => {}
@@ -75,6 +81,10 @@ impl Held for Message {
     }
 }
 
+const QUEUED: Duration = Duration::from_secs(5);
+
+const MINUTE: Duration = Duration::from_mins(1);
+
 /// What the service answers to the PATCH of an order.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Behaviour {
@@ -96,6 +106,8 @@ enum Behaviour {
     PanicsLate,
     /// Holds the sequence 9.
     Ahead,
+    /// Its GET, or its PATCH, waits for five seconds before it is written.
+    Queued(Request),
     /// Never answers the GET before the test's time is over.
     Slow,
 }
@@ -133,6 +145,48 @@ impl Fake {
     /// What every request is answered, while the target is in trouble.
     fn outage(&self) -> Option<Reply> {
         self.world.outage.lock().unwrap().clone()
+    }
+
+    async fn got(&self, key: &OrderKey) -> Reply {
+        let now = self.world.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
+        self.world.in_flight_max.fetch_max(now, Ordering::SeqCst);
+        let time = if self.behaviour(key) == Behaviour::Slow { 5_000 } else { 10 };
+        sleep(Duration::from_millis(time)).await;
+        assert!(self.behaviour(key) != Behaviour::Panics, "as the test asked");
+        if let Some(reply) = self.outage() {
+            self.world.in_flight.fetch_sub(1, Ordering::SeqCst);
+            return reply;
+        }
+        if let Some(reply) = unreadable(self.behaviour(key)) {
+            self.world.in_flight.fetch_sub(1, Ordering::SeqCst);
+            return reply;
+        }
+        let is_ahead = self.behaviour(key) == Behaviour::Ahead;
+        Ok(answer(200, if is_ahead { r#"{"A":0,"Seq":9}"# } else { r#"{"A":0}"# }))
+    }
+
+    async fn patched(&self, key: &OrderKey) -> Reply {
+        sleep(Duration::from_millis(10)).await;
+        self.world.in_flight.fetch_sub(1, Ordering::SeqCst);
+        if let Some(reply) = self.outage().or_else(|| self.world.read_only.lock().unwrap().clone())
+        {
+            return reply;
+        }
+        match self.behaviour(key) {
+            Behaviour::Down => Err(Fault::Broken),
+            Behaviour::PanicsLate => panic!("as the test asked"),
+            Behaviour::Unwritable => Ok(answer(500, "")),
+            Behaviour::Page(_) => Ok(Answer { is_json: false, ..answer(200, "<html>") }),
+            Behaviour::Redirect(_) => Ok(answer(302, "")),
+            Behaviour::Fine
+            | Behaviour::Panics
+            | Behaviour::Ahead
+            | Behaviour::Slow
+            | Behaviour::Missing
+            | Behaviour::Queued(_)
+            | Behaviour::Tagless
+            | Behaviour::Unreadable => Ok(answer(204, "")),
+        }
     }
 
     fn behaviour(&self, key: &OrderKey) -> Behaviour {
@@ -174,6 +228,7 @@ fn unreadable(behaviour: Behaviour) -> Option<Reply> {
         | Behaviour::Panics
         | Behaviour::PanicsLate
         | Behaviour::Ahead
+        | Behaviour::Queued(_)
         | Behaviour::Slow => None,
     }
 }
@@ -196,45 +251,27 @@ impl Effects for Fake {
         true
     }
 
-    async fn get(&self, key: &OrderKey, _: Trail) -> Reply {
-        let now = self.world.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
-        self.world.in_flight_max.fetch_max(now, Ordering::SeqCst);
-        let time = if self.behaviour(key) == Behaviour::Slow { 5_000 } else { 10 };
-        sleep(Duration::from_millis(time)).await;
-        assert!(self.behaviour(key) != Behaviour::Panics, "as the test asked");
-        if let Some(reply) = self.outage() {
-            self.world.in_flight.fetch_sub(1, Ordering::SeqCst);
-            return reply;
+    async fn get(&self, key: &OrderKey, _: Trail, leave: &Arc<Leave>) -> Option<Reply> {
+        if self.behaviour(key) == Behaviour::Queued(Request::Get) {
+            sleep(QUEUED).await;
         }
-        if let Some(reply) = unreadable(self.behaviour(key)) {
-            self.world.in_flight.fetch_sub(1, Ordering::SeqCst);
-            return reply;
-        }
-        let is_ahead = self.behaviour(key) == Behaviour::Ahead;
-        Ok(answer(200, if is_ahead { r#"{"A":0,"Seq":9}"# } else { r#"{"A":0}"# }))
+        leave.take().then_some(())?;
+        Some(self.got(key).await)
     }
 
-    async fn patch(&self, _: &Message, key: &OrderKey, _: &ETag, _: &str, _: Trail) -> Reply {
-        sleep(Duration::from_millis(10)).await;
-        self.world.in_flight.fetch_sub(1, Ordering::SeqCst);
-        if let Some(reply) = self.outage().or_else(|| self.world.read_only.lock().unwrap().clone())
-        {
-            return reply;
+    async fn patch(
+        &self,
+        key: &OrderKey,
+        _: &ETag,
+        _: &str,
+        _: Trail,
+        leave: &Arc<Leave>,
+    ) -> Option<Reply> {
+        if self.behaviour(key) == Behaviour::Queued(Request::Patch) {
+            sleep(QUEUED).await;
         }
-        match self.behaviour(key) {
-            Behaviour::Down => Err(Fault::Broken),
-            Behaviour::PanicsLate => panic!("as the test asked"),
-            Behaviour::Unwritable => Ok(answer(500, "")),
-            Behaviour::Page(_) => Ok(Answer { is_json: false, ..answer(200, "<html>") }),
-            Behaviour::Redirect(_) => Ok(answer(302, "")),
-            Behaviour::Fine
-            | Behaviour::Panics
-            | Behaviour::Ahead
-            | Behaviour::Slow
-            | Behaviour::Missing
-            | Behaviour::Tagless
-            | Behaviour::Unreadable => Ok(answer(204, "")),
-        }
+        leave.take().then_some(())?;
+        Some(self.patched(key).await)
     }
 
     async fn probe(&self, order: Option<&OrderKey>, _: Trail) -> Reply {

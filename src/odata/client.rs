@@ -18,7 +18,7 @@ use super::retry_after;
 use super::token::Tokens;
 use super::url::Orders;
 use crate::config::{BatchMode, Settings, Target};
-use crate::dispatch::Trail;
+use crate::dispatch::{Leave, Trail};
 use crate::order::{ETag, OrderKey};
 use crate::protocol::{Answer, Fault, Reply};
 
@@ -103,42 +103,36 @@ impl Client {
         self.tokens.left()
     }
 
-    /// GETs one order.
-    pub async fn get(&self, key: &OrderKey, trail: Trail) -> Reply {
-        let ask = Ask { url: self.orders.url(key), change: None, trail };
-        match &self.gatherer {
-            Some(gatherer) => gatherer.ask(ask, Box::new(|| true)).await,
-            None => self.alone(&ask).await,
-        }
-    }
-
-    /// GETs what this URL names.
-    pub(super) async fn fetch(&self, url: &str, trail: Trail) -> Reply {
-        self.alone(&Ask { url: url.to_owned(), change: None, trail }).await
+    /// GETs one order. Leave is taken at the moment in which the request is written, which may be long
+    /// after the call; `None` where it was refused, and nothing was carried out.
+    pub async fn get(&self, key: &OrderKey, trail: Trail, leave: &Arc<Leave>) -> Option<Reply> {
+        self.perform(Ask::new(self.orders.url(key), None, trail), leave).await
     }
 
     /// GETs a list of one order, whichever, or this order: whether the service works at all.
     pub async fn probe(&self, order: Option<&OrderKey>, trail: Trail) -> Reply {
         let url = order.map_or_else(|| self.orders.first(), |order| self.orders.url(order));
-        self.fetch(&url, trail).await
+        let reply = self.alone(&Ask::new(url, None, trail), &Leave::granted()).await;
+        reply.unwrap_or(Err(Fault::Broken))
     }
 
-    /// PATCHes one order under `If-Match`. `may_write` is asked at the moment in which the request is
-    /// written, which in a batch is not that of the call: if it says no, nothing is sent, and the reply
-    /// means nothing.
+    /// PATCHes one order under `If-Match`, likewise.
     pub async fn patch(
         &self,
         key: &OrderKey,
         etag: &ETag,
         body: &str,
         trail: Trail,
-        may_write: impl Fn() -> bool + Send + Sync + 'static,
-    ) -> Reply {
+        leave: &Arc<Leave>,
+    ) -> Option<Reply> {
         let change = Some((etag.clone(), body.to_owned()));
-        let ask = Ask { url: self.orders.url(key), change, trail };
+        self.perform(Ask::new(self.orders.url(key), change, trail), leave).await
+    }
+
+    async fn perform(&self, ask: Ask, leave: &Arc<Leave>) -> Option<Reply> {
         match &self.gatherer {
-            Some(gatherer) => gatherer.ask(ask, Box::new(may_write)).await,
-            None => self.alone(&ask).await,
+            Some(gatherer) => gatherer.ask(ask, leave.clone()).await,
+            None => self.alone(&ask, leave).await,
         }
     }
 }

@@ -24,9 +24,9 @@ use uuid::Uuid;
 use super::batch::{self, Ask, Outcome};
 use super::client::Client;
 use super::lanes::{Lanes, Rules, Waits};
-use super::sending::Sending;
+use super::sending::{Heard, Sending};
 use crate::config::{BatchCounts, Settings};
-use crate::dispatch::Trail;
+use crate::dispatch::{Leave, Trail};
 use crate::protocol::{Answer, Fault, Reply};
 use crate::telemetry::field;
 
@@ -41,13 +41,10 @@ pub(super) struct Limits {
     wire_max: usize,
 }
 
-/// Whether a request may still be written.
-type MayWrite = Box<dyn Fn() -> bool + Send + Sync>;
-
-/// A request that somebody waits for.
+/// A request that somebody waits for. Dropped without a reply, it was not carried out.
 struct Part {
     ask: Ask,
-    may_write: MayWrite,
+    leave: Arc<Leave>,
     /// Whoever waited has left.
     gone: CancellationToken,
     reply: oneshot::Sender<Reply>,
@@ -108,15 +105,22 @@ impl Gatherer {
         Self { parts, _task: Arc::new(task) }
     }
 
-    /// Waits for the reply. May be dropped at any time.
-    pub(super) async fn ask(&self, ask: Ask, may_write: MayWrite) -> Reply {
+    /// Waits for the reply; `None` if leave to write was refused. May be dropped at any time.
+    pub(super) async fn ask(&self, ask: Ask, leave: Arc<Leave>) -> Option<Reply> {
         let gone = CancellationToken::new();
         let _gone_on_drop = gone.clone().drop_guard();
         let (reply, answered) = oneshot::channel();
-        let part = Part { ask, may_write, gone, reply };
-        // Neither ever fails while the task lives; if a bug ended it, nobody knows what was sent.
-        self.parts.send(part).await.map_err(|_ended| Fault::Broken)?;
-        answered.await.map_err(|_ended| Fault::Broken)?
+        let part = Part { ask, leave: leave.clone(), gone, reply };
+        // It never fails while the task lives, which only a bug can end.
+        if self.parts.send(part).await.is_err() {
+            return Some(Err(Fault::Broken));
+        }
+        match answered.await {
+            Ok(reply) => Some(reply),
+            // Nobody knows what became of it.
+            Err(_dropped) if leave.is_on_the_wire() => Some(Err(Fault::Broken)),
+            Err(_dropped) => None,
+        }
     }
 }
 
@@ -133,15 +137,21 @@ impl Waits for Part {
         self.ask.bytes()
     }
 
-    fn is_gone(&self) -> bool {
-        self.gone.is_cancelled()
+    fn is_void(&self) -> bool {
+        self.gone.is_cancelled() || self.leave.is_void()
     }
 }
 
 impl Part {
     /// Asked at the moment of writing, and at no other.
-    fn is_to_be_written(&self) -> bool {
-        !self.is_gone() && (self.may_write)()
+    fn is_written_now(&self) -> bool {
+        !self.gone.is_cancelled() && self.leave.take()
+    }
+
+    /// Nothing of it was carried out.
+    fn waits_again(self) -> Option<Self> {
+        self.leave.put_back();
+        (!self.is_void()).then_some(self)
     }
 }
 
@@ -199,7 +209,7 @@ fn take_in(came: Came, lanes: &mut Lanes<Part>, now: Duration, limits: &Limits) 
             tracing::warn!(status, sent, most, ?refused_for, "the target refuses a batch whole");
         }
     }
-    for part in came.again {
+    for part in came.again.into_iter().filter_map(Part::waits_again) {
         lanes.push_alone(part, now);
     }
     for (part, reply) in came.replies {
@@ -209,58 +219,65 @@ fn take_in(came: Came, lanes: &mut Lanes<Part>, now: Duration, limits: &Limits) 
 }
 
 async fn single(client: Client, part: Part) -> Came {
-    if !part.is_to_be_written() {
-        return Came::default();
-    }
-    tokio::select! { biased;
-        () = part.gone.cancelled() => Came::default(),
-        reply = client.alone(&part.ask) => {
-            Came { replies: vec![(part, reply)], ..Came::default() }
+    let reply = tokio::select! { biased;
+        () = part.gone.cancelled() => None,
+        reply = client.alone(&part.ask, &part.leave) => reply,
+    };
+    match reply {
+        Some(reply) => Came { replies: vec![(part, reply)], ..Came::default() },
+        None => {
+            part.leave.put_back();
+            Came::default()
         }
     }
 }
 
 /// Sends a batch, and ends it when nobody waits for it any more.
 async fn together(client: Client, parts: Vec<Part>, bytes_max: usize) -> Came {
-    let mut written = Vec::new();
+    // `None` as long as nothing was written: then what comes of it is for all.
+    let mut written: Option<Vec<usize>> = None;
     let heard = tokio::select! { biased;
         _all = join_all(parts.iter().map(|part| part.gone.cancelled())) => return Came::default(),
         heard = send(&client, &parts, &mut written, bytes_max) => heard,
     };
-    // What was not written has nobody who waits, or is given up by whoever does.
-    let mut place = 0..;
-    let mut parts = parts;
-    parts.retain(|_| place.next().is_some_and(|at: usize| written.contains(&at)));
-    let sent = parts.len();
+    let (mut kept, mut left_out) = (Vec::new(), Vec::new());
+    for (at, part) in parts.into_iter().enumerate() {
+        let is_kept = written.as_ref().is_none_or(|written| written.contains(&at));
+        if is_kept { kept.push(part) } else { left_out.push(part) }
+    }
+    // Whoever waits for these is told that they were not written. They may have been, before their token
+    // was refused.
+    left_out.iter().for_each(|part| part.leave.put_back());
+    let sent = kept.len();
     let outcome = match heard {
         // The token for writing could not be had: this says nothing of batches.
-        Ok(heard) if heard.is_look => return Came { again: parts, ..Came::default() },
-        Ok(heard) => {
+        Ok(Some(heard)) if heard.is_look => return Came { again: kept, ..Came::default() },
+        Ok(Some(heard)) => {
             let (boundary, most) = (heard.boundary.as_deref(), client.body_bytes_max);
             batch::read(heard.answer, boundary, sent, most, Timestamp::now())
         }
+        Ok(None) => return Came::default(),
         Err(fault) => Outcome::Alike(Err(fault)),
     };
-    dealt(outcome, parts)
+    dealt(outcome, kept)
 }
 
 async fn send(
     client: &Client,
     parts: &[Part],
-    written: &mut Vec<usize>,
+    written: &mut Option<Vec<usize>>,
     bytes_max: usize,
-) -> Result<super::sending::Heard, Fault> {
-    let Some(first) = parts.first() else { return Err(Fault::Broken) };
+) -> Result<Option<Heard>, Fault> {
+    let Some(first) = parts.first() else { return Ok(None) };
     let timeout = if first.writes() { client.patch_timeout } else { client.get_timeout };
-    let (look, prefer_minimal) =
-        (client.look(&first.ask.url, first.ask.trail)?, client.prefer_minimal);
+    let (look, prefer_minimal) = (client.look(&first.ask)?, client.prefer_minimal);
     let id = || uuid::Builder::from_random_bytes(fastrand::u128(..).to_le_bytes()).into_uuid();
     let trail = Trail { walk: id(), attempt: id() };
     let boundary = format!("batch_{}", trail.attempt.simple());
     let write = || {
         // Now, and not when they were gathered: the wait for a token may have been long.
-        let now: Vec<_> = (0..).zip(parts).filter(|(_, part)| part.is_to_be_written()).collect();
-        *written = now.iter().map(|(at, _)| *at).collect();
+        let now: Vec<_> = (0..).zip(parts).filter(|(_, part)| part.is_written_now()).collect();
+        *written = Some(now.iter().map(|(at, _)| *at).collect());
         let asks = now.iter().map(|(_, part)| &part.ask);
         let body = batch::write(asks, &boundary, prefer_minimal);
         let attempts = || now.iter().map(|(_, part)| part.ask.trail.attempt).collect::<Vec<_>>();
@@ -269,10 +286,10 @@ async fn send(
             request_ids = ?attempts(),
             "a batch is sent"
         );
-        if now.is_empty() { None } else { client.batch(body, &boundary, trail) }
+        if now.is_empty() { Ok(None) } else { client.batch(body, &boundary, trail).map(Some) }
     };
     let deadline = Instant::now() + timeout;
-    client.perform(Sending { write, look: Some(look), bytes_max, deadline }).await
+    client.send_with_tokens(Sending { write, look: Some(look), bytes_max, deadline }).await
 }
 
 /// Gives every part what the batch came to.

@@ -33,8 +33,8 @@ pub(super) trait Waits {
     fn writes(&self) -> bool;
     /// Bytes that it takes in a batch, about.
     fn bytes(&self) -> usize;
-    /// Nobody waits for its reply any more.
-    fn is_gone(&self) -> bool;
+    /// It is not to be written any more: nobody waits for it, or it may not be.
+    fn is_void(&self) -> bool;
 }
 
 /// Since when each waits, and how many bytes they are together.
@@ -80,7 +80,7 @@ impl<P: Waits> Lanes<P> {
         }
     }
 
-    /// How many wait. Those that nobody waits for any more are taken out.
+    /// How many wait. Those that are void are taken out.
     pub(super) fn purge(&mut self) -> usize {
         let lanes = [&mut self.alone, &mut self.patches, &mut self.gets];
         lanes.into_iter().map(Lane::purge).sum()
@@ -183,7 +183,7 @@ impl<P: Waits> Lane<P> {
     }
 
     fn purge(&mut self) -> usize {
-        self.waiting.retain(|(_, part)| !part.is_gone());
+        self.waiting.retain(|(_, part)| !part.is_void());
         self.bytes = self.waiting.iter().map(|(_, part)| part.bytes()).sum();
         self.waiting.len()
     }
@@ -195,7 +195,7 @@ impl<P: Waits> Lane<P> {
         Some(if is_full { *since } else { *since + rules.wait })
     }
 
-    /// Takes the first ones, but for those that nobody waits for. One that is too large goes by itself.
+    /// Takes the first ones, but for those that are void. One that is too large goes by itself.
     fn take(&mut self, most: usize, bytes_max: usize) -> Vec<P> {
         let (mut taken, mut bytes) = (Vec::new(), 0_usize);
         while taken.len() < most
@@ -207,7 +207,7 @@ impl<P: Waits> Lane<P> {
             }
             let Some((_, part)) = self.waiting.pop_front() else { break };
             self.bytes = self.bytes.saturating_sub(size);
-            if !part.is_gone() {
+            if !part.is_void() {
                 bytes = bytes.saturating_add(size);
                 taken.push(part);
             }

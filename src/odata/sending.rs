@@ -13,7 +13,8 @@ use super::client::{Client, body, head, unanswered};
 use super::csrf::{self, Session};
 use super::multipart;
 use super::token::Token;
-use crate::dispatch::Trail;
+use crate::dispatch::{Leave, Trail};
+use crate::order::ETag;
 use crate::protocol::{Answer, Fault, Reply};
 use crate::telemetry::trace;
 
@@ -39,7 +40,7 @@ pub(super) struct Heard {
 
 /// What is sent. It may have to be written twice: once more after a token was refused.
 pub(super) struct Sending<W> {
-    /// Writes it; `None` if there is nothing left to be sent.
+    /// Writes it; `None` if it is not to be written, or nothing is left of it.
     pub(super) write: W,
     /// For a write: the order whose GET brings a CSRF token.
     pub(super) look: Option<Request>,
@@ -48,23 +49,49 @@ pub(super) struct Sending<W> {
     pub(super) deadline: Instant,
 }
 
+impl Ask {
+    /// Belongs to the trace in which it is made.
+    pub(super) fn new(url: String, change: Option<(ETag, String)>, trail: Trail) -> Self {
+        let mut trace = Vec::new();
+        trace::inject(|name, value| {
+            // Also written into bodies of batches, where nobody else looks.
+            if HeaderName::from_bytes(name.as_bytes()).is_ok()
+                && HeaderValue::from_str(&value).is_ok()
+            {
+                trace.push((name.to_owned(), value));
+            }
+        });
+        Self { url, change, trail, trace }
+    }
+}
+
 impl Client {
-    /// Sends one request by itself.
-    pub(super) async fn alone(&self, ask: &Ask) -> Reply {
+    /// Sends one request by itself. `None` if leave to write it was refused.
+    pub(super) async fn alone(&self, ask: &Ask, leave: &Leave) -> Option<Reply> {
+        match self.sent_alone(ask, leave).await {
+            Ok(heard) => heard.map(|heard| Ok(heard.answer)),
+            Err(fault) => Some(Err(fault)),
+        }
+    }
+
+    async fn sent_alone(&self, ask: &Ask, leave: &Leave) -> Result<Option<Heard>, Fault> {
         let request = self.single(ask)?;
         let timeout = if ask.change.is_some() { self.patch_timeout } else { self.get_timeout };
         let sending = Sending {
             // Every body of ours is bytes, which can be sent again.
-            write: || request.try_clone(),
-            look: ask.change.is_some().then(|| self.look(&ask.url, ask.trail)).transpose()?,
+            write: || match leave.take() {
+                true => request.try_clone().map(Some).ok_or(Fault::Broken),
+                false => Ok(None),
+            },
+            look: ask.change.is_some().then(|| self.look(ask)).transpose()?,
             bytes_max: self.body_bytes_max,
             deadline: Instant::now() + timeout,
         };
-        self.perform(sending).await.map(|heard| heard.answer)
+        self.send_with_tokens(sending).await
     }
 
     fn single(&self, ask: &Ask) -> Result<Request, Fault> {
-        let Some((etag, body)) = &ask.change else { return self.look(&ask.url, ask.trail) };
+        let Some((etag, body)) = &ask.change else { return self.look(ask) };
         let mut request = self
             .http
             .patch(&ask.url)
@@ -74,16 +101,21 @@ impl Client {
         if self.prefer_minimal {
             request = request.header(PREFER, HeaderValue::from_static("return=minimal"));
         }
-        traced(request, ask.trail)
+        traced(request, ask.trail, &ask.trace)
     }
 
-    /// A GET.
-    pub(super) fn look(&self, url: &str, trail: Trail) -> Result<Request, Fault> {
-        traced(self.http.get(url), trail)
+    /// A GET of what is asked for, or of what is to be written.
+    pub(super) fn look(&self, ask: &Ask) -> Result<Request, Fault> {
+        traced(self.http.get(&ask.url), ask.trail, &ask.trace)
     }
 
     /// A batch. `trail` names it, not what is in it.
-    pub(super) fn batch(&self, body: String, boundary: &str, trail: Trail) -> Option<Request> {
+    pub(super) fn batch(
+        &self,
+        body: String,
+        boundary: &str,
+        trail: Trail,
+    ) -> Result<Request, Fault> {
         let request = self
             .http
             .post(self.orders.batch())
@@ -92,15 +124,16 @@ impl Client {
             // Else the service stops at the first part that it refuses.
             .header(PREFER, HeaderValue::from_static("odata.continue-on-error"))
             .body(body);
-        traced(request, trail).ok()
+        traced(request, trail, &[])
     }
 
     /// Sends a request. One that was refused for its token, or for its CSRF token, wrote nothing: it
-    /// is sent once more with a fresh one, all within the time of one request.
-    pub(super) async fn perform(
+    /// is sent once more with a fresh one, all within the time of one request. `None` if it was not
+    /// to be written, the second time included.
+    pub(super) async fn send_with_tokens(
         &self,
-        mut sending: Sending<impl FnMut() -> Option<Request> + Send>,
-    ) -> Result<Heard, Fault> {
+        mut sending: Sending<impl FnMut() -> Result<Option<Request>, Fault> + Send>,
+    ) -> Result<Option<Heard>, Fault> {
         let Sending { bytes_max, deadline, .. } = sending;
         let look = sending.look.take();
         let (mut token_is_fresh, mut session_is_fresh) = (false, false);
@@ -114,7 +147,7 @@ impl Client {
                             session.send(headers);
                         }
                     };
-                    let request = (sending.write)().ok_or(Fault::Broken)?;
+                    let Some(request) = (sending.write)()? else { return Ok(None) };
                     (self.send(request, token, send, bytes_max, deadline).await?, session)
                 }
                 Err(heard) => (heard, None),
@@ -130,7 +163,7 @@ impl Client {
                 }
                 session_is_fresh = true;
             } else {
-                return Ok(heard);
+                return Ok(Some(heard));
             }
         }
     }
@@ -191,20 +224,20 @@ impl Client {
     }
 }
 
-/// Says in the request which attempt of which walk it belongs to.
-fn traced(request: RequestBuilder, trail: Trail) -> Result<Request, Fault> {
+/// Says in the request which attempt of which walk it belongs to, and to which trace.
+fn traced(
+    request: RequestBuilder,
+    trail: Trail,
+    trace: &[(String, String)],
+) -> Result<Request, Fault> {
     let mut buffer = uuid::Uuid::encode_buffer();
     let request =
         request.header(REQUEST_ID, &*trail.attempt.hyphenated().encode_lower(&mut buffer));
     let request = request.header(SESSION_ID, &*trail.walk.hyphenated().encode_lower(&mut buffer));
-    let mut headers = HeaderMap::new();
-    trace::inject(|name, value| {
-        let name = HeaderName::from_bytes(name.as_bytes());
-        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(&value)) {
-            headers.insert(name, value);
-        }
-    });
-    let request = request.headers(headers);
+    let mut request = request;
+    for (name, value) in trace {
+        request = request.header(name, value);
+    }
     // The address is checked with the settings, and the key in it is percent-encoded.
     request.build().map_err(|_invalid| Fault::Broken)
 }

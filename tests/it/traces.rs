@@ -17,23 +17,23 @@ use crate::stage::{Stage, message, update};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/local/otlp.sh");
 
-const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+pub(crate) const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PUBLISHER: &str = "b7ad6b7169203331";
 
 /// A running receiver. Killed when dropped.
-struct Receiver {
+pub(crate) struct Receiver {
     _child: Child,
     lines: Lines<BufReader<ChildStdout>>,
-    endpoint: String,
+    pub(crate) endpoint: String,
 }
 
 /// A span, as the receiver prints it.
 #[derive(Debug, Default)]
-struct Seen {
+pub(crate) struct Seen {
     trace: String,
     parent: String,
-    id: String,
-    name: String,
+    pub(crate) id: String,
+    pub(crate) name: String,
     kind: String,
     attributes: Vec<(String, String)>,
     /// Trace and span of each.
@@ -52,7 +52,7 @@ async fn free_port() -> u16 {
 }
 
 impl Receiver {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let agent = Command::new("bash").arg(SCRIPT).output().await.unwrap();
         let why = String::from_utf8_lossy(&agent.stderr).into_owned();
         assert!(agent.status.success(), "no OTLP receiver can be had: {why}");
@@ -95,7 +95,7 @@ impl Receiver {
 
     /// All that it has been sent so far. It prints in the order in which it is sent, so a span of our own
     /// is the end.
-    async fn all(&mut self) -> Vec<String> {
+    pub(crate) async fn all(&mut self) -> Vec<String> {
         let span = json!({
             "traceId": "ffffffffffffffffffffffffffffffff", "spanId": "ffffffffffffffff", "name": "end",
             "kind": 1, "startTimeUnixNano": "1", "endTimeUnixNano": "2",
@@ -110,14 +110,14 @@ impl Receiver {
 }
 
 /// What goes on to the service, written down on the way.
-struct Relay {
-    url: String,
-    sent: Arc<Mutex<Vec<u8>>>,
+pub(crate) struct Relay {
+    pub(crate) url: String,
+    pub(crate) sent: Arc<Mutex<Vec<u8>>>,
     _tasks: JoinSet<()>,
 }
 
 impl Relay {
-    async fn before(url: &str) -> Self {
+    pub(crate) async fn before(url: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let upstream = url.strip_prefix("http://").unwrap().to_owned();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -150,7 +150,7 @@ async fn link(client: TcpStream, server: TcpStream, sent: Arc<Mutex<Vec<u8>>>) {
     }
 }
 
-fn spans(lines: &[String]) -> Vec<Seen> {
+pub(crate) fn spans(lines: &[String]) -> Vec<Seen> {
     let mut spans = Vec::<Seen>::new();
     for line in lines {
         if line.starts_with("Span #") {
@@ -177,7 +177,7 @@ fn spans(lines: &[String]) -> Vec<Seen> {
     spans
 }
 
-fn traced(flags: &str) -> BasicProperties {
+pub(crate) fn traced(flags: &str) -> BasicProperties {
     let mut headers = FieldTable::default();
     let parent = format!("00-{TRACE}-{PUBLISHER}-{flags}");
     headers.insert("traceparent".into(), AMQPValue::LongString(parent.into()));
@@ -240,8 +240,8 @@ async fn trace_goes_on_from_the_message_by_the_processing_to_each_request_and_to
     assert_eq!(of("GET")[1].attribute("http.response.status_code"), "Int(404)");
     assert_eq!(
         sent.matches("traceparent: ").count(),
-        3 + 2 + 2,
-        "what is not recorded is told as well"
+        3 + 2 + 2 + 1,
+        "what is not recorded is told as well, and the look at the service"
     );
     assert!(lines.iter().any(|line| line.contains("orderwright.updates.settled")), "{lines:#?}");
 }

@@ -190,7 +190,8 @@ impl Checker {
         }
         let uuid =
             || uuid::Builder::from_random_bytes(fastrand::u128(..).to_le_bytes()).into_uuid();
-        let reply = self.client.get(&update.key, Trail { walk: uuid(), attempt: uuid() }).await;
+        let reply =
+            self.client.probe(Some(&update.key), Trail { walk: uuid(), attempt: uuid() }).await;
         self.judge(letter, update, &reply, chain)
     }
 

@@ -8,9 +8,9 @@
 use std::time::Duration;
 
 use super::pace::{Accepted, Pace, Quota};
-use crate::protocol::backoff::{exponential, jittered};
+use crate::protocol::backoff::exponential;
 
-/// How much longer than told is waited at most, as a share: pods that were refused together must not
+/// How much longer than told, or than it would be, is waited at most, as a share: pods that were refused together must not
 /// come back together.
 const LONGER_MAX: f64 = 0.2;
 /// The pace at which the target refused is too much by about this: it takes a while to show.
@@ -136,12 +136,14 @@ impl Throttle {
         // What was sent before the last refusal was known tells nothing new.
         let is_news = sent >= self.shut_until;
         let wait = match (told, self.settings.told, self.settings.untold) {
-            // Never less than told.
-            (Some(told), [min, max], _) => told.clamp(min, max).mul_f64(1.0 + LONGER_MAX * dice),
-            (None, _, [min, max]) => {
-                jittered(exponential(self.untold, min, max), LONGER_MAX, dice).min(max)
-            }
+            (Some(told), [min, max], _) => told.clamp(min, max),
+            (None, _, [min, max]) if is_news => exponential(self.untold, min, max),
+            // Several that were refused together are one refusal.
+            (None, _, _) => Duration::ZERO,
         };
+        // Never less, be it told or not; and after the longest as well, so that pods do not come back
+        // together.
+        let wait = wait.mul_f64(1.0 + LONGER_MAX * dice);
         self.shut_until = self.shut_until.max(now + wait);
         if is_news {
             if told.is_none() {

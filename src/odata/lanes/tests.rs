@@ -24,7 +24,7 @@ impl Waits for One {
         self.bytes
     }
 
-    fn is_gone(&self) -> bool {
+    fn is_void(&self) -> bool {
         self.gone.get()
     }
 }
@@ -138,6 +138,25 @@ fn refused_batches_get_smaller_down_to_none_and_are_tried_again_later() {
     }
     assert_eq!(numbers(&lanes.take(later)), [3, 5, 6, 7]);
     assert!(lanes.stop_batching(later), "news again");
+}
+
+#[test]
+fn what_may_not_be_written_any_more_costs_no_quota() {
+    let mut lanes = Lanes::new(RULES, Some((10.0, Duration::from_secs(10))));
+    for number in 1..=8 {
+        let one = get(number);
+        one.gone.set(number < 7);
+        lanes.push(one, ms(0));
+    }
+    assert_eq!(numbers(&lanes.take(ms(20))), [7, 8], "those before it are taken out");
+    let mut quota = Quota::new(10.0, Duration::from_secs(10));
+    quota.take(1, ms(20));
+    assert_eq!(lanes.quota, Some(quota.clone()), "one was taken");
+    let left = get(9);
+    left.gone.set(true);
+    lanes.push(left, ms(5_000));
+    assert_eq!((numbers(&lanes.take(ms(5_020))), lanes.len()), (vec![], 0));
+    assert_eq!(lanes.quota, Some(quota), "and none more");
 }
 
 /// Sends all that it can for ten minutes, and returns the most that counted in any window.
