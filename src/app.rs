@@ -81,6 +81,8 @@ pub struct App {
     settings: Settings,
     consumer: Arc<Consumer>,
     generations: watch::Receiver<Generations>,
+    /// How many are heard of.
+    pods: watch::Sender<usize>,
     connection: lapin::Connection,
     publisher: Arc<Publisher>,
     notices: Arc<Notices>,
@@ -165,7 +167,9 @@ impl App {
     ) -> Result<Self, Error> {
         let link = Link::new(&settings.broker, &format!("orderwright {instance}"))?;
         let topology = Topology::of_all(&settings);
-        let client = odata::Client::new(&settings, instance)?.gathering(&settings);
+        let pods = watch::Sender::new(1);
+        let client = odata::Client::new(&settings, instance)?;
+        let client = client.gathering(&settings, pods.subscribe());
         let letters = link.named(&format!("orderwright {instance} dead letters"));
         let publisher = Arc::new(Publisher::new(letters, settings.broker.publish_timeout));
         let (connection, generations) = prepared(&settings, &link, &publisher, &topology).await?;
@@ -220,6 +224,7 @@ impl App {
             settings,
             consumer,
             generations: known,
+            pods,
             connection,
             publisher,
             notices,
@@ -246,6 +251,16 @@ impl App {
         let front = Front::new(&self.settings, dispatch, tally, forwarder, self.generations);
         let mut tasks = JoinSet::new();
         tasks.spawn(self.consumer.clone().run(self.connection, Arc::new(front)));
+        // Ends with this function.
+        let mut following = JoinSet::new();
+        let (consumer, sharing, pods) = (self.consumer.clone(), self.dispatch.clone(), self.pods);
+        following.spawn(async move {
+            let tell = |count| {
+                sharing.shared_by(count);
+                pods.send_replace(count);
+            };
+            consumer.follow_pods(tell).await;
+        });
         let asked = async {
             tokio::pin!(shutdown);
             tokio::select! { biased;

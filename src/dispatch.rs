@@ -12,6 +12,7 @@
 mod admission;
 mod attempt;
 mod card;
+mod held;
 mod keeper;
 mod leave;
 mod letter;
@@ -35,9 +36,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use admission::{Breaking, Quota, Status, Throttling};
+pub use admission::{Allowance, Breaking, Quota, Status, Throttling};
 pub use attempt::Attempt;
 pub use card::{Busy, Doing};
+pub use held::Held;
 pub use leave::{Leave, Moment};
 pub use letter::{Letter, PARKED_BEHIND};
 pub use outcome::Outcome;
@@ -49,48 +51,6 @@ use crate::protocol::{Guard, Reply, Rules, Texts};
 use admission::Admission;
 use router::{Routed, Router};
 use runner::Runner;
-
-/// A message in our hands, with the right to settle it once.
-pub trait Held: Send + Sync + 'static {
-    /// Says, while it lives, that the message is being worked on: its channel is not given back.
-    type Begun: Send + Sync;
-
-    /// Begins work on the message. `None` if its channel is gone or about to be given back: the
-    /// broker hands the message out again, and this copy must not start anything.
-    fn begin(&self) -> Option<Self::Begun>;
-
-    /// Whether [`Self::begin`] would do.
-    fn may_begin(&self) -> bool;
-
-    /// Whether the channel that it came by still lives. If not, nothing may be written any more.
-    fn is_live(&self) -> bool;
-
-    /// The same for those who ask later, and may outlive the message.
-    fn life(&self) -> impl Fn() -> bool + Send + Sync + 'static;
-
-    /// Completes when the channel is gone: what is on the wire must be aborted.
-    fn lost(&self) -> impl Future<Output = ()> + Send;
-
-    /// Completes when the channel is gone or about to be given back: a wait is over.
-    fn ending(&self) -> impl Future<Output = ()> + Send;
-
-    /// Completes when no request of a former owner of the message can be at work any more.
-    fn settled(&self) -> impl Future<Output = ()> + Send;
-
-    /// How often a holder of the message was lost while it held it.
-    fn losses(&self) -> u64;
-
-    /// The span of its handling.
-    fn span(&self, order: &OrderKey) -> tracing::Span;
-
-    /// For a message that can neither be settled nor skipped: the broker hands out again all that
-    /// came by its channel, in order.
-    fn give_up_channel(begun: &Self::Begun);
-
-    /// A request of unknown outcome may still be at work: whoever gets the channel's messages next
-    /// must wait for it.
-    fn doubt(begun: &Self::Begun);
-}
 
 /// Identifies one attempt to the service: in its logs, and in our own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -319,6 +279,11 @@ impl<E: Effects> Dispatch<E> {
     /// Whether the target is in trouble, so that nothing new should be taken.
     pub fn paused(&self) -> watch::Receiver<bool> {
         self.shared.admission.paused()
+    }
+
+    /// So many pods send requests to the target, this one included.
+    pub fn shared_by(&self, pods: usize) {
+        self.shared.admission.shared_by(pods);
     }
 
     /// What is held back at the moment, and why.

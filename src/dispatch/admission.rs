@@ -11,6 +11,8 @@
 mod breaker;
 mod outage;
 mod pace;
+mod quota;
+mod singled;
 mod throttle;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,12 +24,13 @@ use tokio::time::{Instant, sleep_until};
 
 pub use breaker::Breaking;
 pub(super) use outage::Keeping;
-pub use pace::Quota;
+pub use quota::{Allowance, Quota};
 pub use throttle::Throttling;
 
 use crate::protocol::{Code, Request, Trouble, Verdict};
 use crate::telemetry::field;
 use breaker::{About, Breaker, Weight};
+use singled::Singled;
 use throttle::Throttle;
 
 /// What holds back and what is let through, at one moment.
@@ -65,6 +68,7 @@ pub(super) struct Admission {
 struct State {
     throttle: Throttle,
     breaker: Breaker,
+    singled: Singled,
     in_flight: usize,
     /// When the last GET was sent that showed an order, or a list of orders.
     shown: Option<Duration>,
@@ -117,6 +121,7 @@ impl Admission {
         let state = State {
             throttle: Throttle::new(throttling, concurrency_max),
             breaker: Breaker::new(breaking),
+            singled: Singled::default(),
             in_flight: 0,
             shown: None,
             kept: false,
@@ -138,6 +143,12 @@ impl Admission {
 
     fn now(&self) -> Duration {
         self.born.elapsed()
+    }
+
+    /// So many pods share the quota, this one included.
+    pub(super) fn shared_by(&self, pods: usize) {
+        self.state().throttle.shared_by(pods);
+        self.changed.notify_waiters();
     }
 
     /// Whether it makes no sense to take anything new: the target is in trouble.
@@ -210,6 +221,7 @@ impl Admission {
             Verdict::Done | Verdict::Not(Trouble::Conflict(_) | Trouble::Refused(_)) => {
                 let in_flight = state.in_flight;
                 state.throttle.accepted(sent, in_flight, now);
+                state.singled.taken(order, request, sent);
                 if request == Request::Get {
                     if verdict != Verdict::Done {
                         // Whoever answers for a service that is away may say so of every order.
@@ -223,6 +235,12 @@ impl Admission {
             }
             Verdict::Not(Trouble::Throttled { code, retry_after }) => {
                 turn.failed = true;
+                let open = state.throttle.open_after(sent, retry_after, dice, now);
+                if state.singled.refused((order, request), sent, open) {
+                    // Nothing of it is about the target, or about others.
+                    heard.verdict = Verdict::Not(Trouble::Failure(Code::ThrottledAlone));
+                    return heard;
+                }
                 if state.throttle.refused(sent, retry_after, dice, now) {
                     state.tell_refusal(code, now);
                 }

@@ -99,6 +99,8 @@ enum Behaviour {
     /// Something on the way takes offence at its GET, or at its PATCH: a page, or a redirect.
     Page(Request),
     Redirect(Request),
+    /// This request is always too much, and how long it is to wait.
+    TooMuch(Request, Option<u64>),
     /// Its GET brings no tag.
     Tagless,
     Panics,
@@ -178,6 +180,7 @@ impl Fake {
             Behaviour::Unwritable => Ok(answer(500, "")),
             Behaviour::Page(_) => Ok(Answer { is_json: false, ..answer(200, "<html>") }),
             Behaviour::Redirect(_) => Ok(answer(302, "")),
+            Behaviour::TooMuch(_, told) => Ok(refused(told)),
             Behaviour::Fine
             | Behaviour::Panics
             | Behaviour::Ahead
@@ -210,11 +213,17 @@ fn answer(status: u16, body: &'static str) -> Answer {
     }
 }
 
+fn refused(retry_after: Option<u64>) -> Answer {
+    let retry_after = retry_after.map(Duration::from_secs);
+    Answer { retry_after, ..answer(429, "") }
+}
+
 /// What the GET of an order is answered that is not shown as it should be.
 fn unreadable(behaviour: Behaviour) -> Option<Reply> {
     match behaviour {
         Behaviour::Unreadable => Some(Ok(answer(500, ""))),
         Behaviour::Missing => Some(Ok(answer(404, ""))),
+        Behaviour::TooMuch(Request::Get, told) => Some(Ok(refused(told))),
         Behaviour::Page(Request::Get) => {
             Some(Ok(Answer { is_json: false, ..answer(200, "<html>") }))
         }
@@ -225,6 +234,7 @@ fn unreadable(behaviour: Behaviour) -> Option<Reply> {
         | Behaviour::Unwritable
         | Behaviour::Page(Request::Patch)
         | Behaviour::Redirect(Request::Patch)
+        | Behaviour::TooMuch(Request::Patch, _)
         | Behaviour::Panics
         | Behaviour::PanicsLate
         | Behaviour::Ahead

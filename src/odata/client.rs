@@ -9,6 +9,7 @@ use reqwest::header::{
     ACCEPT, CONTENT_TYPE, DATE, ETAG, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
 };
 use reqwest::{ClientBuilder, Response};
+use tokio::sync::watch;
 
 use super::batch::{self, Ask};
 use super::csrf::Session;
@@ -87,13 +88,13 @@ impl Client {
         })
     }
 
-    /// Gathers requests of different orders into batches from now on, where the settings want that. Must
-    /// be called within the runtime: a task of its own does it, and ends with the last clone.
+    /// Gathers requests of different orders into batches from now on, where the settings want that; so many
+    /// `pods` share the quota. Must be called within the runtime: a task of its own does it, and ends with the last clone.
     #[must_use]
-    pub fn gathering(mut self, settings: &Settings) -> Self {
+    pub fn gathering(mut self, settings: &Settings, pods: watch::Receiver<usize>) -> Self {
         if settings.target.batch.mode == BatchMode::On {
             let limits = gatherer::Limits::new(settings);
-            self.gatherer = Some(Gatherer::spawn(self.clone(), limits));
+            self.gatherer = Some(Gatherer::spawn(self.clone(), limits, pods));
         }
         self
     }

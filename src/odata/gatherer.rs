@@ -13,41 +13,28 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
-use jiff::Timestamp;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
-use super::batch::{self, Ask, Outcome};
+use super::batch::Ask;
 use super::client::Client;
-use super::lanes::{Lanes, Rules, Waits};
-use super::sending::{Heard, Sending};
+use super::dealing::{Came, Part, Says, single, together};
+use super::lanes::{Lanes, Rules};
 use crate::config::{BatchCounts, Settings};
-use crate::dispatch::{Leave, Trail};
-use crate::protocol::{Answer, Fault, Reply};
-use crate::telemetry::field;
+use crate::dispatch::{Allowance, Leave};
+use crate::protocol::{Fault, Reply};
 
 /// How much is gathered, and how much at once.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     rules: Rules,
-    quota: Option<(f64, Duration)>,
+    quota: Option<Allowance>,
     /// Requests that may wait. No more are asked for at a time.
     asked_max: usize,
     /// Requests that may be on the wire, a batch being one.
     wire_max: usize,
-}
-
-/// A request that somebody waits for. Dropped without a reply, it was not carried out.
-struct Part {
-    ask: Ask,
-    leave: Arc<Leave>,
-    /// Whoever waited has left.
-    gone: CancellationToken,
-    reply: oneshot::Sender<Reply>,
 }
 
 /// Where requests are handed in.
@@ -56,25 +43,6 @@ pub(super) struct Gatherer {
     parts: mpsc::Sender<Part>,
     /// Ends with the last of us.
     _task: Arc<JoinSet<()>>,
-}
-
-/// What came of one that was sent.
-#[derive(Default)]
-struct Came {
-    /// Requests in it, where it was a batch.
-    sent: usize,
-    replies: Vec<(Part, Reply)>,
-    /// To be sent by themselves.
-    again: Vec<Part>,
-    /// To be sent by themselves if they come again.
-    loners: Vec<Uuid>,
-    refusal: Option<Refusal>,
-}
-
-/// A batch that was refused as a whole.
-enum Refusal {
-    Always(u16),
-    TooMuch(u16),
 }
 
 impl Limits {
@@ -90,7 +58,11 @@ impl Limits {
                 refused_for: batch.refused_for,
                 counts_operations: batch.counts_as == BatchCounts::Operations,
             },
-            quota: throttle.quota_share().map(|share| (share, throttle.quota_window)),
+            quota: Allowance::new(
+                throttle.quota_requests,
+                throttle.quota_window,
+                throttle.quota_pods,
+            ),
             asked_max,
             wire_max: batch.requests_max,
         }
@@ -98,10 +70,11 @@ impl Limits {
 }
 
 impl Gatherer {
-    pub(super) fn spawn(client: Client, limits: Limits) -> Self {
+    /// `pods` says how many share the quota.
+    pub(super) fn spawn(client: Client, limits: Limits, pods: watch::Receiver<usize>) -> Self {
         let (parts, asked) = mpsc::channel(limits.asked_max);
         let mut task = JoinSet::new();
-        task.spawn(gather(client, limits, asked));
+        task.spawn(gather(client, limits, asked, pods));
         Self { parts, _task: Arc::new(task) }
     }
 
@@ -124,40 +97,15 @@ impl Gatherer {
     }
 }
 
-impl Waits for Part {
-    fn walk(&self) -> Uuid {
-        self.ask.trail.walk
-    }
-
-    fn writes(&self) -> bool {
-        self.ask.change.is_some()
-    }
-
-    fn bytes(&self) -> usize {
-        self.ask.bytes()
-    }
-
-    fn is_void(&self) -> bool {
-        self.gone.is_cancelled() || self.leave.is_void()
-    }
-}
-
-impl Part {
-    /// Asked at the moment of writing, and at no other.
-    fn is_written_now(&self) -> bool {
-        !self.gone.is_cancelled() && self.leave.take()
-    }
-
-    /// Nothing of it was carried out.
-    fn waits_again(self) -> Option<Self> {
-        self.leave.put_back();
-        (!self.is_void()).then_some(self)
-    }
-}
-
-async fn gather(client: Client, limits: Limits, mut asked: mpsc::Receiver<Part>) {
+async fn gather(
+    client: Client,
+    limits: Limits,
+    mut asked: mpsc::Receiver<Part>,
+    mut pods: watch::Receiver<usize>,
+) {
     let born = Instant::now();
     let mut lanes = Lanes::new(limits.rules, limits.quota);
+    lanes.shared_by(*pods.borrow_and_update());
     let mut wire: JoinSet<Came> = JoinSet::new();
     loop {
         let is_full = lanes.len() >= limits.asked_max && lanes.purge() >= limits.asked_max;
@@ -168,6 +116,8 @@ async fn gather(client: Client, limits: Limits, mut asked: mpsc::Receiver<Part>)
                 Ok(came) => take_in(came, &mut lanes, born.elapsed(), &limits),
                 Err(error) => tracing::error!(%error, "a bug: sending a batch panicked"),
             },
+            // Once nobody tells any more, it stays as it is.
+            Ok(()) = pods.changed() => lanes.shared_by(*pods.borrow_and_update()),
             part = asked.recv(), if !is_full => match part {
                 Some(part) => lanes.push(part, born.elapsed()),
                 None => return,
@@ -196,18 +146,30 @@ fn take_in(came: Came, lanes: &mut Lanes<Part>, now: Duration, limits: &Limits) 
         lanes.part_from_others(walk);
     }
     let refused_for = limits.rules.refused_for;
-    match came.refusal {
-        None => {}
-        Some(Refusal::Always(status)) => {
+    match came.says {
+        Some(Says::Batch) => lanes.batch_answered(),
+        Some(Says::Single) => lanes.single_answered(),
+        Some(Says::Spoilt(status)) => {
+            let is_news = lanes.batch_spoilt() && lanes.stop_batching(now);
+            if is_news {
+                tracing::warn!(
+                    status,
+                    ?refused_for,
+                    "single requests are answered, and no $batch is: one by one"
+                );
+            }
+        }
+        Some(Says::Refused(status)) => {
             let is_news = lanes.stop_batching(now);
             if is_news {
                 tracing::warn!(status, ?refused_for, "the target takes no $batch: one by one");
             }
         }
-        Some(Refusal::TooMuch(status)) => {
+        Some(Says::TooMuch(status)) => {
             let (sent, most) = (came.sent, lanes.shrink(came.sent, now));
             tracing::warn!(status, sent, most, ?refused_for, "the target refuses a batch whole");
         }
+        None => {}
     }
     for part in came.again.into_iter().filter_map(Part::waits_again) {
         lanes.push_alone(part, now);
@@ -216,114 +178,4 @@ fn take_in(came: Came, lanes: &mut Lanes<Part>, now: Duration, limits: &Limits) 
         // Whoever has left needs none.
         drop(part.reply.send(reply));
     }
-}
-
-async fn single(client: Client, part: Part) -> Came {
-    let reply = tokio::select! { biased;
-        () = part.gone.cancelled() => None,
-        reply = client.alone(&part.ask, &part.leave) => reply,
-    };
-    match reply {
-        Some(reply) => Came { replies: vec![(part, reply)], ..Came::default() },
-        None => {
-            part.leave.put_back();
-            Came::default()
-        }
-    }
-}
-
-/// Sends a batch, and ends it when nobody waits for it any more.
-async fn together(client: Client, parts: Vec<Part>, bytes_max: usize) -> Came {
-    // `None` as long as nothing was written: then what comes of it is for all.
-    let mut written: Option<Vec<usize>> = None;
-    let heard = tokio::select! { biased;
-        _all = join_all(parts.iter().map(|part| part.gone.cancelled())) => return Came::default(),
-        heard = send(&client, &parts, &mut written, bytes_max) => heard,
-    };
-    let (mut kept, mut left_out) = (Vec::new(), Vec::new());
-    for (at, part) in parts.into_iter().enumerate() {
-        let is_kept = written.as_ref().is_none_or(|written| written.contains(&at));
-        if is_kept { kept.push(part) } else { left_out.push(part) }
-    }
-    // Whoever waits for these is told that they were not written. They may have been, before their token
-    // was refused.
-    left_out.iter().for_each(|part| part.leave.put_back());
-    let sent = kept.len();
-    let outcome = match heard {
-        // The token for writing could not be had: this says nothing of batches.
-        Ok(Some(heard)) if heard.is_look => return Came { again: kept, ..Came::default() },
-        Ok(Some(heard)) => {
-            let (boundary, most) = (heard.boundary.as_deref(), client.body_bytes_max);
-            batch::read(heard.answer, boundary, sent, most, Timestamp::now())
-        }
-        Ok(None) => return Came::default(),
-        Err(fault) => Outcome::Alike(Err(fault)),
-    };
-    dealt(outcome, kept)
-}
-
-async fn send(
-    client: &Client,
-    parts: &[Part],
-    written: &mut Option<Vec<usize>>,
-    bytes_max: usize,
-) -> Result<Option<Heard>, Fault> {
-    let Some(first) = parts.first() else { return Ok(None) };
-    let timeout = if first.writes() { client.patch_timeout } else { client.get_timeout };
-    let (look, prefer_minimal) = (client.look(&first.ask)?, client.prefer_minimal);
-    let id = || uuid::Builder::from_random_bytes(fastrand::u128(..).to_le_bytes()).into_uuid();
-    let trail = Trail { walk: id(), attempt: id() };
-    let boundary = format!("batch_{}", trail.attempt.simple());
-    let write = || {
-        // Now, and not when they were gathered: the wait for a token may have been long.
-        let now: Vec<_> = (0..).zip(parts).filter(|(_, part)| part.is_written_now()).collect();
-        *written = Some(now.iter().map(|(at, _)| *at).collect());
-        let asks = now.iter().map(|(_, part)| &part.ask);
-        let body = batch::write(asks, &boundary, prefer_minimal);
-        let attempts = || now.iter().map(|(_, part)| part.ask.trail.attempt).collect::<Vec<_>>();
-        tracing::debug!(
-            { field::REQUEST_ID } = %trail.attempt,
-            request_ids = ?attempts(),
-            "a batch is sent"
-        );
-        if now.is_empty() { Ok(None) } else { client.batch(body, &boundary, trail).map(Some) }
-    };
-    let deadline = Instant::now() + timeout;
-    client.send_with_tokens(Sending { write, look: Some(look), bytes_max, deadline }).await
-}
-
-/// Gives every part what the batch came to.
-fn dealt(outcome: Outcome, parts: Vec<Part>) -> Came {
-    let mut came = Came { sent: parts.len(), ..Came::default() };
-    let is_doubtful = outcome.is_doubtful();
-    match outcome {
-        Outcome::Refused(status) => {
-            came.refusal = Some(Refusal::Always(status));
-            came.again = parts;
-        }
-        Outcome::TooMuch(status) => {
-            came.refusal = Some(Refusal::TooMuch(status));
-            came.again = parts;
-        }
-        Outcome::Alike(reply) => {
-            if is_doubtful {
-                came.loners = parts.iter().map(Waits::walk).collect();
-            }
-            came.replies = parts.into_iter().map(|part| (part, reply.clone())).collect();
-        }
-        Outcome::Parts(answers) => {
-            for (part, answer) in parts.into_iter().zip(answers) {
-                match answer {
-                    // Nothing was written. By itself its token is renewed as for any other.
-                    Some(Answer { status: 401, .. }) => came.again.push(part),
-                    Some(answer) => came.replies.push((part, Ok(answer))),
-                    None => {
-                        came.loners.push(part.walk());
-                        came.replies.push((part, Err(Fault::Broken)));
-                    }
-                }
-            }
-        }
-    }
-    came
 }

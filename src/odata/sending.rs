@@ -79,9 +79,11 @@ impl Client {
         let timeout = if ask.change.is_some() { self.patch_timeout } else { self.get_timeout };
         let sending = Sending {
             // Every body of ours is bytes, which can be sent again.
-            write: || match leave.take() {
-                true => request.try_clone().map(Some).ok_or(Fault::Broken),
-                false => Ok(None),
+            write: || {
+                if !leave.take() {
+                    return Ok(None);
+                }
+                request.try_clone().map(Some).ok_or(Fault::Broken)
             },
             look: ask.change.is_some().then(|| self.look(ask)).transpose()?,
             bytes_max: self.body_bytes_max,

@@ -73,6 +73,8 @@ codes! {
     Timeout = "timeout";
     /// 429.
     Throttled = "throttled";
+    /// 429, or 503 with a time to come back, again and again for this order while others are taken.
+    ThrottledAlone = "throttled_alone";
     /// 503 with a time to come back.
     Unavailable = "unavailable";
     /// 502, 503 or 504.

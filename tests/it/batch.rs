@@ -119,6 +119,22 @@ async fn f21_service_that_takes_no_batches_gets_single_requests_and_nothing_is_d
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn batches_that_a_firewall_refuses_are_given_up_and_cost_few_orders_a_retry() {
+    let stage = Stage::new("batch-firewall", &["--orders", "60"]).await;
+    stage.simulator.faults(&json!({"f8_forbidden": {"on": "batch"}})).await.unwrap();
+    let daemon = stage.daemon(&BATCH).await;
+    stage.publish(&updates(60, 20)).await;
+    stage.applied(1_200).await;
+    let ended = daemon.stop().await;
+    let said = "single requests are answered, and no $batch is";
+    assert_eq!(ended.log.matches(said).count(), 1, "{}", ended.log);
+    // Those of the batches under way until then, and none of the others.
+    assert!((3..=180).contains(&ended.count("failures")), "{}", ended.count("failures"));
+    assert_eq!((ended.count("applied"), ended.count("outages")), (1_200, 0));
+    assert_eq!(ended.summary.unwrap()["dead_lettered"], json!({}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lone_update_waits_for_company_no_longer_than_it_may() {
     let stage = Stage::new("batch-lone", &["--orders", "1"]).await;
     let daemon = stage.daemon(&[BATCH[0], ("TARGET__BATCH__WAIT", "1s")]).await;

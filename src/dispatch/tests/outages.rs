@@ -4,11 +4,6 @@ use super::*;
 
 const INTERVAL: u64 = 5_000;
 
-fn refused(retry_after: Option<u64>) -> Answer {
-    let retry_after = retry_after.map(Duration::from_secs);
-    Answer { retry_after, ..answer(429, "") }
-}
-
 #[tokio::test(start_paused = true)]
 async fn outage_of_any_kind_dead_letters_nothing_keeps_the_order_and_ends_within_an_interval() {
     for reply in [

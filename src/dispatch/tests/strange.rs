@@ -158,3 +158,39 @@ async fn entity_set_without_tags_is_waited_for_though_its_orders_come_one_by_one
     bench.dispatch.drained().await;
     assert_eq!((bench.letters(), bench.tally.snapshot().applied), (0, 5));
 }
+
+#[tokio::test(start_paused = true)]
+async fn order_that_is_always_too_much_while_others_are_taken_is_dead_lettered_and_shuts_no_gate_again()
+ {
+    for request in [Request::Get, Request::Patch] {
+        for told in [Some(2), None] {
+            let bench = bench(4);
+            bench.behave("hot", Behaviour::TooMuch(request, told));
+            bench.send("hot", "first");
+            bench.send("hot", "second");
+            for number in 0..3_000 {
+                bench.until(number * 100).await;
+                bench.send(&format!("good{number}"), &number.to_string());
+            }
+            bench.dispatch.drained().await;
+            let counts = bench.tally.snapshot();
+            assert_eq!(counts.dead_lettered, BTreeMap::from([("throttled_alone", 2)]), "{told:?}");
+            assert_eq!((counts.applied, counts.outages), (3_000, 0));
+            // A few that shut the gate; from then on it pays for itself, the next update as well.
+            let throttled = counts.throttled;
+            assert!((5..=12).contains(&throttled), "{throttled}: {request:?} {told:?}");
+            assert_eq!(counts.failures, 2 * 4, "{request:?} {told:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn order_that_is_too_much_and_alone_waits_and_so_do_all_where_all_are_too_much() {
+    let bench = bench(4);
+    bench.behave("hot", Behaviour::TooMuch(Request::Get, None));
+    bench.send("hot", "hot");
+    bench.until(3_600_000).await;
+    assert_eq!((bench.letters(), bench.tally.snapshot().failures), (0, 0), "nobody else was taken");
+    bench.stop.cancel();
+    bench.dispatch.drained().await;
+}

@@ -3,6 +3,7 @@
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::*;
@@ -14,7 +15,7 @@ pub(super) fn gathering(service: &Service, operations_max: usize) -> Client {
     settings.target.batch.mode = BatchMode::On;
     settings.target.batch.operations_max = operations_max;
     settings.target.batch.wait = Duration::from_hours(1);
-    Client::new(&settings, "test").unwrap().gathering(&settings)
+    Client::new(&settings, "test").unwrap().gathering(&settings, watch::channel(1).1)
 }
 
 pub(super) fn number(order: u32) -> OrderKey {
@@ -191,4 +192,30 @@ async fn no_more_requests_are_on_the_wire_at_a_time_than_the_settings_allow() {
     let replies = join_all(gets).await;
     assert!(replies.iter().all(|reply| status(reply) == 200), "{replies:?}");
     assert_eq!(service.totals().await["in_flight_max"], 2);
+}
+
+#[tokio::test]
+async fn batches_that_something_on_the_way_takes_offence_at_are_not_sent_for_a_while() {
+    for fault in [
+        ("f8_forbidden", json!({"on": "batch", "rate": 1})),
+        ("f5_gateway_page", json!({"on": "batch", "rate": 1, "status": 502, "applied": false})),
+        ("f21_missing_parts", json!(1)),
+    ] {
+        let service = Service::new(simulator::Settings::default()).await;
+        service.fault(fault.0, fault.1).await;
+        let client = gathering(&service, 3);
+        let keys = [1, 2, 3].map(number);
+        for round in 0..3 {
+            let gets = (1..).zip(&keys).map(|(walk, key)| read(&client, key, round * 10 + walk));
+            let replies = join_all(gets).await;
+            assert!(replies.iter().any(|reply| status(reply) != 200), "{} {round}", fault.0);
+            // One of them goes by itself now, and is answered.
+            let again = if status(&replies[2]) == 200 { 1 } else { 3 };
+            let again = read(&client, &keys[2], round * 10 + again).await;
+            assert_eq!(status(&again), 200, "{} {round}", fault.0);
+        }
+        // Nobody joins it, and it does not wait.
+        let alone = timeout(Duration::from_secs(30), read(&client, &keys[0], 99)).await;
+        assert_eq!(status(&alone.expect("it waits for nobody")), 200, "{}", fault.0);
+    }
 }

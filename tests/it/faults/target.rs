@@ -45,6 +45,27 @@ async fn f07_refusals_with_an_absurd_time_or_none_cost_no_attempt_and_are_bounde
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn f07_order_that_alone_is_refused_for_ever_is_dead_lettered_and_others_go_on() {
+    let slow = ["--get-latency", "5ms..15ms", "--patch-latency", "5ms..15ms"];
+    let stage = Stage::new("f07-one", &[&["--orders", "50"], &slow[..]].concat()).await;
+    let faults = json!({"f7_no_retry_after": {"on": "patch", "order": "USMF/SO-000050"}});
+    stage.simulator.faults(&faults).await.unwrap();
+    let waits = [("THROTTLE__UNTOLD_WAIT_MIN", "50ms"), ("THROTTLE__UNTOLD_WAIT_MAX", "100ms")];
+    let daemon = stage.daemon(&waits).await;
+    let mut letters = stage.letters().await;
+    stage.publish(&[update(50, 1), update(50, 2)]).await;
+    stage.publish(&updates(49, 40)).await;
+    for sequence in 1..=2 {
+        let letter = letters.next().await;
+        assert_eq!(letter.reason(), "throttled_alone");
+        assert_eq!(letter.body, update(50, sequence).as_bytes());
+    }
+    stage.applied(49 * 40).await;
+    let outcome = super::finish(&stage, daemon, &json!({"throttled_alone": 2})).await;
+    assert_eq!(outcome.ended.count("outages"), 0, "{}", outcome.ended.log);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn f08_401_for_ever_is_an_outage_and_no_fault_of_any_order() {
     let outcome = outlast(&stage("f08").await, "f8_unauthorized", &[]).await;
     assert!(outcome.ended.log.contains("\"reason\":\"auth\""), "{}", outcome.ended.log);
