@@ -9,6 +9,7 @@
 //! the clock, the lock and the bell. The lock is held for a look and never over an await.
 
 mod breaker;
+mod heard;
 mod outage;
 mod pace;
 mod quota;
@@ -23,13 +24,13 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
 
 pub use breaker::Breaking;
+pub(super) use heard::Heard;
 pub(super) use outage::Keeping;
 pub use quota::{Allowance, Quota};
 pub use throttle::Throttling;
 
-use crate::protocol::{Code, Request, Trouble, Verdict};
-use crate::telemetry::field;
-use breaker::{About, Breaker, Weight};
+use crate::protocol::Code;
+use breaker::Breaker;
 use singled::Singled;
 use throttle::Throttle;
 
@@ -84,17 +85,6 @@ enum Next {
     At(Duration),
     /// Look again when something changed.
     Later,
-}
-
-/// What an answer comes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Heard {
-    /// What it means for the order.
-    pub(super) verdict: Verdict,
-    /// The target is in trouble, and nobody sees to its end yet: the caller must.
-    pub(super) must_keep: bool,
-    /// It was this answer that opened the breaker.
-    pub(super) opened: bool,
 }
 
 /// The right to make one attempt. Dropped when the attempt is over.
@@ -204,70 +194,6 @@ impl Admission {
         (next, state.breaker.epoch())
     }
 
-    /// What an answer to a request for an order says, sent under this turn at `sent`. `dice` is a draw
-    /// from `0.0..1.0`.
-    pub(super) fn heard(
-        &self,
-        turn: &mut Turn<'_>,
-        (order, request): (u64, Request),
-        sent: Instant,
-        verdict: Verdict,
-        dice: f64,
-    ) -> Heard {
-        let (now, sent) = (self.now(), sent.saturating_duration_since(self.born));
-        let mut state = self.state();
-        let mut heard = Heard { verdict, must_keep: false, opened: false };
-        let (code, weight) = match verdict {
-            Verdict::Done | Verdict::Not(Trouble::Conflict(_) | Trouble::Refused(_)) => {
-                let in_flight = state.in_flight;
-                state.throttle.accepted(sent, in_flight, now);
-                state.singled.taken(order, request, sent);
-                if request == Request::Get {
-                    if verdict != Verdict::Done {
-                        // Whoever answers for a service that is away may say so of every order.
-                        return heard;
-                    }
-                    state.shown = state.shown.max(Some(sent));
-                }
-                state.breaker.lived(order, request, turn.epoch, [sent, now]);
-                turn.lived = true;
-                return heard;
-            }
-            Verdict::Not(Trouble::Throttled { code, retry_after }) => {
-                turn.failed = true;
-                let open = state.throttle.open_after(sent, retry_after, dice, now);
-                if state.singled.refused((order, request), sent, open) {
-                    // Nothing of it is about the target, or about others.
-                    heard.verdict = Verdict::Not(Trouble::Failure(Code::ThrottledAlone));
-                    return heard;
-                }
-                if state.throttle.refused(sent, retry_after, dice, now) {
-                    state.tell_refusal(code, now);
-                }
-                heard.must_keep = self.trouble(&mut state);
-                return heard;
-            }
-            Verdict::Not(Trouble::Failure(code)) => (code, Weight::Failure),
-            Verdict::Not(Trouble::Systemic(code)) if code.is_alike_for_all() => {
-                (code, Weight::Alike)
-            }
-            Verdict::Not(Trouble::Systemic(code)) => (code, Weight::Strange),
-            // Only said here.
-            Verdict::Not(Trouble::Outage(_)) => return heard,
-        };
-        turn.failed = true;
-        match state.breaker.failed(order, (request, code), weight, turn.epoch, now) {
-            About::Order => {}
-            About::Target => heard.verdict = Verdict::Not(Trouble::Outage(code)),
-            About::Opened => {
-                heard.verdict = Verdict::Not(Trouble::Outage(code));
-                heard.opened = true;
-                heard.must_keep = self.opened(&mut state, code);
-            }
-        }
-        heard
-    }
-
     /// When the PATCH of an attempt may be sent: now, or in a moment. An error if it must not be sent at
     /// all: the target went into trouble since the GET.
     pub(super) fn write(&self, turn: &Turn<'_>) -> Result<Instant, Code> {
@@ -291,19 +217,6 @@ impl State {
             Some(_) | None => {}
         }
         if now < self.throttle.shut_until() { Err(Code::Throttled) } else { Ok(()) }
-    }
-
-    fn tell_refusal(&self, code: Code, now: Duration) {
-        let (reason, throttle) = (code.as_str(), &self.throttle);
-        let shut_for = throttle.shut_until().saturating_sub(now);
-        let (limit, rate) = (throttle.limit(), throttle.rate(now));
-        tracing::warn!(
-            { field::REASON } = reason,
-            ?shut_for,
-            limit,
-            rate,
-            "the target refuses; nothing is sent to it"
-        );
     }
 
     fn next(&mut self, now: Duration) -> Next {
