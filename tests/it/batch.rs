@@ -9,7 +9,7 @@ use crate::traces::{Receiver, Relay, TRACE, spans, traced};
 use crate::{lifecycle, order, outage};
 
 const WAIT: (&str, &str) = ("TARGET__BATCH__WAIT", "10ms");
-const BATCH: [(&str, &str); 2] = [("TARGET__BATCH__MODE", "on"), WAIT];
+pub(crate) const BATCH: [(&str, &str); 2] = [("TARGET__BATCH__MODE", "on"), WAIT];
 
 /// Asserts that fewer requests were sent than orders were asked for.
 fn gathered(ledger: &Ledger) {
