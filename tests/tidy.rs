@@ -12,6 +12,8 @@
 
 #[path = "tidy/cluster.rs"]
 mod cluster;
+#[path = "tidy/contract.rs"]
+mod contract;
 #[path = "tidy/documents.rs"]
 mod documents;
 #[path = "tidy/fields.rs"]
@@ -20,6 +22,8 @@ mod fields;
 mod files;
 #[path = "tidy/images.rs"]
 mod images;
+#[path = "tidy/links.rs"]
+mod links;
 #[path = "tidy/manifests.rs"]
 mod manifests;
 #[path = "tidy/mutants.rs"]
