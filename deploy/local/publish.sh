@@ -54,10 +54,10 @@ client() {
     SUITE=$(. /etc/os-release && printf '%s' "$VERSION_CODENAME")
     (set +o errexit +o pipefail && download_alone "$1/apt" librabbitmq-client-java libslf4j-java) || return 1
     for package in "$1"/apt/cache/archives/*.deb; do
-        dpkg-deb --extract "$package" "$1/root" || return 1
+        dpkg-deb --extract "$package" "$1/tree" || return 1
     done
-    cp -L "$1"/root/usr/share/java/{amqp-client,slf4j-api,slf4j-nop}.jar "$1" &&
-        rm -rf -- "$1/apt" "$1/root"
+    cp -L "$1"/tree/usr/share/java/{amqp-client,slf4j-api,slf4j-nop}.jar "$1" &&
+        rm -rf -- "$1/apt" "$1/tree"
 }
 
 language=${1:-}
