@@ -10,6 +10,8 @@
     reason = "a test that cannot go on must fail, and say where"
 )]
 
+#[path = "tidy/chart.rs"]
+mod chart;
 #[path = "tidy/cluster.rs"]
 mod cluster;
 #[path = "tidy/contract.rs"]
@@ -28,6 +30,8 @@ mod links;
 mod manifests;
 #[path = "tidy/mutants.rs"]
 mod mutants;
+#[path = "tidy/release.rs"]
+mod release;
 
 use std::fs;
 use std::path::Path;

@@ -125,7 +125,7 @@ ready_after() {
     docker logs --timestamps "$1" 2>&1 | python3 -c '
 import datetime, re, sys
 time = lambda text: datetime.datetime.fromisoformat(re.sub(r"(\.\d{6})\d*Z$", r"\1+00:00", text))
-ready = next(line for line in sys.stdin if re.search(r"\bready\b", line))
+ready = next(line for line in sys.stdin if "consuming" in line)
 print(round((time(ready.split()[0]) - time(sys.argv[1])).total_seconds(), 2))
 ' "$(docker inspect --format '{{.State.StartedAt}}' "$1")"
 }
