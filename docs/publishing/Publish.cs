@@ -1,6 +1,6 @@
 // Publishes one update of one order: persistent, mandatory, confirmed. Then waits for what became of it.
 //
-// For RabbitMQ.Client 7 and .NET 8. Not tested, and never compiled by this project: docs/PUBLISHING.md.
+// For RabbitMQ.Client 7 and .NET 8. Not tested, and never compiled by this project.
 //
 //     dotnet add package RabbitMQ.Client
 //     AMQP_URL=amqp://localhost dotnet run USMF SO-2025-0145 '{"SalesStatus": "Delivered"}'

@@ -219,7 +219,7 @@ spreads_over() {
 }
 
 scale() {
-    docker compose up --wait --no-build --no-recreate --scale orderwright="$1"
+    docker compose up --wait --no-build --scale orderwright="$1"
     all_healthy "$1"
     spreads_over "$1"
 }
