@@ -71,9 +71,10 @@ for shell in bash zsh fish; do
     "$dist/orderwright" completions "$shell" >"$dist/completions/orderwright.$shell"
 done
 cp CHANGELOG.md docs/config-reference.toml docs/order-update.schema.json docs/asyncapi.yaml "$dist"
-# It writes beside Cargo.toml and nowhere else.
-cyclonedx --format json --spec-version 1.5 --override-filename "$name.cdx"
-mv "$name.cdx.json" "$dist"
+# It writes beside Cargo.toml and nowhere else, names the folder that it stands in, and takes the time of the commit.
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) cyclonedx --format json --spec-version 1.5 --override-filename "$name.cdx"
+sed "s|path+file://$PWD#||g; s|?download_url=file://\\.||g" "$name.cdx.json" >"$dist/$name.cdx.json"
+rm -- "$name.cdx.json"
 # All that the lock file has, but for what tests alone need, is in it: no less than a hundred.
 (($(grep -c '"purl"' "$dist/$name.cdx.json") > 100)) || refuse "$name.cdx.json has not what the programs are built of"
 sums=$(cd -- "$dist" && find . -type f -print0 | sort --zero-terminated | xargs --null sha256sum)
