@@ -12,6 +12,7 @@ use orderwright::config::{Settings, Sources};
 use orderwright::telemetry::FLUSH_MAX;
 use serde_json::Value;
 
+use crate::documents::table;
 use crate::files::{read, walk};
 
 pub(crate) const FOLDER: &str = "deploy/kubernetes";
@@ -227,6 +228,19 @@ fn memory_limit_holds_all_that_the_settings_allow_at_once() {
         read(&format!("{BASE}/deployment.yaml")).contains(&said),
         "the comment must say {said}"
     );
+}
+
+#[test]
+fn memory_request_is_no_less_than_the_most_that_was_measured() {
+    let request = mebibytes(&pod()["spec"]["containers"][0]["resources"]["requests"]["memory"]);
+    let rows = table("docs/PERFORMANCE.md", "## Logs, metrics and traces");
+    // "149 MiB (146 to 150)"
+    let most = |cell: &String| cell.trim_end_matches(')').rsplit(' ').next()?.parse::<u64>().ok();
+    let most = rows.iter().map(|row| most(row.last().unwrap()).unwrap()).max().unwrap();
+    assert!(most > 0 && request >= most, "{request} MiB are asked for, {most} were measured");
+    for file in [&format!("{BASE}/deployment.yaml"), "deploy/README.md"] {
+        assert!(read(file).contains(&format!("{most} MiB at most")), "{file}: {most} MiB at most");
+    }
 }
 
 #[test]
