@@ -13,5 +13,6 @@ pub(crate) const UNAVAILABLE: i32 = 69;
 pub(crate) fn skipped(what: &str, why: &str) {
     let why = why.trim();
     assert!(std::env::var_os(NEVER).is_none(), "{what} was not tried, and {NEVER} is set: {why}");
-    writeln!(std::io::stderr(), "\nSKIPPED: {what}: {why}\n").unwrap();
+    let said = format!("\nSKIPPED: {what}: {why}\n\n");
+    std::io::stderr().write_all(said.as_bytes()).unwrap();
 }
