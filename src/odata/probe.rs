@@ -1,5 +1,6 @@
 //! Looks at the service step by step, as an update would meet it, and writes nothing.
 
+mod encryption;
 mod network;
 
 use std::time::Duration;
