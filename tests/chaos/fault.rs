@@ -118,7 +118,7 @@ impl Kind {
             Self::Stop => "SIGSTOP for more than three heartbeats, then SIGCONT",
             Self::Cut => "a worker's link to the broker silent, then healed",
             Self::Mute => "a worker's link to the service silent, then healed",
-            Self::Throttle => "the service takes a tenth of the requests, then all again",
+            Self::Throttle => "the service takes three quarters of what is needed, then all again",
             Self::Down => "the service answers 503, 401, 403, pages or no tags, then well again",
             Self::Ring => "a middle queue of the hash ring unbound and bound again",
             Self::Reshard => "another number of shards, by a command that may be killed",

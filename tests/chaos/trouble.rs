@@ -212,8 +212,9 @@ impl Trouble<'_> {
     async fn service(&self, kind: Kind, dice: &mut fastrand::Rng) -> Result<()> {
         let pause = Duration::from_millis(dice.u64(2_000..9_000));
         let (name, [trouble, end]) = if kind == Kind::Throttle {
-            // Each update takes two requests.
-            let few = (self.fleet.options.rate / 5).max(1);
+            // Each update takes two requests, so this is three quarters of what is needed. With less, no
+            // backlog of a long run would be worked off: pods are slow to try more again.
+            let few = self.fleet.options.rate * 3 / 2;
             let limit = json!({"throttle": {"per_second": few}});
             (format!("{few} requests a second"), [limit, json!({"throttle": {}})])
         } else {

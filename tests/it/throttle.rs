@@ -8,8 +8,8 @@ use crate::stage::{Stage, updates};
 
 /// Requests a second that are allowed.
 const ALLOWED: f64 = 100.0;
-/// Requests within which it must have settled: 20 s of what is allowed.
-const SETTLING: u32 = 2_000;
+/// Requests within which it must have settled: 30 s of what is allowed. Four pods look for their shares at once.
+const SETTLING: u32 = 3_000;
 /// Requests that are judged together: 40 s, longer than the pace takes to find the rate once more.
 const JUDGED: u32 = 4_000;
 
