@@ -17,6 +17,7 @@ mod parker;
 pub mod replay;
 mod sight;
 pub mod target;
+mod watched;
 mod written;
 
 use std::sync::Arc;

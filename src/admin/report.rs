@@ -15,7 +15,7 @@ pub struct Report {
     pub shards: Vec<Shard>,
     /// The service, as we know it.
     pub target: Target,
-    /// Orders that are worked on, the one that is held longest first. At most 200.
+    /// Orders that are worked on, the one whose oldest update arrived first at the top. At most 200.
     pub orders: Vec<Order>,
     /// How many there are.
     pub orders_busy: usize,
@@ -109,6 +109,8 @@ pub struct Order {
     pub state_seconds: f64,
     /// How long its update is held by the one who works on it.
     pub held_seconds: f64,
+    /// How long ago the oldest of its updates arrived that are here, at work or behind it.
+    pub oldest_seconds: f64,
     /// Attempts at that update.
     pub attempt: u32,
     /// The ETag that its last GET brought.

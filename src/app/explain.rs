@@ -82,8 +82,10 @@ fn work(order: &Order) -> String {
     let Order { meaning, state_seconds, held_seconds, attempt, etag, behind, .. } = order;
     let etag = etag.as_ref().map(|etag| format!(", last ETag seen {etag}")).unwrap_or_default();
     format!(
-        "it is at work: {meaning}, for {state_seconds:.1} s; attempt {attempt}, held for \
-         {held_seconds:.1} s, {behind} updates behind it{etag}"
+        "it is at work: {meaning}, for {state_seconds:.1} s; attempt {attempt}, begun \
+         {held_seconds:.1} s ago, {behind} updates behind it, the oldest of all here for \
+         {:.1} s{etag}",
+        order.oldest_seconds
     )
 }
 

@@ -109,7 +109,7 @@ impl Front {
         let priority = *delivery.properties.priority();
         if let Some(messages) = self.overtakers.note(priority, delivery.arrived) {
             tracing::warn!(
-                { field::QUEUE } = delivery.receipt.queue(),
+                { field::QUEUE } = %delivery.receipt.queue(),
                 messages,
                 "messages carry a high priority: the broker hands them out before older ones of their order"
             );
@@ -122,7 +122,7 @@ impl Front {
         let (_, routing_key) = origin(delivery);
         let cause = Cause::of(&routing_key, order);
         let due = self.reminders.is_due(cause, Instant::now());
-        let queue = delivery.receipt.queue();
+        let queue: &str = delivery.receipt.queue();
         match cause {
             Cause::Ring => {
                 self.tally.misplaced_by_ring();
@@ -222,7 +222,7 @@ impl Intake for Front {
                 update.replay = replayed(&delivery);
                 tracing::debug!(
                     { field::ORDER } = %update.key,
-                    { field::QUEUE } = delivery.receipt.queue(),
+                    { field::QUEUE } = %delivery.receipt.queue(),
                     { field::MESSAGE_ID } = text(delivery.properties.message_id()),
                     redelivered = delivery.redelivered,
                     "received"

@@ -111,6 +111,7 @@ impl Sight {
             meaning: busy.doing.meaning(),
             state_seconds: busy.doing_for.as_secs_f64(),
             held_seconds: busy.held_for.as_secs_f64(),
+            oldest_seconds: busy.oldest_for.as_secs_f64(),
             attempt: busy.attempt,
             etag: busy.etag.as_ref().map(|etag| etag.as_str().to_owned()),
             behind: busy.behind,
@@ -152,7 +153,7 @@ impl Sight {
 impl View for Sight {
     fn report(&self) -> Report {
         let (standing, mut busy) = (self.consumer.standing(), self.dispatch.busy());
-        busy.sort_by_key(|busy| std::cmp::Reverse(busy.held_for));
+        busy.sort_by_key(|busy| std::cmp::Reverse(busy.oldest_for));
         Report {
             broker: broker(&standing, &self.publisher),
             shards: shards(&standing),

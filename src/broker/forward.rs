@@ -178,7 +178,7 @@ impl Lane {
 
     async fn send(&self, home: &Home, delivery: Delivery) {
         if let Err(error) = self.publish(home, &delivery).await {
-            tracing::warn!(%error, { field::QUEUE } = delivery.receipt.queue(), "cannot forward");
+            tracing::warn!(%error, { field::QUEUE } = %delivery.receipt.queue(), "cannot forward");
             return delivery.receipt.give_up_channel();
         }
         self.forwarded.fetch_add(1, Ordering::Relaxed);
@@ -201,7 +201,7 @@ impl Lane {
             let Err(error) = sending.await else { return Ok(()) };
             let Some(wait) = RETRY.wait(spent) else { return Err(error) };
             if spent == 0 {
-                tracing::warn!(%error, { field::QUEUE } = delivery.receipt.queue(), "cannot forward yet");
+                tracing::warn!(%error, { field::QUEUE } = %delivery.receipt.queue(), "cannot forward yet");
             }
             spent += 1;
             tokio::select! { biased;

@@ -9,8 +9,9 @@ use tokio::time::sleep;
 use tracing::Instrument;
 
 use super::card::{Card, Doing};
-use super::walk::{Ended, Walk, Walked};
-use super::{Effects, Gate, Held, Item, Job, Letter, Outcome, PARKED_BEHIND, Shared};
+use super::record::{Ended, Walked};
+use super::walk::Walk;
+use super::{Effects, Gate, Held, Item, Job, Letter, Outcome, PARKED_BEHIND, Shared, story};
 use crate::order::Replay;
 use crate::protocol::{Code, Settlement};
 use crate::telemetry::field;
@@ -28,10 +29,13 @@ impl<E: Effects> Runner<E> {
         while let Some(next) = item {
             match next {
                 Item::Update(job) => {
-                    let span = job.held.span(&job.update.key);
+                    let span = job.held.span(Some(&self.key));
                     self.handle(job).instrument(span).await;
                 }
-                Item::Release(held) => self.release(held).await,
+                Item::Release(held) => {
+                    let span = held.span(Some(&self.key));
+                    self.release(held).instrument(span).await;
+                }
             }
             let stopping = self.shared.stop.is_cancelled();
             item = self.shared.router.next(&self.key, |item| !stopping && item.held().may_begin());
@@ -41,12 +45,12 @@ impl<E: Effects> Runner<E> {
     async fn handle(&self, job: Job<E::Held>) {
         // Not begun, so not counted as given back: the broker hands it out again.
         let Some(begun) = job.held.begin() else { return };
-        self.card.begin();
+        self.card.begin(job.held.arrived());
         match AssertUnwindSafe(self.gate(&job.held)).catch_unwind().await {
             Ok(Some(Gate::Open)) => self.work(job, begun).await,
             Ok(Some(Gate::Next)) => self.work(in_turn(job), begun).await,
             Ok(Some(Gate::Behind(head))) => self.park(job, &begun, head).await,
-            Ok(None) => self.shared.tally.released(),
+            Ok(None) => self.given_back(&job.held),
             Err(_panic) => self.failed(&begun),
         }
     }
@@ -72,10 +76,15 @@ impl<E: Effects> Runner<E> {
         self.shared.tally.settled_letter(PARKED_BEHIND, done);
     }
 
+    fn given_back(&self, held: &E::Held) {
+        self.shared.tally.released();
+        story::given_back(&self.key, held);
+    }
+
     /// The order is to go on.
     async fn release(&self, held: E::Held) {
         let Some(begun) = held.begin() else { return };
-        self.card.begin();
+        self.card.begin(held.arrived());
         self.card.doing(Doing::Settling);
         let settling = AssertUnwindSafe(self.shared.effects.release(held));
         if settling.catch_unwind().await.is_err() {
@@ -101,7 +110,7 @@ impl<E: Effects> Runner<E> {
         }
         let settlement = match ended {
             Ok(Ended::Settled(settlement)) => settlement,
-            Ok(Ended::Released) => return self.shared.tally.released(),
+            Ok(Ended::Released) => return self.given_back(&held),
             Err(_panic) => {
                 tracing::error!({ field::ORDER } = %self.key, "a bug: handling this message panicked");
                 Settlement::DeadLetter(Code::Bug)
@@ -109,6 +118,8 @@ impl<E: Effects> Runner<E> {
         };
         // A dead letter for a message that is redelivered anyway would be a second one.
         if !held.is_live() {
+            let told = (&**held.queue(), held.message_id());
+            story::settlement_lost(Some(&self.key), settlement.as_str(), told);
             return self.shared.tally.settled(settlement, conflicts, false);
         }
         self.card.doing(Doing::Settling);

@@ -33,6 +33,7 @@ fn order(number: u32) -> Order {
         meaning,
         state_seconds: 0.4 * f64::from(number),
         held_seconds: 90.0 / f64::from(number),
+        oldest_seconds: 900.0 / f64::from(number),
         attempt: 1 + number % 3,
         etag: (number % 4 != 2)
             .then(|| format!("W/\"JzEsNTYzNzE0NDU3NjswLDU2MzcxNDU1{number:04}Jw==\"")),

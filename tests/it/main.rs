@@ -33,6 +33,7 @@ mod hold;
 mod journal;
 mod letters;
 mod lifecycle;
+mod log;
 mod misplaced;
 mod observability;
 mod order;
