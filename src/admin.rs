@@ -212,6 +212,7 @@ impl Admin {
         }
         let missing = report.shards.iter().filter(|shard| shard.is_missing);
         because.extend(missing.map(|shard| format!("{} is not subscribed to", shard.queue)));
+        because.extend(report.topology.iter().cloned());
         Health::new(because, report.degraded())
     }
 

@@ -15,6 +15,7 @@ mod notice;
 mod overtakers;
 mod parker;
 pub mod replay;
+mod rounds;
 mod sight;
 pub mod target;
 mod watched;
@@ -45,6 +46,7 @@ use explain::Places;
 use intake::Front;
 pub(crate) use intake::contract as intake_contract;
 use limits::{guard, limits, texts};
+use rounds::Rounds;
 use sight::{Bounds, Sight};
 
 /// How long closing channels and connections may take once everything is settled.
@@ -91,6 +93,7 @@ pub struct App {
     tally: Arc<Tally>,
     settle_waits: Arc<AtomicU64>,
     admin: Arc<Admin>,
+    rounds: Arc<Rounds>,
     stop: CancellationToken,
     force: CancellationToken,
 }
@@ -188,6 +191,8 @@ impl App {
         let (limits, judging) = (limits(&settings), (guard(&settings), texts(&settings)));
         let dispatch = Arc::new(Dispatch::new(edges, limits, judging, tally.clone(), stop.clone()));
         let forwarder = Arc::new(Forwarder::new(&publisher, &topology, settings.broker.prefetch));
+        let looks = link.named(&format!("orderwright {instance} looks"));
+        let rounds = Arc::new(Rounds::new(looks, publisher.clone(), &topology, &settings));
         let stops = Stops { stop: stop.clone(), force: force.clone() };
         let (generations, known) = watch::channel(generations);
         let consumer = Consumer::new(
@@ -211,6 +216,7 @@ impl App {
             settle_waits: Arc::clone(&settle_waits),
             bounds: Bounds::new(&settings),
             written,
+            rounds: rounds.clone(),
             places: Places::new(&settings, &known, parking.as_ref()),
             shows_orders: settings.admin.show_orders,
         });
@@ -230,6 +236,7 @@ impl App {
             tally,
             settle_waits,
             admin,
+            rounds,
             stop,
             force,
         })
@@ -247,6 +254,10 @@ impl App {
         let front = Front::new(&self.settings, dispatch, tally, forwarder, self.generations);
         let mut tasks = JoinSet::new();
         tasks.spawn(self.consumer.clone().run(self.connection, Arc::new(front)));
+        // Ends with the drain. If it ended by itself, nothing would stand still for it.
+        let mut looking = JoinSet::new();
+        let (rounds, consumer) = (self.rounds, self.consumer.clone());
+        looking.spawn(async move { rounds.run(&consumer).await });
         let asked = async {
             tokio::pin!(shutdown);
             tokio::select! { biased;
@@ -261,6 +272,7 @@ impl App {
         let failed = ends_by_itself(&mut tasks, asked).await;
         // From here on nothing begins: what is on the wire is finished, backoffs are given up.
         self.stop.cancel();
+        looking.abort_all();
         self.admin.enter(Phase::Draining);
         let grace = self.settings.drain.grace;
         tracing::info!(orders = self.dispatch.running(), grace = ?grace, "draining");

@@ -11,6 +11,8 @@ use serde_json::Value;
 pub struct Report {
     /// The broker, as we stand with it.
     pub broker: Broker,
+    /// What of the broker's objects is not as it should be, as the last look found it: a sentence each.
+    pub topology: Vec<String>,
     /// Every queue that should be consumed from.
     pub shards: Vec<Shard>,
     /// The service, as we know it.

@@ -64,6 +64,7 @@ fn report() -> Report {
     };
     Report {
         broker,
+        topology: Vec::new(),
         shards: vec![shard],
         target,
         orders: Vec::new(),
@@ -106,6 +107,9 @@ async fn readiness_is_a_connection_and_its_subscriptions_and_the_service_only_de
     *fake.0.lock().unwrap() = report();
     fake.0.lock().unwrap().shards[0].is_missing = true;
     assert_eq!(admin.ready().because, ["q is not subscribed to"]);
+    *fake.0.lock().unwrap() = report();
+    fake.0.lock().unwrap().topology.push("queue x: missing".to_owned());
+    assert_eq!(admin.ready().because, ["queue x: missing"]);
     *fake.0.lock().unwrap() = report();
     admin.enter(Phase::Draining);
     assert_eq!(admin.ready().because, ["it drains"]);

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::effects::Edges;
 use super::explain::Places;
+use super::rounds::Rounds;
 use super::written::{Kind, Written};
 use crate::admin::{
     Broker, Explanation, Letters, Order, Report, Sample, Shard, Stuck, Target, View,
@@ -36,6 +37,7 @@ pub(super) struct Sight {
     pub(super) settle_waits: Arc<AtomicU64>,
     pub(super) bounds: Bounds,
     pub(super) written: Arc<Written>,
+    pub(super) rounds: Arc<Rounds>,
     pub(super) places: Places,
     pub(super) shows_orders: bool,
 }
@@ -156,6 +158,7 @@ impl View for Sight {
         busy.sort_by_key(|busy| std::cmp::Reverse(busy.oldest_for));
         Report {
             broker: broker(&standing, &self.publisher),
+            topology: self.rounds.faults(),
             shards: shards(&standing),
             target: self.target(),
             orders: busy.iter().take(ORDERS_MAX).map(|busy| self.order(busy)).collect(),

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lapin::Connection;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -69,6 +69,7 @@ pub struct Consumer {
     ready: CancellationToken,
     channels: AtomicU64,
     pub(super) counts: Counts,
+    reconnected: Notify,
 }
 
 impl Consumer {
@@ -102,6 +103,7 @@ impl Consumer {
             ready: CancellationToken::new(),
             channels: AtomicU64::new(0),
             counts: Counts::default(),
+            reconnected: Notify::new(),
         }
     }
 
@@ -114,6 +116,11 @@ impl Consumer {
     /// Completes once every queue has been subscribed to for the first time.
     pub async fn ready(&self) {
         self.ready.cancelled().await;
+    }
+
+    /// Completes once a connection was lost and another one made. For one who waits.
+    pub async fn reconnected(&self) {
+        self.reconnected.notified().await;
     }
 
     /// Runs until the drain is done. Begins with a connection that is there, and makes new ones with
@@ -152,6 +159,7 @@ impl Consumer {
                         self.restore(&connected).await;
                     }
                     add(&self.counts.reconnects);
+                    self.reconnected.notify_one();
                     tracing::info!("connected to the broker again");
                     connection = Some(connected);
                 }

@@ -75,6 +75,7 @@ impl View for MadeUp {
                 stood_still: 1,
                 oldest_seconds: Some(90.0),
             },
+            topology: Vec::new(),
             shards: (0..8).map(shard).collect(),
             target: Target {
                 state: "throttled",
