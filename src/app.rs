@@ -46,6 +46,7 @@ use explain::Places;
 use intake::Front;
 pub(crate) use intake::contract as intake_contract;
 use limits::{guard, limits, texts};
+pub use metering::Scene;
 use rounds::Rounds;
 use sight::{Bounds, Sight};
 
@@ -165,7 +166,7 @@ impl App {
     pub async fn build(
         settings: Settings,
         instance: &str,
-        (admin, metrics): (Arc<Admin>, Arc<Metrics>),
+        (admin, metrics, scene): (Arc<Admin>, Arc<Metrics>, Scene),
     ) -> Result<Self, Error> {
         let link = Link::new(&settings.broker, &format!("orderwright {instance}"))?;
         let topology = Topology::of_all(&settings);
@@ -220,7 +221,7 @@ impl App {
             places: Places::new(&settings, &known, parking.as_ref()),
             shows_orders: settings.admin.show_orders,
         });
-        metering::observe(&metrics, &sight);
+        scene.set(sight.clone());
         admin.show(sight);
         admin.obey(Arc::new(Helm(consumer.clone())));
         Ok(Self {

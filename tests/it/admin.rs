@@ -41,6 +41,10 @@ async fn daemon_that_waits_for_its_broker_lives_and_is_neither_started_nor_ready
     let (code, status) = get(&root, "/status").await;
     assert_eq!(code, StatusCode::OK);
     assert!(status.contains("\"phase\":\"starting\"") && !status.contains("s3cr3t"), "{status}");
+    let (_, metrics) = get(&root, "/metrics").await;
+    for sample in ["orderwright_broker_connected 0", "orderwright_build{version="] {
+        assert!(metrics.contains(sample), "no {sample} in:\n{metrics}");
+    }
     assert!(daemon.stop().await.status.success());
 }
 
