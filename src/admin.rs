@@ -25,7 +25,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 pub use actions::{Actions, Control};
 pub use explanation::{Explanation, Parked};
 pub use history::Sample;
-pub use report::{Broker, Letters, Order, Report, Shard, Stuck, Target};
+pub use report::{Broker, Letters, Order, Parking, Report, Shard, Stuck, Target};
 pub use server::{Serving, obey, serve};
 
 use crate::telemetry::metrics::Metrics;

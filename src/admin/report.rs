@@ -17,6 +17,8 @@ pub struct Report {
     pub shards: Vec<Shard>,
     /// The service, as we know it.
     pub target: Target,
+    /// The orders that stand still behind a dead letter, where dead letters park. Of all pods.
+    pub parking: Option<Parking>,
     /// Orders that are worked on, the one whose oldest update arrived first at the top. At most 200.
     pub orders: Vec<Order>,
     /// How many there are.
@@ -72,6 +74,8 @@ pub struct Shard {
     pub unsettled: usize,
     /// Age of the oldest of them.
     pub oldest_seconds: Option<f64>,
+    /// How often it stood still and was subscribed to again.
+    pub stood_still: u64,
 }
 
 /// The service.
@@ -95,6 +99,17 @@ pub struct Target {
     pub rate: Option<f64>,
     /// How long the token may still be used, where it is renewed.
     pub token_seconds: Option<f64>,
+}
+
+/// Orders that stand still.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Parking {
+    /// How many.
+    pub orders: u64,
+    /// How many there may be.
+    pub orders_max: usize,
+    /// For how long the first of them does.
+    pub oldest_seconds: Option<f64>,
 }
 
 /// An order that is worked on.
@@ -159,6 +174,20 @@ impl fmt::Display for Stuck {
     }
 }
 
+impl Parking {
+    fn trouble(&self) -> Option<String> {
+        let Self { orders, orders_max, .. } = self;
+        let is_full = usize::try_from(*orders).is_ok_and(|orders| orders >= *orders_max);
+        let full = if is_full {
+            "; no more can be parked, and the next one waits in its shard"
+        } else {
+            ""
+        };
+        let noun = if *orders == 1 { "order stands" } else { "orders stand" };
+        (*orders > 0).then(|| format!("{orders} {noun} still behind a dead letter{full}"))
+    }
+}
+
 impl Report {
     /// What is amiss, and no reason to take this pod for broken.
     pub(super) fn degraded(&self) -> Vec<String> {
@@ -174,6 +203,7 @@ impl Report {
         if self.broker.alarm {
             degraded.push("the broker takes no messages".to_owned());
         }
+        degraded.extend(self.parking.as_ref().and_then(Parking::trouble));
         degraded
     }
 }

@@ -61,12 +61,14 @@ fn report() -> Report {
         is_missing: false,
         unsettled: 0,
         oldest_seconds: None,
+        stood_still: 0,
     };
     Report {
         broker,
         topology: Vec::new(),
         shards: vec![shard],
         target,
+        parking: None,
         orders: Vec::new(),
         orders_busy: 0,
         updates_waiting: 0,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::effects::Edges;
@@ -13,7 +14,7 @@ use super::explain::Places;
 use super::rounds::Rounds;
 use super::written::{Kind, Written};
 use crate::admin::{
-    Broker, Explanation, Letters, Order, Report, Sample, Shard, Stuck, Target, View,
+    Broker, Explanation, Letters, Order, Parking, Report, Sample, Shard, Stuck, Target, View,
 };
 use crate::broker::{Consumer, Forwarder, Publisher, Standing};
 use crate::config::Settings;
@@ -130,9 +131,13 @@ impl Sight {
         shards(&self.consumer.standing()).into_iter().find(|it| it.number == Some(number))
     }
 
-    /// The service.
-    pub(super) fn target(&self) -> Target {
-        target(&self.dispatch.status(), self.client.token_left())
+    fn parking(&self) -> Option<Parking> {
+        let parking = self.places.parking.as_ref()?;
+        let Figures { orders, oldest, .. } = parking.figures();
+        let seconds = |since: Timestamp| Timestamp::now().duration_since(since).as_secs_f64();
+        // A clock that runs ahead of ours makes no negative age.
+        let oldest_seconds = oldest.map(|since| seconds(since).max(0.0));
+        Some(Parking { orders, orders_max: parking.orders_max(), oldest_seconds })
     }
 
     fn letters(&self, (fingerprint, kind): (String, Kind)) -> Letters {
@@ -160,7 +165,8 @@ impl View for Sight {
             broker: broker(&standing, &self.publisher),
             topology: self.rounds.faults(),
             shards: shards(&standing),
-            target: self.target(),
+            target: target(&self.dispatch.status(), self.client.token_left()),
+            parking: self.parking(),
             orders: busy.iter().take(ORDERS_MAX).map(|busy| self.order(busy)).collect(),
             orders_busy: busy.len(),
             updates_waiting: busy.iter().map(|busy| busy.behind).sum(),
@@ -212,6 +218,7 @@ fn shards(standing: &Standing) -> Vec<Shard> {
         is_missing: missing.contains(&it.queue),
         unsettled: it.unsettled,
         oldest_seconds: it.oldest.map(|age| age.as_secs_f64()),
+        stood_still: it.stood_still,
     };
     standing.queues.iter().map(shard).collect()
 }
