@@ -120,6 +120,25 @@ async fn readiness_is_a_connection_and_its_subscriptions_and_the_service_only_de
 }
 
 #[tokio::test(start_paused = true)]
+async fn orders_that_stand_still_degrade_a_pod_and_it_says_when_no_more_may() {
+    let (admin, fake) = consuming();
+    let mut parking = Parking { orders: 0, orders_max: 2, oldest_seconds: None };
+    let full = "2 orders stand still behind a dead letter; no more can be parked, and the next one waits \
+                in its shard";
+    for (orders, degraded) in
+        [(0, vec![]), (1, vec!["1 order stands still behind a dead letter"]), (2, vec![full])]
+    {
+        parking.orders = orders;
+        fake.0.lock().unwrap().parking = Some(parking.clone());
+        let ready = admin.ready();
+        assert_eq!(
+            (ready.ok, ready.degraded),
+            (true, degraded.into_iter().map(String::from).collect())
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn liveness_is_a_runtime_that_turns_over_and_nothing_stuck() {
     let (admin, _) = consuming();
     let beats = admin.beats();
