@@ -25,11 +25,9 @@ mod tally;
 mod walk;
 
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
@@ -49,6 +47,8 @@ pub use tally::{Snapshot, Tally};
 
 use crate::order::{ETag, OrderKey, OrderUpdate, Sequence};
 use crate::protocol::{Guard, Reply, Rules, Texts};
+use crate::telemetry::field;
+use crate::telemetry::panics::caught;
 use admission::Admission;
 use router::{Routed, Router};
 use runner::Runner;
@@ -261,8 +261,13 @@ impl<E: Effects> Dispatch<E> {
         let refusing = async move {
             let code = letter.code;
             let Some(begun) = held.begin() else { return };
-            let settling = AssertUnwindSafe(shared.effects.dead_letter(held, letter));
-            let done = settling.catch_unwind().await.unwrap_or_else(|_panic| {
+            let settled = caught(shared.effects.dead_letter(held, letter)).await;
+            let done = settled.unwrap_or_else(|panicked| {
+                tracing::error!(
+                    { field::REASON } = code,
+                    { field::ERROR } = %panicked,
+                    "a bug: settling this message panicked"
+                );
                 E::Held::give_up_channel(&begun);
                 false
             });

@@ -6,6 +6,7 @@ pub mod instruments;
 pub mod log;
 pub mod metrics;
 pub mod otlp;
+pub mod panics;
 pub mod trace;
 
 use std::sync::Arc;

@@ -1,10 +1,8 @@
 //! The task of one busy order: performs the steps that the protocol asks for, one update after the
 //! other, and decides nothing itself.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use futures_util::FutureExt;
 use tokio::time::sleep;
 use tracing::Instrument;
 
@@ -15,6 +13,7 @@ use super::{Effects, Gate, Held, Item, Job, Letter, Outcome, PARKED_BEHIND, Shar
 use crate::order::Replay;
 use crate::protocol::{Code, Settlement};
 use crate::telemetry::field;
+use crate::telemetry::panics::{Panicked, caught};
 
 pub(super) struct Runner<E: Effects> {
     pub(super) shared: Arc<Shared<E>>,
@@ -46,12 +45,12 @@ impl<E: Effects> Runner<E> {
         // Not begun, so not counted as given back: the broker hands it out again.
         let Some(begun) = job.held.begin() else { return };
         self.card.begin(job.held.arrived());
-        match AssertUnwindSafe(self.gate(&job.held)).catch_unwind().await {
+        match caught(self.gate(&job.held)).await {
             Ok(Some(Gate::Open)) => self.work(job, begun).await,
             Ok(Some(Gate::Next)) => self.work(in_turn(job), begun).await,
             Ok(Some(Gate::Behind(head))) => self.park(job, &begun, head).await,
             Ok(None) => self.given_back(&job.held),
-            Err(_panic) => self.failed(&begun),
+            Err(panicked) => self.failed(&begun, &panicked),
         }
     }
 
@@ -68,11 +67,8 @@ impl<E: Effects> Runner<E> {
     async fn park(&self, job: Job<E::Held>, begun: &<E::Held as Held>::Begun, head: uuid::Uuid) {
         self.card.doing(Doing::Settling);
         let letter = Letter::behind(head, self.key.clone(), job.first_seen);
-        let settling = AssertUnwindSafe(self.shared.effects.dead_letter(job.held, letter));
-        let done = settling.catch_unwind().await.unwrap_or_else(|_panic| {
-            self.failed(begun);
-            false
-        });
+        let settling = caught(self.shared.effects.dead_letter(job.held, letter));
+        let done = self.done(settling.await, begun);
         self.shared.tally.settled_letter(PARKED_BEHIND, done);
     }
 
@@ -86,16 +82,26 @@ impl<E: Effects> Runner<E> {
         let Some(begun) = held.begin() else { return };
         self.card.begin(held.arrived());
         self.card.doing(Doing::Settling);
-        let settling = AssertUnwindSafe(self.shared.effects.release(held));
-        if settling.catch_unwind().await.is_err() {
-            self.failed(&begun);
-        }
+        let released = caught(self.shared.effects.release(held)).await;
+        self.done(released, &begun);
     }
 
     /// The receipt may have gone with a panic: what waits behind this message must not overtake it.
-    fn failed(&self, begun: &<E::Held as Held>::Begun) {
-        tracing::error!({ field::ORDER } = %self.key, "a bug: settling this message panicked");
+    fn failed(&self, begun: &<E::Held as Held>::Begun, panicked: &Panicked) {
+        tracing::error!(
+            { field::ORDER } = %self.key,
+            { field::ERROR } = %panicked,
+            "a bug: settling this message panicked"
+        );
         E::Held::give_up_channel(begun);
+    }
+
+    /// Whether it was settled.
+    fn done(&self, settled: Result<bool, Panicked>, begun: &<E::Held as Held>::Begun) -> bool {
+        settled.unwrap_or_else(|panicked| {
+            self.failed(begun, &panicked);
+            false
+        })
     }
 
     async fn work(&self, job: Job<E::Held>, begun: <E::Held as Held>::Begun) {
@@ -103,7 +109,7 @@ impl<E: Effects> Runner<E> {
         let mut walk = Walk::new(&self.shared, (&update, &held), &self.card);
         // The receipt stays out here: a panic in the walk costs this message its handling, never
         // its settlement.
-        let ended = AssertUnwindSafe(walk.run()).catch_unwind().await;
+        let ended = caught(walk.run()).await;
         let Walked { attempts, conflicts, unsure, etag, seen } = walk.end();
         if unsure && !matches!(ended, Ok(Ended::Settled(Settlement::Applied))) {
             E::Held::doubt(&begun);
@@ -111,8 +117,12 @@ impl<E: Effects> Runner<E> {
         let settlement = match ended {
             Ok(Ended::Settled(settlement)) => settlement,
             Ok(Ended::Released) => return self.given_back(&held),
-            Err(_panic) => {
-                tracing::error!({ field::ORDER } = %self.key, "a bug: handling this message panicked");
+            Err(panicked) => {
+                tracing::error!(
+                    { field::ORDER } = %self.key,
+                    { field::ERROR } = %panicked,
+                    "a bug: handling this message panicked"
+                );
                 Settlement::DeadLetter(Code::Bug)
             }
         };
@@ -123,7 +133,7 @@ impl<E: Effects> Runner<E> {
             return self.shared.tally.settled(settlement, conflicts, false);
         }
         self.card.doing(Doing::Settling);
-        let settling = AssertUnwindSafe(async {
+        let settling = caught(async {
             match settlement {
                 Settlement::Applied | Settlement::AlreadyApplied | Settlement::Superseded => {
                     let outcome = Outcome { settlement, order: self.key.clone(), etag };
@@ -136,10 +146,7 @@ impl<E: Effects> Runner<E> {
                 }
             }
         });
-        let done = settling.catch_unwind().await.unwrap_or_else(|_panic| {
-            self.failed(&begun);
-            false
-        });
+        let done = self.done(settling.await, &begun);
         self.shared.tally.settled(settlement, conflicts, done);
         // That PATCH may still be at work, and it would land on the next update's state.
         if unsure && matches!(settlement, Settlement::DeadLetter(_)) {

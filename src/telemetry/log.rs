@@ -13,6 +13,7 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use super::flood::{Damped, Flood};
+use super::panics;
 use super::trace::SPANS;
 use crate::config::{self, LogFormat};
 
@@ -88,6 +89,7 @@ pub fn init(settings: &config::Log, tracer: Option<&SdkTracerProvider>) -> Resul
             .with_filter(ours.with_max_level_hint(LevelFilter::INFO))
     });
     tracing_subscriber::registry().with(lines).with(spans).try_init()?;
+    panics::log();
     Ok(Log { level: handle, flood })
 }
 
