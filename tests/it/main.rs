@@ -49,6 +49,7 @@ mod stage;
 mod story;
 mod target;
 mod throttle;
+mod top;
 mod traces;
 mod triage;
 mod watchdog;
