@@ -59,6 +59,7 @@ release: ## What is shipped, in target/dist: stripped programs, man pages, compl
 	@deploy/release.sh
 
 browser-test: ## The status page in a real Chromium; PICTURES= is where its pictures go
+	@$(CARGO) build --quiet --bins
 	@$(CARGO) run --quiet --example browser -- $(or $(PICTURES),$(CURDIR)/.cache)
 
 # The pages are read by those who work on the code, with the private items: links to those are fine.
