@@ -1,4 +1,5 @@
-//! `make telemetry-measure`: what logs, metrics and traces cost, as ratios against all of them off.
+//! `make telemetry-measure`: what logs, metrics and traces cost, as ratios against all of them off, and the memory that
+//! the daemon takes.
 //!
 //! ```text
 //! updates ──▶ RabbitMQ ──▶ orderwright ──▶ orderwright-sim ──▶ ledger
@@ -68,6 +69,9 @@ struct Options {
     /// Keeps what was measured in this file, and counts what is in it already: for a few runs at a time.
     #[arg(long)]
     figures: Option<PathBuf>,
+    /// Shards, each of which holds what `broker.prefetch` allows: what the memory depends on.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    shards: u16,
 }
 
 /// What is on.
@@ -81,12 +85,11 @@ struct Kind {
 }
 
 const OFF: Kind = Kind { name: "nothing", log: "off", is_scraped: false, traces: None };
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 6] = [
     OFF,
     Kind { name: "log at info", log: "info", ..OFF },
     Kind { name: "metrics, scraped every second", is_scraped: true, ..OFF },
     Kind { name: "traces of 10 %", traces: Some("0.1"), ..OFF },
-    Kind { name: "traces of all", traces: Some("1"), ..OFF },
     Kind {
         name: "log, metrics and traces of 10 %",
         log: "info",
@@ -126,7 +129,7 @@ async fn measure(options: &Options) -> Result<()> {
     let mut rounds = options.figures.as_deref().map(table::kept).transpose()?.unwrap_or_default();
     let (broker, sink) = (Broker::try_start().await?, Sink::open().await?);
     for _ in 0..options.runs {
-        let round = round(&broker, &sink, (rounds.len(), options.updates)).await?;
+        let round = round(&broker, &sink, rounds.len(), options).await?;
         if let Some(file) = &options.figures {
             table::keep(file, &round)?;
         }
@@ -141,29 +144,31 @@ async fn measure(options: &Options) -> Result<()> {
 }
 
 /// One run of each kind, each round beginning with another one: none is always the one after the pause.
-async fn round(broker: &Broker, sink: &Sink, (number, updates): (usize, u64)) -> Result<Round> {
+async fn round(broker: &Broker, sink: &Sink, number: usize, options: &Options) -> Result<Round> {
     let mut round = vec![None; KINDS.len()];
     for step in 0..KINDS.len() {
         let index = (number + step) % KINDS.len();
         let (Some(kind), Some(figures)) = (KINDS.get(index), round.get_mut(index)) else {
             continue;
         };
-        let run = Box::pin(run(broker, sink, *kind, updates));
+        let run = Box::pin(run(broker, sink, *kind, options));
         let run = timeout(RUN_MAX, run).await;
         let run = run.map_err(|_elapsed| format!("{}: not done in time", kind.name))??;
         println!(
-            "{}: {}: {:.0} updates a second, {:.3} s of processor time for 1,000",
+            "{}: {}: {:.0} updates a second, {:.3} s of processor time for 1,000, {:.0} MiB",
             number + 1,
             kind.name,
             run.rate,
-            run.processor
+            run.processor,
+            run.memory
         );
         *figures = Some(run);
     }
     round.into_iter().collect::<Option<_>>().ok_or_else(|| "not all were run".to_owned())
 }
 
-async fn run(broker: &Broker, sink: &Sink, kind: Kind, updates: u64) -> Result<Figures> {
+async fn run(broker: &Broker, sink: &Sink, kind: Kind, options: &Options) -> Result<Figures> {
+    let updates = options.updates;
     let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
     let log = |name: &str| folder.path().join(name);
     let orders = ORDERS.to_string();
@@ -173,7 +178,8 @@ async fn run(broker: &Broker, sink: &Sink, kind: Kind, updates: u64) -> Result<F
     let url = line.get("listening").and_then(|url| url.as_str()).unwrap_or_default();
     let reader = Reader::new(url)?;
     let admin = format!("127.0.0.1:{}", free_port().await?);
-    let settings = settings(broker, sink, (url, &admin), kind);
+    let mut settings = settings(broker, sink, (url, &admin), kind);
+    settings.push(("ORDERWRIGHT__TOPOLOGY__SHARDS".to_owned(), options.shards.to_string()));
     publish(&settings, updates, &log("publish")).await?;
     sink.taken();
     let arguments = ["run", "--output", "json"];
@@ -209,7 +215,6 @@ fn settings(
         ("BROKER__URL", broker.url().to_owned()),
         ("TARGET__URL", format!("{simulator}/data")),
         ("TOPOLOGY__PREFIX", format!("overhead-{:08x}", fastrand::u32(..))),
-        ("TOPOLOGY__SHARDS", "8".to_owned()),
         ("LOG__LEVEL", kind.log.to_owned()),
         ("ADMIN__LISTEN", if kind.is_scraped { admin.to_owned() } else { String::new() }),
     ];
@@ -268,21 +273,36 @@ async fn count(reader: &Reader, daemon: &Program, updates: u64) -> Result<Figure
     let (ended, last, after) = reached(updates).await?;
     let done = u32::try_from(last - first).map_err(|error| error.to_string())?;
     let rate = f64::from(done) / (ended - begun).as_secs_f64();
-    Ok(Figures { rate, processor: (after - before) * 1_000.0 / f64::from(done) })
+    let processor = (after - before) * 1_000.0 / f64::from(done);
+    Ok(Figures { rate, processor, memory: peak_memory(daemon)? })
 }
 
-/// Seconds of processor time that the daemon has used so far, by all its threads.
-fn processor_time(daemon: &Program) -> Result<f64> {
+/// A file of the daemon's own below /proc.
+fn of_process(daemon: &Program, file: &str) -> Result<String> {
     let shell = daemon.id().ok_or("the daemon has ended")?;
     let read = |path: String| std::fs::read_to_string(&path).map_err(|it| format!("{path}: {it}"));
     // The shell that ends it with us has it as its one child.
     let children = read(format!("/proc/{shell}/task/{shell}/children"))?;
     let pid = children.split_whitespace().next().ok_or("the daemon has ended")?;
-    let stat = read(format!("/proc/{pid}/stat"))?;
+    read(format!("/proc/{pid}/{file}"))
+}
+
+/// Seconds of processor time that the daemon has used so far, by all its threads.
+fn processor_time(daemon: &Program) -> Result<f64> {
+    let stat = of_process(daemon, "stat")?;
     // Behind the name, which may hold anything: of proc(5), fields 14 and 15.
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
     let ticks: Vec<u32> = fields.skip(11).take(2).filter_map(|it| it.parse().ok()).collect();
     Ok(f64::from(ticks.iter().sum::<u32>()) / TICKS_PER_SECOND)
+}
+
+/// Most memory that the daemon has had in use so far, in MiB.
+fn peak_memory(daemon: &Program) -> Result<f64> {
+    let status = of_process(daemon, "status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kibibytes: Option<u32> =
+        line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok());
+    Ok(f64::from(kibibytes.ok_or_else(|| format!("no VmHWM in:\n{status}"))?) / 1024.0)
 }
 
 /// What was not on, or not off, would make the figures worthless.

@@ -17,6 +17,8 @@ pub(crate) struct Figures {
     pub(crate) rate: f64,
     /// Seconds of processor time of the daemon for 1,000 updates.
     pub(crate) processor: f64,
+    /// Most memory that the daemon had in use, in MiB.
+    pub(crate) memory: f64,
 }
 
 /// One run of each kind, in the order of the kinds. The first has nothing on.
@@ -44,12 +46,14 @@ pub(crate) fn keep(file: &Path, round: &Round) -> Result<()> {
     writeln!(out, "{line}").map_err(failed)
 }
 
-/// A median, and the quarters: half of the values lie between them.
+/// A median, the quarters between which half of the values lie, and the ends.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Spread {
     median: f64,
     lower: f64,
     upper: f64,
+    least: f64,
+    most: f64,
 }
 
 impl Spread {
@@ -57,20 +61,26 @@ impl Spread {
         values.sort_by(f64::total_cmp);
         let last = values.len().saturating_sub(1);
         let at = |quarter: usize| values.get(last * quarter / 4).copied().unwrap_or_default();
-        Self { median: at(2), lower: at(1), upper: at(3) }
+        Self { median: at(2), lower: at(1), upper: at(3), least: at(0), most: at(4) }
     }
 
     fn ratio(self) -> String {
-        let Self { median, lower, upper } = self;
+        let Self { median, lower, upper, .. } = self;
         format!("{median:.2} ({lower:.2} to {upper:.2})")
+    }
+
+    /// What is asked for must be enough for the worst of them.
+    fn memory(self) -> String {
+        let Self { median, least, most, .. } = self;
+        format!("{median:.0} MiB ({least:.0} to {most:.0})")
     }
 }
 
 /// Medians over the rounds; each ratio is that of a run to the one with nothing on in the same round.
 pub(crate) fn table(rounds: &[Round]) -> String {
     let mut table = String::from(
-        "| what is on | updates a second | ratio | processor time for 1,000 | ratio |\n\
-         | --- | --- | --- | --- | --- |\n",
+        "| what is on | updates a second | ratio | processor time for 1,000 | ratio | peak memory |\n\
+         | --- | --- | --- | --- | --- | --- |\n",
     );
     for (index, kind) in KINDS.iter().enumerate() {
         let each = |of: fn(&Figures, &Figures) -> f64| {
@@ -84,12 +94,13 @@ pub(crate) fn table(rounds: &[Round]) -> String {
         // Writing to a String cannot fail.
         let _infallible = writeln!(
             table,
-            "| {} | {:.0} | {} | {:.3} s | {} |",
+            "| {} | {:.0} | {} | {:.3} s | {} | {} |",
             kind.name,
             rate.median,
             rates.ratio(),
             processor.median,
             processors.ratio(),
+            each(|it, _| it.memory).memory(),
         );
     }
     table
@@ -103,8 +114,11 @@ mod tests {
     fn ratios_are_those_within_a_round() {
         // Each round is slower than the one before, and the second kind takes a tenth of each.
         let round = |speed: f64| {
-            let kind =
-                |share: f64| Figures { rate: speed * share, processor: 1.0 / (speed * share) };
+            let kind = |share: f64| Figures {
+                rate: speed * share,
+                processor: 1.0 / (speed * share),
+                memory: speed / 10.0,
+            };
             let mut round = vec![kind(1.0), kind(0.9)];
             round.resize(KINDS.len(), kind(0.5));
             round
@@ -114,12 +128,13 @@ mod tests {
         let rows: Vec<_> = table.lines().skip(2).collect();
         assert!(rows[0].contains("| 500 | 1.00 (1.00 to 1.00) |"), "{table}");
         assert!(rows[1].contains("| 450 | 0.90 (0.90 to 0.90) |"), "{table}");
-        assert!(rows[1].ends_with("| 1.11 (1.11 to 1.11) |"), "{table}");
+        assert!(rows[1].ends_with("| 1.11 (1.11 to 1.11) | 50 MiB (25 to 100) |"), "{table}");
     }
 
     #[test]
     fn half_of_the_values_lie_between_the_quarters() {
         let spread = Spread::of(vec![9.0, 1.0, 3.0, 7.0, 5.0]);
-        assert_eq!(spread, Spread { median: 5.0, lower: 3.0, upper: 7.0 });
+        let wanted = Spread { median: 5.0, lower: 3.0, upper: 7.0, least: 1.0, most: 9.0 };
+        assert_eq!(spread, wanted);
     }
 }
