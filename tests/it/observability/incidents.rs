@@ -340,7 +340,7 @@ async fn watchdog_and_versions(prometheus: &Prometheus) {
 async fn each_alert_fires_at_its_cause_and_status_page_and_explain_name_it() {
     let rules = hasty(&read("rules.yaml"));
     let jobs = ["down", "letters", "broker", "still", "start"];
-    let prometheus = &Prometheus::start(&rules, &jobs).await;
+    let Some(prometheus) = &Prometheus::start(&rules, &jobs).await else { return };
     tokio::join!(
         service_down(prometheus),
         letters(prometheus),

@@ -7,8 +7,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::daemon::PATIENCE;
-
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/local/tmux.sh");
+use crate::skip::tool;
 
 /// A shell in a terminal of its own. Ends when it is dropped.
 pub(super) struct Tmux {
@@ -26,17 +25,15 @@ impl Drop for Tmux {
 }
 
 impl Tmux {
-    pub(super) async fn start() -> Self {
-        let program = Command::new("bash").arg(SCRIPT).output().await.unwrap();
-        let why = String::from_utf8_lossy(&program.stderr).into_owned();
-        assert!(program.status.success(), "no tmux can be had: {why}");
-        let program = PathBuf::from(String::from_utf8(program.stdout).unwrap().trim());
+    /// `None` where there is no tmux to be had.
+    pub(super) async fn start() -> Option<Self> {
+        let program = tool("tmux.sh").await?;
         let tmux = Self { program, folder: tempfile::tempdir().unwrap() };
         // Nobody's own settings, and a prompt that is known.
         let shell = "env PS1='$ ' HISTFILE= bash --noprofile --norc";
         tmux.run(&["-f", "/dev/null", "new-session", "-d", "-x", "140", "-y", "40", shell]).await;
         tmux.until(|screen| screen.starts_with('$')).await;
-        tmux
+        Some(tmux)
     }
 
     async fn run(&self, arguments: &[&str]) -> String {

@@ -9,8 +9,7 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
 use crate::daemon::PATIENCE;
-
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/local/otlp.sh");
+use crate::skip::tool;
 
 /// A running receiver. Killed when dropped.
 pub(super) struct Receiver {
@@ -44,13 +43,11 @@ async fn free_port() -> u16 {
 }
 
 impl Receiver {
-    pub(super) async fn start() -> Self {
-        let agent = Command::new("bash").arg(SCRIPT).output().await.unwrap();
-        let why = String::from_utf8_lossy(&agent.stderr).into_owned();
-        assert!(agent.status.success(), "no OTLP receiver can be had: {why}");
-        let agent = String::from_utf8(agent.stdout).unwrap();
+    /// `None` where there is none to be had.
+    pub(super) async fn start() -> Option<Self> {
+        let agent = tool("otlp.sh").await?;
         let (http, grpc) = (free_port().await, free_port().await);
-        let mut child = Command::new(agent.trim())
+        let mut child = Command::new(agent)
             .args(["start", "--exporter", "blackhole", "--debug-log-verbosity", "detailed"])
             .args(["--debug-log", "traces", "--debug-log", "metrics"])
             .args(["--otlp-http-endpoint", &format!("127.0.0.1:{http}")])
@@ -65,7 +62,7 @@ impl Receiver {
         let mut receiver =
             Self { _child: child, lines, endpoint: format!("http://127.0.0.1:{http}") };
         receiver.until("Starting Rotel").await;
-        receiver
+        Some(receiver)
     }
 
     /// What it prints, up to a line that holds this.
