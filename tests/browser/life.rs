@@ -63,6 +63,12 @@ pub(crate) fn refresh_keeps_the_focus_and_what_is_open_and_brings_what_is_new(
     tab.enter();
     refreshed(&mut tab);
     assert_eq!(focus(&mut tab), "settings-count");
+    // Nor is it scrolled, up or down or in a table.
+    tab.ask("document.getElementById('main').style.width = '20rem'");
+    tab.ask("(scrollTo(0, 300), document.getElementById('orders-table').scrollLeft = 40)");
+    refreshed(&mut tab);
+    let scrolled = "[scrollY, document.getElementById('orders-table').scrollLeft]";
+    assert_eq!(tab.ask(scrolled), serde_json::json!([300, 40]));
     // The same pod, begun anew with other settings.
     let other = daemon("0.0.0", 17);
     consume(&other);

@@ -46,7 +46,8 @@ async fn one_look_shows_every_pod_and_its_exit_code_says_whether_any_answered() 
     let no_terminal = run(&[], &["top", "--admin", &first]).await;
     assert_eq!(no_terminal.code, Some(64), "{}{}", no_terminal.stdout, no_terminal.stderr);
     assert!(no_terminal.stderr.contains("needs a terminal"), "{}", no_terminal.stderr);
-    (one.stop().await, other.stop().await);
+    one.stop().await;
+    other.stop().await;
 }
 
 /// A shell whose terminal modes are known, and a file that has the number of the `top` that runs in it.
@@ -63,7 +64,8 @@ impl Desk {
         let (tmux, folder) = (Tmux::start().await?, tempfile::tempdir().unwrap());
         tmux.enter("before=$(stty -g); echo known").await;
         tmux.until(|screen| screen.contains("\nknown")).await;
-        let pods = roots.iter().map(|root| format!(" --admin {root}")).collect();
+        let pods =
+            roots.iter().map(|root| ["--admin", root].join(" ")).collect::<Vec<_>>().join(" ");
         Some(Self { tmux, folder, pods, runs: 0 })
     }
 
@@ -73,7 +75,7 @@ impl Desk {
         self.tmux.enter("clear").await;
         let pid = self.folder.path().join("pid");
         let pid = pid.display();
-        let top = format!("{PROGRAM} top --every 1{}", self.pods);
+        let top = format!("{PROGRAM} top --every 1 {}", self.pods);
         let line = format!("sh -c 'echo $$ >{pid}; exec {top}'; echo run {} ended $?", self.runs);
         self.tmux.enter(&line).await;
         self.tmux.until(|screen| screen.contains("SETTLED/S") && screen.contains(text)).await;
