@@ -330,7 +330,7 @@ async fn watchdog_and_versions(prometheus: &Prometheus) {
     scene.fires("OrderwrightVersionsDiffer").await;
     // Which pod is of which: nobody but they themselves can say.
     let version = env!("CARGO_PKG_VERSION");
-    scene.page(&[&format!("Version {version}")]).await;
+    scene.page(&[&format!("Version <span id=\"version\">{version}</span>")]).await;
     let both = [format!("{known}/, version {version}:"), format!("{other}/, version {version}:")];
     scene.explain_with("USMF/SO-000001", &["--admin", &other], &[&both[0], &both[1]]).await;
     daemon.stop().await;
