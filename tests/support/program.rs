@@ -56,13 +56,40 @@ impl Program {
         Self::spawn(name, command, environment, log)
     }
 
+    /// The same, with its log in a pipe that is read and forgotten, as by a collector of logs.
+    pub(crate) fn start_daemon_piped(
+        name: &'static str,
+        args: &[&str],
+        environment: &[(String, String)],
+    ) -> Result<Self> {
+        let mut command = Command::new("bash");
+        command.args(["-c", UNTIL_STDIN_ENDS, name]).arg(binary(name)?).args(args);
+        let mut program = Self::spawn_with(name, command, environment, Stdio::piped())?;
+        let log = program.child.stderr.take();
+        tokio::spawn(async move {
+            if let Some(mut log) = log {
+                let _read = tokio::io::copy(&mut log, &mut tokio::io::sink()).await;
+            }
+        });
+        Ok(program)
+    }
+
     fn spawn(
         name: &'static str,
-        mut command: Command,
+        command: Command,
         environment: &[(String, String)],
         log: &Path,
     ) -> Result<Self> {
         let log = File::create(log).map_err(|error| format!("{}: {error}", log.display()))?;
+        Self::spawn_with(name, command, environment, log.into())
+    }
+
+    fn spawn_with(
+        name: &'static str,
+        mut command: Command,
+        environment: &[(String, String)],
+        log: Stdio,
+    ) -> Result<Self> {
         // Settings of the person who runs this may name a real broker, or a real token.
         for (key, _) in std::env::vars_os() {
             if key.to_string_lossy().starts_with("ORDERWRIGHT") {
