@@ -141,7 +141,8 @@ impl<'a, E: Effects> Walk<'a, E> {
                 Step::Get(fetching) => self.get(fetching, suspect, &mut running).await,
                 Step::Patch(patching) => self.patch(patching, &mut running).await,
                 Step::Wait(waiting) => self.wait(waiting).await,
-                Step::Ask(asking) => self.ask(asking).await,
+                // Rare, and large.
+                Step::Ask(asking) => Box::pin(self.ask(asking)).await,
                 Step::Settle(settlement) => return Ended::Settled(settlement),
             };
             match next {

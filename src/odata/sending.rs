@@ -51,12 +51,14 @@ pub(super) struct Sending<W> {
 impl Client {
     /// Sends one request by itself.
     pub(super) async fn alone(&self, ask: &Ask) -> Reply {
-        let request = self.single(ask)?;
+        let mut first = Some(self.single(ask)?);
         let timeout = if ask.change.is_some() { self.patch_timeout } else { self.get_timeout };
+        let look = (self.session.is_some() && ask.change.is_some())
+            .then(|| self.look(&ask.url, ask.trail))
+            .transpose()?;
         let sending = Sending {
-            // Every body of ours is bytes, which can be sent again.
-            write: || request.try_clone(),
-            look: ask.change.is_some().then(|| self.look(&ask.url, ask.trail)).transpose()?,
+            write: || first.take().or_else(|| self.single(ask).ok()),
+            look,
             bytes_max: self.body_bytes_max,
             deadline: Instant::now() + timeout,
         };
@@ -197,14 +199,14 @@ fn traced(request: RequestBuilder, trail: Trail) -> Result<Request, Fault> {
     let request =
         request.header(REQUEST_ID, &*trail.attempt.hyphenated().encode_lower(&mut buffer));
     let request = request.header(SESSION_ID, &*trail.walk.hyphenated().encode_lower(&mut buffer));
-    let mut headers = HeaderMap::new();
+    // The address is checked with the settings, and the key in it is percent-encoded.
+    let mut request = request.build().map_err(|_invalid| Fault::Broken)?;
+    let headers = request.headers_mut();
     trace::inject(|name, value| {
         let name = HeaderName::from_bytes(name.as_bytes());
         if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(&value)) {
             headers.insert(name, value);
         }
     });
-    let request = request.headers(headers);
-    // The address is checked with the settings, and the key in it is percent-encoded.
-    request.build().map_err(|_invalid| Fault::Broken)
+    Ok(request)
 }

@@ -87,7 +87,12 @@ pub fn init(settings: &config::Log, tracer: Option<&SdkTracerProvider>) -> Resul
             .with_context_activation(false)
             .with_filter(ours.with_max_level_hint(LevelFilter::INFO))
     });
-    tracing_subscriber::registry().with(lines).with(spans).try_init()?;
+    let registry = tracing_subscriber::registry().with(lines);
+    match spans {
+        Some(spans) => registry.with(spans).try_init()?,
+        // A layer that is absent would be interested in everything: each span would be kept for nobody.
+        None => registry.try_init()?,
+    }
     Ok(Log { level: handle, flood })
 }
 
