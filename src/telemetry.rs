@@ -6,6 +6,7 @@ pub mod instruments;
 pub mod log;
 pub mod metrics;
 pub mod otlp;
+mod out;
 pub mod trace;
 
 use std::sync::Arc;

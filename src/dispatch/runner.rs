@@ -53,10 +53,19 @@ impl<E: Effects> Runner<E> {
 
     /// Whether the next update may be begun. `None` on a drain, or when it is to be given back.
     async fn gate(&self, held: &E::Held) -> Option<Gate> {
+        let gate = self.shared.effects.gate(held, &self.key);
+        tokio::pin!(gate);
+        if self.shared.stop.is_cancelled() || !held.may_begin() {
+            return None;
+        }
+        // Most know at once.
+        if let Some(gate) = gate.as_mut().now_or_never() {
+            return Some(gate);
+        }
         tokio::select! { biased; // Stop wins over new work.
             () = self.shared.stop.cancelled() => None,
             () = held.ending() => None,
-            gate = self.shared.effects.gate(held, &self.key) => Some(gate),
+            gate = gate => Some(gate),
         }
     }
 

@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -155,6 +156,14 @@ impl<'a, E: Effects> Walk<'a, E> {
     /// Lets something pass. `None` on a drain, or when the message is to be given back: neither waits
     /// for anything.
     async fn pass<T>(&self, wait: impl Future<Output = T>) -> Option<T> {
+        tokio::pin!(wait);
+        // Most have nothing to wait for: no need then to be told of an end.
+        if self.shared.stop.is_cancelled() || !self.held.may_begin() {
+            return None;
+        }
+        if let Some(done) = wait.as_mut().now_or_never() {
+            return Some(done);
+        }
         tokio::select! { biased; // Stop wins over new work.
             () = self.shared.stop.cancelled() => None,
             () = self.held.ending() => None,

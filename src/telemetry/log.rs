@@ -13,6 +13,7 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use super::flood::{Damped, Flood};
+use super::out::Out;
 use super::trace::SPANS;
 use crate::config::{self, LogFormat};
 
@@ -66,7 +67,7 @@ pub fn init(settings: &config::Log, tracer: Option<&SdkTracerProvider>) -> Resul
         LogFormat::Human => false,
         LogFormat::Auto => !io::stderr().is_terminal(),
     };
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let layer = tracing_subscriber::fmt::layer().with_writer(Out::new(io::stderr()));
     let lines = if json {
         let inner = layer.json().flatten_event(true);
         Damped { flood: flood.clone(), inner }.with_filter(shown).boxed()
