@@ -3,6 +3,7 @@
 
 mod flood;
 pub mod instruments;
+mod line;
 pub mod log;
 pub mod metrics;
 pub mod otlp;

@@ -163,7 +163,7 @@ impl Effects for Edges {
             // The intake has read it before.
             (_, Some(Err(_)) | None) => {}
         }
-        held.delivery.receipt.ack().await.is_ok()
+        held.delivery.receipt.ack().is_ok()
     }
 
     async fn get(&self, key: &OrderKey, trail: Trail) -> Reply {
@@ -190,7 +190,7 @@ impl Effects for Edges {
     async fn ack(&self, held: Message, outcome: Outcome) -> bool {
         let took = held.took(self.now());
         let asked = Asked::by(&held.delivery.properties);
-        let is_acked = held.delivery.receipt.ack().await.is_ok();
+        let is_acked = held.delivery.receipt.ack().is_ok();
         // An ack that was lost brings the message again, and that time tells.
         if is_acked {
             let name = self::outcome(outcome.settlement);
@@ -251,7 +251,7 @@ impl Effects for Edges {
         );
         let took = held.took(self.now());
         let asked = Asked::by(&held.delivery.properties);
-        let is_acked = held.delivery.receipt.ack().await.is_ok();
+        let is_acked = held.delivery.receipt.ack().is_ok();
         if is_acked {
             self.metrics.settled("dead_lettered", took);
             trace::settled("dead_lettered", Some(letter.code));

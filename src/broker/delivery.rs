@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use jiff::Timestamp;
 use lapin::BasicProperties;
 use lapin::options::BasicAckOptions;
@@ -280,27 +281,29 @@ impl Receipt {
         self.lease.generation
     }
 
-    /// Acks this delivery alone.
+    /// Acks this delivery alone: puts the ack into the line of what is to be sent, behind which the close of
+    /// its channel comes. Whether it went out is not waited for. One that the loss of the connection
+    /// overtakes is lost like one that the loss overtakes on the wire, and the lease tells of the loss.
     ///
     /// # Errors
     /// [`SettleError`]. The lease is lost then: what waits behind this message must not start.
-    pub async fn ack(self) -> Result<(), SettleError> {
+    pub fn ack(self) -> Result<(), SettleError> {
         // The generation check: an ack on a dead channel belongs to somebody else's delivery.
         let Some(channel) = self.lease.channel.get().filter(|_| !self.lease.lost.is_cancelled())
         else {
             return Err(SettleError);
         };
-        // The library never completes an ack that the loss of the connection overtook.
-        let acked = tokio::select! { biased;
-            acked = channel.basic_ack(self.tag, BasicAckOptions::default()) => acked.is_ok(),
-            () = self.lease.lost.cancelled() => false,
-        };
-        if acked {
-            self.lease.unsettled.remove(self.tag);
-            return Ok(());
+        // The library puts it into the line at the first look at its future.
+        match channel.basic_ack(self.tag, BasicAckOptions::default()).now_or_never() {
+            None | Some(Ok(())) => {
+                self.lease.unsettled.remove(self.tag);
+                Ok(())
+            }
+            Some(Err(_closed)) => {
+                self.lease.lost.cancel();
+                Err(SettleError)
+            }
         }
-        self.lease.lost.cancel();
-        Err(SettleError)
     }
 
     /// Gives up the channel, so that the broker hands out again everything that came by it, in

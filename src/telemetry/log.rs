@@ -13,6 +13,7 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use super::flood::{Damped, Flood};
+use super::line::Line;
 use super::out::Out;
 use super::trace::SPANS;
 use crate::config::{self, LogFormat};
@@ -69,7 +70,7 @@ pub fn init(settings: &config::Log, tracer: Option<&SdkTracerProvider>) -> Resul
     };
     let layer = tracing_subscriber::fmt::layer().with_writer(Out::new(io::stderr()));
     let lines = if json {
-        let inner = layer.json().flatten_event(true);
+        let inner = layer.event_format(Line);
         Damped { flood: flood.clone(), inner }.with_filter(shown).boxed()
     } else {
         let inner = layer.with_ansi(io::stderr().is_terminal());
