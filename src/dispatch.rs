@@ -16,6 +16,7 @@ mod keeper;
 mod letter;
 mod mailbox;
 mod outcome;
+mod pass;
 mod record;
 mod router;
 mod runner;

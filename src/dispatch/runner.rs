@@ -42,30 +42,13 @@ impl<E: Effects> Runner<E> {
         // Not begun, so not counted as given back: the broker hands it out again.
         let Some(begun) = job.held.begin() else { return };
         self.card.begin();
-        match AssertUnwindSafe(self.gate(&job.held)).catch_unwind().await {
+        let gate = self.shared.pass(&job.held, self.shared.effects.gate(&job.held, &self.key));
+        match AssertUnwindSafe(gate).catch_unwind().await {
             Ok(Some(Gate::Open)) => self.work(job, begun).await,
             Ok(Some(Gate::Next)) => self.work(in_turn(job), begun).await,
             Ok(Some(Gate::Behind(head))) => Box::pin(self.park(job, &begun, head)).await,
             Ok(None) => self.shared.tally.released(),
             Err(_panic) => self.failed(&begun),
-        }
-    }
-
-    /// Whether the next update may be begun. `None` on a drain, or when it is to be given back.
-    async fn gate(&self, held: &E::Held) -> Option<Gate> {
-        let gate = self.shared.effects.gate(held, &self.key);
-        tokio::pin!(gate);
-        if self.shared.stop.is_cancelled() || !held.may_begin() {
-            return None;
-        }
-        // Most know at once.
-        if let Some(gate) = gate.as_mut().now_or_never() {
-            return Some(gate);
-        }
-        tokio::select! { biased; // Stop wins over new work.
-            () = self.shared.stop.cancelled() => None,
-            () = held.ending() => None,
-            gate = gate => Some(gate),
         }
     }
 

@@ -5,7 +5,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -153,22 +152,9 @@ impl<'a, E: Effects> Walk<'a, E> {
         }
     }
 
-    /// Lets something pass. `None` on a drain, or when the message is to be given back: neither waits
-    /// for anything.
+    /// As [`Shared::pass`].
     async fn pass<T>(&self, wait: impl Future<Output = T>) -> Option<T> {
-        tokio::pin!(wait);
-        // Most have nothing to wait for: no need then to be told of an end.
-        if self.shared.stop.is_cancelled() || !self.held.may_begin() {
-            return None;
-        }
-        if let Some(done) = wait.as_mut().now_or_never() {
-            return Some(done);
-        }
-        tokio::select! { biased; // Stop wins over new work.
-            () = self.shared.stop.cancelled() => None,
-            () = self.held.ending() => None,
-            done = wait => Some(done),
-        }
+        self.shared.pass(self.held, wait).await
     }
 
     /// Waits for a turn. `None` as in [`Self::pass`].

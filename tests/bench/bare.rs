@@ -107,7 +107,9 @@ async fn run(options: Options) -> Result<(), Error> {
             while let Some(Ok(message)) = messages.next().await {
                 let Ok(room) = worker.room.clone().acquire_owned().await else { return };
                 let (worker, failed) = (worker.clone(), failed.clone());
-                tokio::spawn(async move {
+                // As small as it can be: nobody waits for these, the process ends with them.
+                #[expect(clippy::disallowed_methods, reason = "nothing beside the work itself")]
+                let _detached = tokio::spawn(async move {
                     if let Err(error) = worker.apply(message).await {
                         // A second one is not needed.
                         drop(failed.try_send(error));

@@ -7,6 +7,7 @@ use std::process::{ExitStatus, Stdio};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::task::JoinSet;
 
 use crate::Result;
 
@@ -28,6 +29,8 @@ pub(crate) struct Program {
     child: Child,
     stdin: Option<ChildStdin>,
     lines: Lines<BufReader<ChildStdout>>,
+    /// Of a log that is in a pipe.
+    reader: JoinSet<()>,
 }
 
 impl Program {
@@ -66,7 +69,7 @@ impl Program {
         command.args(["-c", UNTIL_STDIN_ENDS, name]).arg(binary(name)?).args(args);
         let mut program = Self::spawn_with(name, command, environment, Stdio::piped())?;
         let log = program.child.stderr.take();
-        tokio::spawn(async move {
+        program.reader.spawn(async move {
             if let Some(mut log) = log {
                 let _read = tokio::io::copy(&mut log, &mut tokio::io::sink()).await;
             }
@@ -107,7 +110,8 @@ impl Program {
             .map_err(|error| format!("cannot start {name}: {error}"))?;
         let stdin = child.stdin.take();
         let stdout = child.stdout.take().ok_or_else(|| format!("{name} has no stdout"))?;
-        Ok(Self { name, child, stdin, lines: BufReader::new(stdout).lines() })
+        let lines = BufReader::new(stdout).lines();
+        Ok(Self { name, child, stdin, lines, reader: JoinSet::new() })
     }
 
     /// The process, while it runs; of a daemon, the shell that ends it with us.
