@@ -33,7 +33,7 @@ impl<E: Effects> Runner<E> {
                 }
                 Item::Release(held) => {
                     let span = held.span(Some(&self.key));
-                    self.release(held).instrument(span).await;
+                    Box::pin(self.release(held)).instrument(span).await;
                 }
             }
             let stopping = self.shared.stop.is_cancelled();
@@ -45,21 +45,13 @@ impl<E: Effects> Runner<E> {
         // Not begun, so not counted as given back: the broker hands it out again.
         let Some(begun) = job.held.begin() else { return };
         self.card.begin(job.held.arrived());
-        match caught(self.gate(&job.held)).await {
+        let gate = self.shared.pass(&job.held, self.shared.effects.gate(&job.held, &self.key));
+        match caught(gate).await {
             Ok(Some(Gate::Open)) => self.work(job, begun).await,
             Ok(Some(Gate::Next)) => self.work(in_turn(job), begun).await,
-            Ok(Some(Gate::Behind(head))) => self.park(job, &begun, head).await,
+            Ok(Some(Gate::Behind(head))) => Box::pin(self.park(job, &begun, head)).await,
             Ok(None) => self.given_back(&job.held),
             Err(panicked) => self.failed(&begun, &panicked),
-        }
-    }
-
-    /// Whether the next update may be begun. `None` on a drain, or when it is to be given back.
-    async fn gate(&self, held: &E::Held) -> Option<Gate> {
-        tokio::select! { biased; // Stop wins over new work.
-            () = self.shared.stop.cancelled() => None,
-            () = held.ending() => None,
-            gate = self.shared.effects.gate(held, &self.key) => Some(gate),
         }
     }
 
@@ -142,7 +134,8 @@ impl<E: Effects> Runner<E> {
                 Settlement::DeadLetter(code) => {
                     let tried = (attempts, seen);
                     let letter = Letter::of(code, self.key.clone(), tried, first_seen);
-                    self.shared.effects.dead_letter(held, letter).await
+                    // Rare, and large.
+                    Box::pin(self.shared.effects.dead_letter(held, letter)).await
                 }
             }
         });
