@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo chaos chaos-measure letters-chaos letters-measure batch-measure telemetry-measure mutants test test-manifests test-images browser-test check release broker fetch clean-cache
+.PHONY: help demo chaos chaos-measure letters-chaos letters-measure batch-measure telemetry-measure bench mutants test test-manifests test-images browser-test check release broker fetch clean-cache
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -39,9 +39,13 @@ batch-measure: ## Updates a second with $$batch and without, as a ratio; SECONDS
 	@$(CARGO) build --quiet --bins
 	@$(CARGO) run --quiet --example batch -- $(foreach flag,seconds runs quota operations,$(call chaos_flag,$(flag)))
 
-telemetry-measure: ## What log, metrics and traces cost, as ratios, optimised; UPDATES= RUNS= SHARDS=
+telemetry-measure: ## What log, metrics and traces cost, as ratios, optimised; UPDATES= RUNS= SHARDS= FIGURES=
 	@$(CARGO) build --quiet --release --bins
-	@$(CARGO) run --quiet --release --example overhead -- $(foreach flag,updates runs shards,$(call chaos_flag,$(flag)))
+	@$(CARGO) run --quiet --release --example overhead -- $(foreach flag,updates runs shards figures,$(call chaos_flag,$(flag)))
+
+bench: ## The daemon beside a bare pipeline, optimised, as ratios; SCENARIOS= (`list` prints them) RUNS= UPDATES=
+	@$(CARGO) build --quiet --release --bins --examples
+	@$(CARGO) run --quiet --release --example bench -- $(foreach flag,scenarios runs updates,$(call chaos_flag,$(flag)))
 
 mutants: ## Builds that are broken on purpose, each of which make chaos must catch; NAME= for some
 	@tests/chaos/mutants.sh $(NAME)
@@ -59,6 +63,7 @@ release: ## What is shipped, in target/dist: stripped programs, man pages, compl
 	@deploy/release.sh
 
 browser-test: ## The status page in a real Chromium; PICTURES= is where its pictures go
+	@$(CARGO) build --quiet --bins
 	@$(CARGO) run --quiet --example browser -- $(or $(PICTURES),$(CURDIR)/.cache)
 
 # The pages are read by those who work on the code, with the private items: links to those are fine.

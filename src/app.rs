@@ -15,8 +15,10 @@ mod notice;
 mod overtakers;
 mod parker;
 pub mod replay;
+mod rounds;
 mod sight;
 pub mod target;
+mod watched;
 mod written;
 
 use std::sync::Arc;
@@ -44,6 +46,8 @@ use explain::Places;
 use intake::Front;
 pub(crate) use intake::contract as intake_contract;
 use limits::{guard, limits, texts};
+pub use metering::Scene;
+use rounds::Rounds;
 use sight::{Bounds, Sight};
 
 /// How long closing channels and connections may take once everything is settled.
@@ -92,6 +96,7 @@ pub struct App {
     tally: Arc<Tally>,
     settle_waits: Arc<AtomicU64>,
     admin: Arc<Admin>,
+    rounds: Arc<Rounds>,
     stop: CancellationToken,
     force: CancellationToken,
 }
@@ -163,7 +168,7 @@ impl App {
     pub async fn build(
         settings: Settings,
         instance: &str,
-        (admin, metrics): (Arc<Admin>, Arc<Metrics>),
+        (admin, metrics, scene): (Arc<Admin>, Arc<Metrics>, Scene),
     ) -> Result<Self, Error> {
         let link = Link::new(&settings.broker, &format!("orderwright {instance}"))?;
         let topology = Topology::of_all(&settings);
@@ -191,6 +196,8 @@ impl App {
         let (limits, judging) = (limits(&settings), (guard(&settings), texts(&settings)));
         let dispatch = Arc::new(Dispatch::new(edges, limits, judging, tally.clone(), stop.clone()));
         let forwarder = Arc::new(Forwarder::new(&publisher, &topology, settings.broker.prefetch));
+        let looks = link.named(&format!("orderwright {instance} looks"));
+        let rounds = Arc::new(Rounds::new(looks, publisher.clone(), &topology, &settings));
         let stops = Stops { stop: stop.clone(), force: force.clone() };
         let (generations, known) = watch::channel(generations);
         let consumer = Consumer::new(
@@ -214,10 +221,11 @@ impl App {
             settle_waits: Arc::clone(&settle_waits),
             bounds: Bounds::new(&settings),
             written,
+            rounds: rounds.clone(),
             places: Places::new(&settings, &known, parking.as_ref()),
             shows_orders: settings.admin.show_orders,
         });
-        metering::observe(&metrics, &sight);
+        scene.set(sight.clone());
         admin.show(sight);
         admin.obey(Arc::new(Helm(consumer.clone())));
         Ok(Self {
@@ -234,9 +242,25 @@ impl App {
             tally,
             settle_waits,
             admin,
+            rounds,
             stop,
             force,
         })
+    }
+
+    /// Tells those who share the quota how many pods there are.
+    fn following(&self) -> JoinSet<()> {
+        let mut following = JoinSet::new();
+        let (consumer, dispatch) = (self.consumer.clone(), self.dispatch.clone());
+        let pods = self.pods.clone();
+        following.spawn(async move {
+            let tell = |count| {
+                dispatch.shared_by(count);
+                pods.send_replace(count);
+            };
+            consumer.follow_pods(tell).await;
+        });
+        following
     }
 
     /// Consumes until `shutdown` completes, then drains. `ready` is called once every shard is
@@ -246,21 +270,17 @@ impl App {
         ready: impl FnOnce(),
         shutdown: impl Future<Output = ()>,
     ) -> (Ended, Snapshot) {
+        // Ends with this function.
+        let _following = self.following();
         let (dispatch, tally) = (self.dispatch.clone(), self.tally.clone());
         let (tally, forwarder) = ((tally, self.settle_waits.clone()), self.forwarder.clone());
         let front = Front::new(&self.settings, dispatch, tally, forwarder, self.generations);
         let mut tasks = JoinSet::new();
         tasks.spawn(self.consumer.clone().run(self.connection, Arc::new(front)));
-        // Ends with this function.
-        let mut following = JoinSet::new();
-        let (consumer, sharing, pods) = (self.consumer.clone(), self.dispatch.clone(), self.pods);
-        following.spawn(async move {
-            let tell = |count| {
-                sharing.shared_by(count);
-                pods.send_replace(count);
-            };
-            consumer.follow_pods(tell).await;
-        });
+        // Ends with the drain. If it ended by itself, nothing would stand still for it.
+        let mut looking = JoinSet::new();
+        let (rounds, consumer) = (self.rounds, self.consumer.clone());
+        looking.spawn(async move { rounds.run(&consumer).await });
         let asked = async {
             tokio::pin!(shutdown);
             tokio::select! { biased;
@@ -275,6 +295,7 @@ impl App {
         let failed = ends_by_itself(&mut tasks, asked).await;
         // From here on nothing begins: what is on the wire is finished, backoffs are given up.
         self.stop.cancel();
+        looking.abort_all();
         self.admin.enter(Phase::Draining);
         let grace = self.settings.drain.grace;
         tracing::info!(orders = self.dispatch.running(), grace = ?grace, "draining");

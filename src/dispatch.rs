@@ -18,23 +18,24 @@ mod leave;
 mod letter;
 mod mailbox;
 mod outcome;
+mod pass;
 mod record;
 mod router;
 mod runner;
+mod story;
 mod tally;
 mod walk;
 
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 pub use admission::{Allowance, Breaking, Quota, Status, Throttling};
 pub use attempt::Attempt;
@@ -44,10 +45,13 @@ pub use leave::{Leave, Moment};
 pub use letter::{Letter, PARKED_BEHIND};
 pub use outcome::Outcome;
 pub use router::Mailboxes;
+pub use story::settlement_lost;
 pub use tally::{Snapshot, Tally};
 
 use crate::order::{ETag, OrderKey, OrderUpdate, Sequence};
 use crate::protocol::{Guard, Reply, Rules, Texts};
+use crate::telemetry::field;
+use crate::telemetry::panics::caught;
 use admission::Admission;
 use router::{Routed, Router};
 use runner::Runner;
@@ -143,12 +147,18 @@ enum Item<H> {
     Release(H),
 }
 
-impl<H> Item<H> {
+impl<H: Held> Item<H> {
     fn held(&self) -> &H {
         match self {
             Self::Update(job) => &job.held,
             Self::Release(held) => held,
         }
+    }
+
+    /// When it arrived. `None` of a copy whose channel is gone: another one of it comes.
+    fn arrived(&self) -> Option<Instant> {
+        let held = self.held();
+        held.is_live().then(|| held.arrived())
     }
 
     /// A release has none: it passes nothing, and nothing passes it.
@@ -249,7 +259,8 @@ impl<E: Effects> Dispatch<E> {
         let routed = self.shared.router.push(&key, item, Item::sequence, is_live);
         if let Routed::Start(item, card) = routed {
             let runner = Runner { shared: self.shared.clone(), key, card };
-            self.shared.runners.spawn(runner.run(item));
+            // Boxed: on its way into the runtime a task is moved again and again.
+            self.shared.runners.spawn(Box::pin(runner.run(item)));
         }
     }
 
@@ -257,16 +268,23 @@ impl<E: Effects> Dispatch<E> {
     /// and holds up none.
     pub fn refuse(&self, held: E::Held, letter: Letter) {
         let shared = self.shared.clone();
-        self.shared.runners.spawn(async move {
+        let span = held.span(letter.order.as_deref());
+        let refusing = async move {
             let code = letter.code;
             let Some(begun) = held.begin() else { return };
-            let settling = AssertUnwindSafe(shared.effects.dead_letter(held, letter));
-            let done = settling.catch_unwind().await.unwrap_or_else(|_panic| {
+            let settled = caught(shared.effects.dead_letter(held, letter)).await;
+            let done = settled.unwrap_or_else(|panicked| {
+                tracing::error!(
+                    { field::REASON } = code,
+                    { field::ERROR } = %panicked,
+                    "a bug: settling this message panicked"
+                );
                 E::Held::give_up_channel(&begun);
                 false
             });
             shared.tally.settled_letter(code, done);
-        });
+        };
+        self.shared.runners.spawn(refusing.instrument(span));
     }
 
     /// Waits until every runner has ended. Call after `stop`: runners then end as soon as what is
@@ -298,12 +316,12 @@ impl<E: Effects> Dispatch<E> {
 
     /// Every busy order, in no certain order.
     pub fn busy(&self) -> Vec<Busy> {
-        self.shared.router.busy()
+        self.shared.router.busy(Item::arrived)
     }
 
     /// One order by its canonical key, if it is busy.
     pub fn one(&self, key: &str) -> Option<Busy> {
-        self.shared.router.one(key)
+        self.shared.router.one(key, Item::arrived)
     }
 
     /// Runners at work.

@@ -104,13 +104,13 @@ impl Marker {
             () = delivery.receipt.ending() => return,
             said = settling => said,
         };
-        let queue = delivery.receipt.queue();
+        let queue: &str = delivery.receipt.queue();
         if let Err(error) = said {
             tracing::warn!({ field::QUEUE } = queue, %error, "cannot say that a shard is drained");
             return delivery.receipt.give_up_channel();
         }
         tracing::info!({ field::QUEUE } = queue, round, "drained");
-        if delivery.receipt.ack().await.is_err() {
+        if delivery.receipt.ack().is_err() {
             tracing::debug!("the ack of a marker was lost; it comes again");
         }
     }

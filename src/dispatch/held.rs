@@ -1,8 +1,9 @@
 //! A message in our hands, as the dispatch sees it.
 
 use std::future::Future;
+use std::sync::Arc;
 
-use crate::order::OrderKey;
+use tokio::time::Instant;
 
 /// A message in our hands, with the right to settle it once.
 pub trait Held: Send + Sync + 'static {
@@ -34,8 +35,17 @@ pub trait Held: Send + Sync + 'static {
     /// How often a holder of the message was lost while it held it.
     fn losses(&self) -> u64;
 
-    /// The span of its handling.
-    fn span(&self, order: &OrderKey) -> tracing::Span;
+    /// When it arrived.
+    fn arrived(&self) -> Instant;
+
+    /// The queue that it came from.
+    fn queue(&self) -> &Arc<str>;
+
+    /// Its publisher's name for it.
+    fn message_id(&self) -> Option<&str>;
+
+    /// The span of its handling. Of what could not be decoded the order is not known.
+    fn span(&self, order: Option<&str>) -> tracing::Span;
 
     /// For a message that can neither be settled nor skipped: the broker hands out again all that
     /// came by its channel, in order.

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::admission::Turn;
 use super::card::{Card, Doing};
-use super::record::Running;
+use super::record::{Ended, Running, Walked};
 use super::{Attempt, Effects, Held, Shared};
 use crate::order::{ETag, OrderUpdate};
 use crate::protocol::{self, Asking, Code, Question, Request, Settlement, Step, Waiting};
@@ -21,13 +21,6 @@ use crate::protocol::{self, Asking, Code, Question, Request, Settlement, Step, W
 const SUSPECT_WAIT_MAX: Duration = Duration::from_millis(500);
 /// Most attempts that are kept. The budgets allow fewer; an outage is waited out at every length.
 const ATTEMPTS_MAX: usize = 64;
-
-/// How a walk ended.
-pub(super) enum Ended {
-    Settled(Settlement),
-    /// A drain, or the channel is gone: the broker keeps the message.
-    Released,
-}
 
 /// One handling of one message.
 pub(super) struct Walk<'a, E: Effects> {
@@ -55,19 +48,6 @@ pub(super) struct Walk<'a, E: Effects> {
     epoch: Option<u64>,
     /// When the last GET was sent.
     asked: Option<Instant>,
-}
-
-/// What a walk leaves behind.
-pub(super) struct Walked {
-    pub(super) attempts: Vec<Attempt>,
-    /// Whether it met a conflict.
-    pub(super) conflicts: bool,
-    /// Whether a PATCH was sent of which nobody knows what became.
-    pub(super) unsure: bool,
-    /// The order's ETag at its end, as far as is known.
-    pub(super) etag: Option<ETag>,
-    /// What the update would change, as the last GET showed it, unless that was settled.
-    pub(super) seen: Option<String>,
 }
 
 /// A failure of the target, or of this order at it.
@@ -143,7 +123,8 @@ impl<'a, E: Effects> Walk<'a, E> {
                 Step::Get(fetching) => self.get(fetching, suspect, &mut running).await,
                 Step::Patch(patching) => self.patch(patching, &mut running).await,
                 Step::Wait(waiting) => self.wait(waiting).await,
-                Step::Ask(asking) => self.ask(asking).await,
+                // Rare, and large.
+                Step::Ask(asking) => Box::pin(self.ask(asking)).await,
                 Step::Settle(settlement) => return Ended::Settled(settlement),
             };
             match next {
@@ -153,14 +134,9 @@ impl<'a, E: Effects> Walk<'a, E> {
         }
     }
 
-    /// Lets something pass. `None` on a drain, or when the message is to be given back: neither waits
-    /// for anything.
+    /// As [`Shared::pass`].
     async fn pass<T>(&self, wait: impl Future<Output = T>) -> Option<T> {
-        tokio::select! { biased; // Stop wins over new work.
-            () = self.shared.stop.cancelled() => None,
-            () = self.held.ending() => None,
-            done = wait => Some(done),
-        }
+        self.shared.pass(self.held, wait).await
     }
 
     /// Waits for a turn. `None` as in [`Self::pass`].

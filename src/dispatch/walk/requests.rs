@@ -56,6 +56,7 @@ impl<'a, E: Effects> Walk<'a, E> {
         let reply = match came {
             Came::Reply(reply) => reply,
             Came::NotSent => return Some(Step::Get(fetching)),
+            Came::Over if sent.is_some() => return self.aborted(attempt),
             Came::Over => return None,
         };
         let sent = sent.unwrap_or(attempt.begun);
@@ -114,15 +115,17 @@ impl<'a, E: Effects> Walk<'a, E> {
             return Some(self.not_sent(patching, attempt, code));
         }
         if !self.held.is_live() {
-            return None;
+            return self.aborted(attempt);
         }
-        let (key, etag) = (&self.update.key, patching.etag().clone());
+        let (key, etag) = (&self.update.key, patching.etag());
         let body = self.shared.guard.body(self.update);
         // Until it is answered, whatever ends the walk: a lost channel, or a panic.
         let before = std::mem::replace(&mut self.unsure, true);
         let leave = self.leave(&attempt.turn.turn, Doing::Patch, self.made);
-        let patch = self.shared.effects.patch(key, &etag, &body, attempt.trail, &leave);
-        let reply = match self.came(patch, &leave).await {
+        let patch = self.shared.effects.patch(key, etag, &body, attempt.trail, &leave);
+        let came = self.came(patch, &leave).await;
+        attempt.record.etag_sent = leave.written().map(|_at| etag.clone());
+        let reply = match came {
             Came::Reply(reply) => reply,
             Came::NotSent => {
                 self.unsure = before;
@@ -132,11 +135,10 @@ impl<'a, E: Effects> Walk<'a, E> {
             Came::Over => {
                 // From now on it is not written either.
                 self.unsure = before || !leave.withdraw();
-                return None;
+                return self.aborted(attempt);
             }
         };
         let sent = leave.written().unwrap_or_else(Instant::now);
-        attempt.record.etag_sent = Some(etag);
         attempt.record.patch_status = reply.as_ref().ok().map(|answer| answer.status);
         let verdict = protocol::verdict::verdict(Request::Patch, &reply, &self.shared.texts);
         let verdict = self.hear(Request::Patch, sent, verdict, &mut attempt);
@@ -218,6 +220,12 @@ impl<'a, E: Effects> Walk<'a, E> {
         verdict
     }
 
+    /// The message is given back: somebody else may get it now.
+    fn aborted(&self, attempt: Running<Turns<'a>>) -> Option<Step> {
+        attempt.abort().log(&self.update.key, self.held);
+        None
+    }
+
     /// An attempt is over, and its turn with it.
     fn over(&mut self, step: &Step, mut attempt: Running<Turns<'a>>) {
         // Only a dead letter shows it, and this may become one.
@@ -227,7 +235,7 @@ impl<'a, E: Effects> Walk<'a, E> {
             self.seen = protocol::concerned(&order, self.update, &self.shared.guard);
         }
         let record = attempt.end(step);
-        record.log(&self.update.key);
+        record.log(&self.update.key, self.held);
         if self.attempts.len() >= ATTEMPTS_MAX {
             // The first one is kept: it tells how it began.
             self.attempts.remove(1);
