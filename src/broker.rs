@@ -15,6 +15,7 @@ mod answer;
 mod balance;
 mod balancer;
 mod browse;
+mod clean;
 mod connection;
 mod declare;
 mod delivery;

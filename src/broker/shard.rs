@@ -143,7 +143,6 @@ impl Shard {
                 Some(_settled) = self.markers.join_next() => {}
                 next = self.consumer.next() => match next {
                     Some(Ok(delivery)) => {
-                        lease.delivered(Instant::now());
                         let delivery = self.received(delivery);
                         self.hand_on(delivery, surroundings);
                     }
@@ -165,8 +164,8 @@ impl Shard {
         end
     }
 
-    /// Waits for what was begun to be settled; nothing else is. What the broker still sends is not
-    /// looked at: it goes back, in order, when the channel closes.
+    /// Waits for what was begun to be settled; nothing else is. What the broker still sends is noted and
+    /// left alone: it goes back, in order, when the channel closes.
     async fn finish(&mut self, force: &CancellationToken) -> End {
         let lease = self.lease.clone();
         lease.ending.cancel();
@@ -177,7 +176,7 @@ impl Shard {
                 () = lease.working.wait() => return End::GivenBack,
                 () = force.cancelled() => return End::Abandoned,
                 next = self.consumer.next() => match next {
-                    Some(Ok(_)) => {}
+                    Some(Ok(delivery)) => lease.delivered(&delivery, Instant::now()),
                     Some(Err(error)) => return End::Broken(Some(error)),
                     None => return End::Broken(None),
                 },
@@ -219,7 +218,7 @@ impl Shard {
 
     fn received(&self, delivery: lapin::message::Delivery) -> Delivery {
         let (tag, arrived) = (delivery.delivery_tag, Instant::now());
-        self.lease.unsettled.add(tag, arrived);
+        self.lease.delivered(&delivery, arrived);
         Delivery {
             receipt: Receipt { lease: self.lease.clone(), acker: delivery.acker, tag },
             source: self.source,

@@ -28,6 +28,7 @@ mod doctor;
 mod edits;
 mod explain;
 mod faults;
+mod ghosts;
 mod guards;
 mod hold;
 mod journal;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Consumer, Intake, sleep_unless};
-use crate::broker::balance::assign;
+use crate::broker::clean::Inheritance;
 use crate::broker::declare::is_missing;
 use crate::broker::delivery::Lease;
 use crate::broker::pulse::Session;
@@ -149,27 +149,27 @@ impl Consumer {
         }
     }
 
-    /// Tells who should be next, as far as we know, that nothing of this shard is on the wire.
+    /// Tells the other pods that nothing of this shard is on the wire, for whoever is the next one.
     fn tell_clean(&self, slot: &Slot, lease: &Lease) {
-        let Source::Shard { number, of } = slot.source else { return };
+        match slot.source {
+            Source::Shard { .. } => {}
+            // Nothing of them is worked on here.
+            Source::Intake | Source::Left { .. } => return,
+        }
         // Requests of an earlier lease of ours may be at work as well.
-        if slot.broke_within(self.settle_window) || !lease.is_clean() {
+        if slot.broke_within(self.settle_window) {
             return;
         }
-        let mut pods = self.peers.view().borrow().clone();
-        if self.stops.stop.is_cancelled() || self.is_halted() {
-            pods.retain(|peer| peer.pod != self.peers.me().pod);
-        }
-        if let Some(next) = assign(of.shards, &pods).get(usize::from(number)) {
-            self.peers.tell_clean(&slot.queue, *next);
+        if let Some(first) = lease.goes_back_clean(self.settle_window) {
+            self.peers.tell_clean(&slot.queue, first);
         }
     }
 
     fn lease(&self, slot: &Slot, session: &Session) -> Arc<Lease> {
         let generation = self.channels.fetch_add(1, Ordering::Relaxed);
-        let clean = self.peers.clean(&slot.queue);
+        let inheritance = Inheritance::new(self.peers.word(&slot.queue));
         let (lost, pulse) = (session.lost.child_token(), session.pulse.clone());
-        Arc::new(Lease::new(generation, slot.queue.clone(), lost, pulse, clean))
+        Arc::new(Lease::new(generation, slot.queue.clone(), lost, pulse, inheritance))
     }
 
     async fn subscribe(
