@@ -12,6 +12,7 @@ use futures_util::{FutureExt, StreamExt};
 use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,7 @@ use super::delivery::Lease;
 use super::marker::{Marker, ends_generation};
 use super::session::Intake;
 use super::slot::Source;
-use super::{Delivery, Publisher, Receipt, Topology};
+use super::{Delivery, Generations, Publisher, Receipt, Topology};
 use crate::telemetry::field;
 
 /// Why a lease ended.
@@ -61,6 +62,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) publisher: &'a Arc<Publisher>,
     /// Names.
     pub(super) topology: &'a Topology,
+    /// What is known of the generations.
+    pub(super) generations: &'a watch::Sender<Generations>,
     /// How long a request of unknown outcome may still be at work in the service.
     pub(super) settle_window: Duration,
     /// Begins the drain.
@@ -143,7 +146,7 @@ impl Shard {
                 Some(_settled) = self.markers.join_next() => {}
                 next = self.consumer.next() => match next {
                     Some(Ok(delivery)) => {
-                        let delivery = self.received(delivery);
+                        let delivery = self.received(delivery, surroundings.generations);
                         self.hand_on(delivery, surroundings);
                     }
                     Some(Err(error)) => break End::Broken(Some(error)),
@@ -216,12 +219,27 @@ impl Shard {
         }
     }
 
-    fn received(&self, delivery: lapin::message::Delivery) -> Delivery {
+    /// Where a delivery comes from. Asked for each one: another lease on this shard, of this pod or another
+    /// one, may have settled the last marker.
+    fn source(&self, generations: &watch::Sender<Generations>) -> Source {
+        match self.source {
+            Source::Shard { number, of } if generations.borrow().is_settled(of, number) => {
+                Source::Left { number, of }
+            }
+            source @ (Source::Shard { .. } | Source::Left { .. } | Source::Intake) => source,
+        }
+    }
+
+    fn received(
+        &self,
+        delivery: lapin::message::Delivery,
+        generations: &watch::Sender<Generations>,
+    ) -> Delivery {
         let (tag, arrived) = (delivery.delivery_tag, Instant::now());
         self.lease.delivered(&delivery, arrived);
         Delivery {
             receipt: Receipt { lease: self.lease.clone(), acker: delivery.acker, tag },
-            source: self.source,
+            source: self.source(generations),
             properties: delivery.properties,
             exchange: delivery.exchange,
             routing_key: delivery.routing_key,

@@ -65,6 +65,7 @@ impl Consumer {
                     intake: intake.as_ref(),
                     publisher: &self.publisher,
                     topology: &self.topology,
+                    generations: &self.generations,
                     settle_window: self.settle_window,
                     stop: &self.stops.stop,
                     force: &self.stops.force,
