@@ -1,5 +1,6 @@
 //! Where deliveries come in: decoded, then handed to their order's mailbox.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
@@ -194,6 +195,10 @@ fn replayed(delivery: &Delivery) -> Option<Replay> {
 }
 
 impl Intake for Front {
+    fn turn_to(&self, queues: &BTreeSet<&str>) {
+        self.forwarder.keep(queues);
+    }
+
     fn deliver(&self, delivery: Delivery) {
         self.tally.received();
         self.note_priority(&delivery);

@@ -55,7 +55,7 @@ pub struct Forwarder {
 /// waits to be forwarded.
 pub type Home = Box<dyn Fn() -> String + Send + Sync>;
 
-/// A lane for each queue in which something was found that belongs elsewhere.
+/// A lane for each queue in which something was found that belongs elsewhere, while it is consumed from.
 #[derive(Debug, Default)]
 struct Lanes {
     inboxes: BTreeMap<String, mpsc::Sender<Job>>,
@@ -99,6 +99,13 @@ impl Forwarder {
         lanes.tasks.spawn(async move { lane.run(inbox).await });
         lanes.inboxes.insert(queue.to_owned(), sender.clone());
         sender
+    }
+
+    /// These queues are consumed from now on. Lanes of others finish what they have and end.
+    pub fn keep(&self, queues: &BTreeSet<&str>) {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.inboxes.retain(|queue, _| queues.contains(queue.as_str()));
+        while lanes.tasks.try_join_next().is_some() {}
     }
 
     /// Messages forwarded since the start.
@@ -156,10 +163,11 @@ impl Lane {
                 Some(order) = running.next() => drop(busy.remove(&order)),
                 next = inbox.recv(), if waiting.is_none() => match next {
                     Some(job) => waiting = Some(job),
-                    None => return,
+                    None => break,
                 },
             }
         }
+        while running.next().await.is_some() {}
     }
 
     /// Sends one on, and says of which order it was.
@@ -246,5 +254,36 @@ fn outgoing(exchange: &str, queue: &str, delivery: &Delivery) -> Outgoing {
         routing_key: queue.into(),
         properties,
         body: delivery.body.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::Link;
+    use crate::config::Settings;
+
+    #[tokio::test]
+    async fn lanes_of_queues_that_are_consumed_no_more_end() {
+        let settings = Settings::default();
+        let link = Link::new(&settings.broker, "lanes").unwrap();
+        let publisher = Arc::new(Publisher::new(link, settings.broker.publish_timeout));
+        let forwarder = Forwarder::new(&publisher, &Topology::of_all(&settings), 1);
+        let kept = forwarder.lane("g2.000");
+        // As many generations as one likes.
+        for shard in ["g1.000", "g1.001"] {
+            let _ = forwarder.lane(shard);
+        }
+        forwarder.keep(&BTreeSet::from(["g2.000", "g2.001"]));
+        let mut tasks = {
+            let mut lanes = forwarder.lanes.lock().unwrap();
+            assert_eq!(lanes.inboxes.keys().collect::<Vec<_>>(), ["g2.000"]);
+            std::mem::take(&mut lanes.tasks)
+        };
+        for _ended in ["g1.000", "g1.001"] {
+            tasks.join_next().await.unwrap().unwrap();
+        }
+        assert!(!kept.is_closed() && tasks.try_join_next().is_none());
+        assert!(forwarder.lane("g2.000").same_channel(&kept), "and not another one beside it");
     }
 }

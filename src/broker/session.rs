@@ -5,6 +5,7 @@ mod follow;
 mod halt;
 mod leases;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -34,6 +35,8 @@ use crate::protocol::backoff;
 pub trait Intake: Send + Sync + 'static {
     /// A delivery arrived.
     fn deliver(&self, delivery: Delivery);
+    /// Deliveries come from these queues from now on, and from no others.
+    fn turn_to(&self, queues: &BTreeSet<&str>);
 }
 
 /// When to stop: first beginning anything, then waiting for what was begun.
@@ -195,6 +198,7 @@ impl Consumer {
     async fn session(self: Arc<Self>, connection: Connection, intake: Arc<dyn Intake>) -> bool {
         let generations = self.generations.borrow().clone();
         let slots = self.slots(&generations);
+        intake.turn_to(&slots.iter().map(|slot| &*slot.queue).collect());
         self.peers.renew();
         let connection = Arc::new(connection);
         let session = Session {

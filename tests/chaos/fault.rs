@@ -258,4 +258,13 @@ mod tests {
         assert_eq!(draw(1), draw(1));
         assert_ne!(draw(1), draw(2));
     }
+
+    #[test]
+    fn every_kind_is_in_the_list_of_the_document() {
+        let document = include_str!("../../CONTRIBUTING.md");
+        let row = document.lines().find(|line| line.starts_with("| `FAULTS` |")).unwrap();
+        let named: BTreeSet<&str> = row.split(|it: char| !it.is_ascii_lowercase()).collect();
+        let missing: Vec<_> = Kind::ALL.iter().filter(|it| !named.contains(it.name())).collect();
+        assert!(missing.is_empty(), "{missing:?} in {row}");
+    }
 }
