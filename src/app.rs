@@ -186,7 +186,7 @@ impl App {
         let tally = Arc::new(Tally::default());
         let (limits, judging) = (limits(&settings), (guard(&settings), texts(&settings)));
         let dispatch = Arc::new(Dispatch::new(edges, limits, judging, tally.clone(), stop.clone()));
-        let forwarder = Arc::new(Forwarder::new(&publisher, &topology, settings.broker.prefetch));
+        let forwarder = Arc::new(Forwarder::new(&publisher, &topology, &settings));
         let stops = Stops { stop: stop.clone(), force: force.clone() };
         let (generations, known) = watch::channel(generations);
         let consumer = Consumer::new(

@@ -99,7 +99,7 @@ impl Front {
         let home = move |of: Generation| topology.of(of).shard_queue(shard_of(&key, of.shards));
         match source {
             Source::Shard { of, .. } => Some(Box::new(move || home(of))),
-            Source::Intake | Source::Left { .. } => {
+            Source::Intake { .. } | Source::Left { .. } => {
                 let generations = self.generations.clone();
                 Some(Box::new(move || home(generations.borrow().entry())))
             }

@@ -144,13 +144,16 @@ mod tests {
         Handing { message, count }
     }
 
-    fn said(first: Handing) -> Option<Word> {
-        Some(Word { first, at: Instant::now() })
+    fn said(first: Handing) -> Word {
+        Word { first, at: Instant::now() }
     }
 
     /// A lease that was handed these messages, all at once, after this was said.
-    fn heir(word: Option<Word>, handed: &[Handing]) -> (watch::Sender<Option<Word>>, Inheritance) {
-        let word = watch::Sender::new(word);
+    fn heir(
+        word: impl Into<Option<Word>>,
+        handed: &[Handing],
+    ) -> (watch::Sender<Option<Word>>, Inheritance) {
+        let word = watch::Sender::new(word.into());
         let inheritance = Inheritance::new(word.subscribe());
         for handing in handed {
             inheritance.note(*handing, Instant::now());
@@ -193,7 +196,7 @@ mod tests {
         let (word, heir) = heir(old, &[handing(1, 1)]);
         assert!(waits(&heir, arrived));
         advance(Duration::from_secs(2)).await;
-        word.send_replace(said(handing(1, 0)));
+        word.send_replace(Some(said(handing(1, 0))));
         assert!(!waits(&heir, arrived));
         // Our own lease broke meanwhile.
         word.send_replace(None);
@@ -206,7 +209,7 @@ mod tests {
         advance(Duration::from_secs(3)).await;
         heir.note(handing(2, 1), Instant::now());
         let last = Instant::now();
-        advance(WINDOW - Duration::from_millis(1)).await;
+        advance(WINDOW.saturating_sub(Duration::from_millis(1))).await;
         assert!(heir.is_haunted(Instant::now(), WINDOW) && waits(&heir, last));
         advance(Duration::from_millis(1)).await;
         assert!(!heir.is_haunted(Instant::now(), WINDOW) && !waits(&heir, last));

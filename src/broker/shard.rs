@@ -226,7 +226,7 @@ impl Shard {
             Source::Shard { number, of } if generations.borrow().is_settled(of, number) => {
                 Source::Left { number, of }
             }
-            source @ (Source::Shard { .. } | Source::Left { .. } | Source::Intake) => source,
+            source @ (Source::Shard { .. } | Source::Left { .. } | Source::Intake { .. }) => source,
         }
     }
 

@@ -125,11 +125,19 @@ pub struct Topology {
     /// Queues of somebody else's that updates are taken from as well, such as one that upstream
     /// cannot change. Each message is checked and forwarded to its order's shard.
     ///
-    /// Any number of pods takes from such a queue at the same time, so the order of its messages is
-    /// kept only if the queue has a single active consumer, or only one pod runs.
+    /// The order of the messages of such a queue is kept, which takes one pod at a time: the queue must
+    /// have a single active consumer. Where the broker shows that it has none, no pod starts.
     #[serde(deserialize_with = "list::text")]
     #[schemars(length(max = 32))]
     pub intake: Vec<String>,
+    /// The same, for queues that any number of pods takes from at the same time: updates of an order
+    /// that wait there together may change places.
+    ///
+    /// For messages whose order does not matter, because they carry a `sequence` or change different
+    /// properties, and for queues that cannot have a single active consumer. None of `intake`.
+    #[serde(deserialize_with = "list::text")]
+    #[schemars(length(max = 32))]
+    pub intake_unordered: Vec<String>,
     /// Whether the exchanges and queues are declared at start.
     ///
     /// `false` where the broker's operators declare them; a missing one then fails the start.
@@ -164,6 +172,7 @@ impl Default for Topology {
             prefix: "orderwright".to_owned(),
             shards: 64,
             intake: Vec::new(),
+            intake_unordered: Vec::new(),
             declare: true,
             delivery_limit: 100,
             // Ten years: an auditor's time, and little space.

@@ -206,6 +206,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("topology.prefix", "\"orderwright\""),
     ("topology.shards", "64"),
     ("topology.intake", "[]"),
+    ("topology.intake_unordered", "[]"),
     ("topology.declare", "true"),
     ("topology.delivery_limit", "100"),
     ("topology.journal_age_max", "\"10years\""),

@@ -73,7 +73,7 @@ async fn word_of_an_earlier_owner_is_void_for_what_a_later_one_was_writing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn next_owner_goes_on_at_once_when_the_former_one_has_finished() {
-    let window = Duration::from_secs(60);
+    let window = Duration::from_mins(1);
     let stage = Stage::new("at-once", &["--orders", "12", "--patch-latency", "700ms"]).await;
     let [first, second] = in_line(&stage, &[("DISPATCH__SETTLE_WINDOW", "60s")]).await;
     stage.publish(&updates(ORDERS, 3)).await;

@@ -31,6 +31,7 @@ mod faults;
 mod ghosts;
 mod guards;
 mod hold;
+mod intake;
 mod journal;
 mod letters;
 mod lifecycle;

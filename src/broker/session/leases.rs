@@ -14,7 +14,7 @@ use crate::broker::declare::is_missing;
 use crate::broker::delivery::Lease;
 use crate::broker::pulse::Session;
 use crate::broker::shard::{End, Shard, Surroundings, Terms};
-use crate::broker::slot::{Slot, Source};
+use crate::broker::slot::{Order, Slot, Source};
 use crate::broker::standing::add;
 use crate::telemetry::field;
 
@@ -94,7 +94,7 @@ impl Consumer {
             if !over() {
                 let again = async {
                     match slot.source {
-                        Source::Shard { .. } | Source::Intake => self.pause(failures).await,
+                        Source::Shard { .. } | Source::Intake { .. } => self.pause(failures).await,
                         Source::Left { .. } => sleep_unless(LEFT_AGAIN, &self.stops.stop).await,
                     }
                 };
@@ -118,7 +118,7 @@ impl Consumer {
             drop(away.wait_for(|away| !away).await);
             let is_forwarded = match slot.source {
                 Source::Shard { .. } => false,
-                Source::Intake | Source::Left { .. } => true,
+                Source::Intake { .. } | Source::Left { .. } => true,
             };
             if (is_forwarded || aged) && self.publisher.is_blocked() {
                 tracing::info!(
@@ -145,7 +145,7 @@ impl Consumer {
 
     fn is_retired(&self, source: Source) -> bool {
         match source {
-            Source::Shard { .. } | Source::Intake => false,
+            Source::Shard { .. } | Source::Intake { .. } => false,
             Source::Left { of, .. } => self.generations.borrow().left != Some(of),
         }
     }
@@ -153,9 +153,9 @@ impl Consumer {
     /// Tells the other pods that nothing of this shard is on the wire, for whoever is the next one.
     fn tell_clean(&self, slot: &Slot, lease: &Lease) {
         match slot.source {
-            Source::Shard { .. } => {}
-            // Nothing of them is worked on here.
-            Source::Intake | Source::Left { .. } => return,
+            // A publication is a request as well: a late one would land behind newer ones.
+            Source::Shard { .. } | Source::Intake { order: Order::Kept } => {}
+            Source::Intake { order: Order::Any } | Source::Left { .. } => return,
         }
         // Requests of an earlier lease of ours may be at work as well.
         if slot.broke_within(self.settle_window) {
