@@ -262,17 +262,21 @@ impl Consumer {
             let (me, followed) = (self.clone(), connection.clone());
             helpers.spawn(async move { me.follow_parking(&parking, &followed).await });
         }
-        if self.balance.enabled {
-            let (me, watched, slots) = (self, connection.clone(), slots.to_vec());
-            helpers.spawn(async move {
-                let Consumer { peers, balance: settings, .. } = &*me;
-                let (answer_max, shards) = (me.settings.connect_timeout, live.shards);
-                let fired = &me.counts.watchdog;
-                let dog = Watchdog { slots: &slots, peers, settings, answer_max, shards, fired };
+        let (me, slots) = (self, slots.to_vec());
+        let watched = connection.clone();
+        helpers.spawn(async move {
+            let Consumer { peers, balance: settings, .. } = &*me;
+            let (answer_max, shards) = (me.settings.connect_timeout, live.shards);
+            let (prefetch, fired) = (me.settings.prefetch, &me.counts.watchdog);
+            let dog =
+                Watchdog { slots: &slots, peers, settings, prefetch, answer_max, shards, fired };
+            if settings.enabled {
                 let balancer = Balancer::new(&slots, peers, settings, answer_max, shards);
                 tokio::join!(balancer.run(), dog.run(&watched));
-            });
-        }
+            } else {
+                dog.run(&watched).await;
+            }
+        });
         helpers
     }
 

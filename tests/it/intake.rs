@@ -18,9 +18,9 @@ fn text(text: &str) -> AMQPValue {
 }
 
 /// Somebody else's queue, and a way to publish to it.
-struct Theirs {
+pub(crate) struct Theirs {
     raw: Raw,
-    queue: String,
+    pub(crate) queue: String,
 }
 
 impl Theirs {
@@ -31,7 +31,7 @@ impl Theirs {
     }
 
     /// A quorum queue that one consumer at a time takes from.
-    async fn single(stage: &Stage) -> Self {
+    pub(crate) async fn single(stage: &Stage) -> Self {
         let single = ("x-single-active-consumer", AMQPValue::Boolean(true));
         let limit = ("x-delivery-limit", AMQPValue::LongInt(1000));
         Self::new(stage, &[("x-queue-type", text("quorum")), single, limit]).await
@@ -47,7 +47,7 @@ impl Theirs {
         self.raw.channel.queue_declare(queue, options, table).await.unwrap();
     }
 
-    async fn publish(&self, bodies: &[String]) {
+    pub(crate) async fn publish(&self, bodies: &[String]) {
         let mut confirms = Vec::new();
         for body in bodies {
             let (options, properties) =
