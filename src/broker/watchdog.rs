@@ -94,7 +94,8 @@ impl Watchdog<'_> {
         let mut channel = None;
         loop {
             sleep(self.settings.watch_interval).await;
-            let mut still: Vec<Still> = self.slots.iter().filter_map(|it| self.seems(it)).collect();
+            let mut still: Vec<Still<'_>> =
+                self.slots.iter().filter_map(|it| self.seems(it)).collect();
             self.keep_broken(&mut still, connection, &mut channel).await;
             if still.is_empty() {
                 continue;

@@ -22,6 +22,7 @@ mod broker_objects;
 mod browse;
 mod commands;
 mod connecting;
+mod crash_loops;
 mod daemon;
 mod dead_letters;
 mod doctor;
