@@ -4,6 +4,7 @@
 //! balance or a few seconds of waiting, never safety.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -40,7 +41,12 @@ const SEND_MAX: Duration = Duration::from_secs(2);
 #[serde(rename_all = "snake_case", tag = "hint")]
 enum Hint {
     /// Sent at each interval.
-    Here { pod: uuid::Uuid, epoch: u64 },
+    Here {
+        pod: uuid::Uuid,
+        epoch: u64,
+        /// Messages of a shard that it is handed at once. A pod of an older version does not say.
+        prefetch: Option<u16>,
+    },
     /// Sent once, on a drain.
     Bye { pod: uuid::Uuid },
     /// Nothing of this queue is on the wire any more, and this message is the first that goes back.
@@ -60,6 +66,9 @@ pub(super) struct Peers {
     pod: uuid::Uuid,
     exchange: String,
     interval: Duration,
+    prefetch: u16,
+    /// It was told that another pod has another prefetch.
+    differs: AtomicBool,
     epoch: watch::Sender<u64>,
     /// This pod takes nothing: the others reckon without it.
     away: watch::Sender<bool>,
@@ -70,12 +79,19 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    pub(super) fn new(pod: uuid::Uuid, exchange: String, interval: Duration) -> Self {
+    pub(super) fn new(
+        pod: uuid::Uuid,
+        exchange: String,
+        interval: Duration,
+        prefetch: u16,
+    ) -> Self {
         let (outgoing, to_send) = mpsc::channel(OUTGOING_MAX);
         Self {
             pod,
             exchange,
             interval,
+            prefetch,
+            differs: AtomicBool::new(false),
             epoch: watch::Sender::new(0),
             away: watch::Sender::new(false),
             view: watch::Sender::new(vec![Peer { pod, epoch: 0 }]),
@@ -244,7 +260,8 @@ impl Peers {
         let Peer { pod, epoch } = self.me();
         let is_here = !*self.away.borrow();
         if is_here {
-            self.send(channel, &Hint::Here { pod, epoch }).await?;
+            let prefetch = Some(self.prefetch);
+            self.send(channel, &Hint::Here { pod, epoch, prefetch }).await?;
         }
         let age_max = self.interval.saturating_mul(MISSED_MAX);
         seen.retain(|_, (_, at)| at.elapsed() <= age_max);
@@ -271,7 +288,8 @@ impl Peers {
     fn hear(&self, body: &[u8], seen: &mut BTreeMap<uuid::Uuid, (Peer, Instant)>) {
         match serde_json::from_slice(body) {
             Ok(Hint::Here { pod, .. }) if pod == self.pod => {}
-            Ok(Hint::Here { pod, epoch }) => {
+            Ok(Hint::Here { pod, epoch, prefetch }) => {
+                self.compare(prefetch);
                 // More pods than anybody runs: a stranger publishes here.
                 if seen.len() < usize::from(u16::MAX) {
                     seen.insert(pod, (Peer { pod, epoch }, Instant::now()));
@@ -288,6 +306,18 @@ impl Peers {
                 }
             }
             Err(error) => tracing::debug!(%error, "a hint that makes no sense"),
+        }
+    }
+
+    /// Says once if another pod is handed fewer or more messages at once.
+    fn compare(&self, prefetch: Option<u16>) {
+        let Some(theirs) = prefetch.filter(|theirs| *theirs != self.prefetch) else { return };
+        if !self.differs.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "another pod has another broker.prefetch ({theirs}, ours is {}): when two pods die one after \
+                 the other, messages of an order may come back in another order",
+                self.prefetch
+            );
         }
     }
 

@@ -86,7 +86,8 @@ impl Consumer {
         (stops, paused): (Stops, watch::Receiver<bool>),
     ) -> Self {
         let pod = uuid::Builder::from_random_bytes(fastrand::u128(..).to_le_bytes()).into_uuid();
-        let peers = Peers::new(pod, topology.peers(), settings.balance.interval);
+        let (interval, prefetch) = (settings.balance.interval, settings.broker.prefetch);
+        let peers = Peers::new(pod, topology.peers(), interval, prefetch);
         Self {
             link,
             publisher,

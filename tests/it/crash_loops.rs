@@ -2,21 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::StreamExt;
+use lapin::BasicProperties;
 use lapin::message::Delivery;
 use lapin::options::{
-    BasicConsumeOptions, BasicNackOptions, BasicPublishOptions, BasicQosOptions,
-    BasicRejectOptions, QueueDeclareOptions,
+    BasicNackOptions, BasicPublishOptions, BasicRejectOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
 use serde_json::{Value, json};
-use tokio::time::timeout;
 
 use crate::broker;
-use crate::daemon::{PATIENCE, orderwright};
+use crate::daemon::orderwright;
 use crate::doctor::management;
-use crate::proxy::Proxy;
+use crate::returns::Holder;
 use crate::stage::{Stage, update, updates};
 
 /// The poisoned order: all others are its neighbours.
@@ -78,43 +75,6 @@ async fn message_that_kills_its_daemon_again_and_again_is_a_crash_loop_and_its_n
     assert_eq!((raw.depth("dead-letters").await, raw.depth("shard.g1.000").await), (0, 0));
 }
 
-/// A consumer on a link of its own, which holds one message at a time.
-struct Holder {
-    link: Proxy,
-    connection: Connection,
-    channel: Channel,
-    consumer: Consumer,
-}
-
-impl Holder {
-    async fn of(url: &str, queue: &str) -> Self {
-        let link = Proxy::before(url).await.unwrap();
-        let properties = ConnectionProperties::default();
-        let connection = Connection::connect(&link.url(url), properties).await.unwrap();
-        let channel = connection.create_channel().await.unwrap();
-        channel.basic_qos(1, BasicQosOptions::default()).await.unwrap();
-        let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
-        let consumer = channel.basic_consume(queue.into(), "".into(), options, none);
-        let consumer = consumer.await.unwrap();
-        Self { link, connection, channel, consumer }
-    }
-
-    async fn next(&mut self) -> Delivery {
-        timeout(PATIENCE, self.consumer.next()).await.expect("a delivery").unwrap().unwrap()
-    }
-
-    /// Leaves in this way what it holds.
-    async fn goes(self, way: &str) {
-        let gone = "gone".into();
-        match way {
-            "`channel.close`" => self.channel.close(200, gone).await.unwrap(),
-            "`connection.close`" => self.connection.close(200, gone).await.unwrap(),
-            "connection lost" => self.link.cut(),
-            other => panic!("{other}"),
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn message_that_no_holder_lives_to_look_at_is_dead_lettered_by_the_broker_with_a_reason_of_its_own()
  {
@@ -125,7 +85,7 @@ async fn message_that_no_holder_lives_to_look_at_is_dead_lettered_by_the_broker_
     let (url, queue) = (stage.url().await, format!("{}.shard.g1.000", stage.prefix()));
     let (mut held, mut last) = (0, 0);
     loop {
-        let mut holder = Holder::of(&url, &queue).await;
+        let mut holder = Holder::of(&url, &queue, 1).await;
         let delivery = holder.next().await;
         let is_poison = delivery.data == update(POISON, 1).as_bytes();
         if is_poison {
@@ -174,7 +134,7 @@ const WAYS: [&str; 5] = [
 
 /// What the broker has counted after the message went back twice in this way.
 async fn counted(url: &str, queue: &str, way: &str) -> i64 {
-    let mut holder = Holder::of(url, queue).await;
+    let mut holder = Holder::of(url, queue, 1).await;
     let mut delivery = holder.next().await;
     for _ in 0..2 {
         match way {
@@ -188,7 +148,7 @@ async fn counted(url: &str, queue: &str, way: &str) -> i64 {
             }
             other => {
                 holder.goes(other).await;
-                holder = Holder::of(url, queue).await;
+                holder = Holder::of(url, queue, 1).await;
             }
         }
         delivery = holder.next().await;

@@ -46,6 +46,7 @@ mod pods;
 mod replay_runs;
 mod replays;
 mod reshard;
+mod returns;
 mod shard;
 mod stage;
 mod story;

@@ -3,6 +3,7 @@
 use lapin::options::QueueBindOptions;
 use lapin::types::FieldTable;
 
+use crate::admin::shows;
 use crate::stage::{Stage, updates};
 
 const LATENCY: [&str; 6] =
@@ -64,6 +65,25 @@ async fn killed_pod_is_taken_over_without_two_writers() {
     assert!(second.stop().await.status.success());
     assert_eq!(ledger.overlaps, 0, "{}", stage.simulator.bad_orders().await.unwrap());
     assert_eq!(stage.waiting_in(16).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_that_are_not_handed_equally_many_messages_at_once_say_so_once() {
+    const SAID: &str = "another pod has another broker.prefetch";
+    let stage = Stage::new("prefetch", &["--orders", "1"]).await;
+    let first = stage.daemon(&[]).await;
+    let second = stage.daemon(&[("BROKER__PREFETCH", "7")]).await;
+    let line = second.logs(SAID).await;
+    assert!(line.contains("(32, ours is 7)"), "{line}");
+    first.logs(SAID).await;
+    // A third one is heard of, and agrees with the first.
+    let third = stage.daemon(&[]).await;
+    shows(&first.admin().await, |status| status["broker"]["pods"] == 3).await;
+    third.logs(SAID).await;
+    for daemon in [first, second, third] {
+        let ended = daemon.stop().await;
+        assert_eq!(ended.log.matches(SAID).count(), 1, "{}", ended.log);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
