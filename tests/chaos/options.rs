@@ -141,19 +141,21 @@ impl Options {
         !self.is_fenced() && self.may_split()
     }
 
-    /// Whether an update may be left out because a newer one was written before. Not where the queues
-    /// keep the order: what is refused there was written already.
+    /// Whether an update may be left out because a newer one was written before, and leave no letter. Not
+    /// where the queues keep the order: what is refused there was written already.
     pub(crate) fn may_skip(&self) -> bool {
-        self.is_fenced() && self.may_split()
+        self.is_fenced() && !self.sequenced && self.may_split()
     }
 
     /// The settings given by hand or by a flag, as pairs.
     pub(crate) fn settings(&self) -> impl Iterator<Item = (&str, &str)> {
+        // What is superseded leaves a letter: otherwise it could not be told from what is lost.
+        let letter = self.sequenced.then_some(("GUARD__SUPERSEDED", "dead_letter"));
         let fence = self.sequenced.then_some(("GUARD__SEQUENCE_PROPERTY", SEQUENCE_PROPERTY));
         let by_hand = self.set.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let inbox = self.inbox.then_some(("TOPOLOGY__INTAKE", INBOX));
         let park = self.parked.then_some(("DEAD_LETTER__ON_DEAD_LETTER", "park"));
-        fence.into_iter().chain(inbox).chain(park).chain(by_hand)
+        fence.into_iter().chain(letter).chain(inbox).chain(park).chain(by_hand)
     }
 }
 

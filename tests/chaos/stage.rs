@@ -216,7 +216,8 @@ async fn publish_under(trouble: &Trouble<'_>, options: &Options, seed: u64) -> R
 /// Returns when everything published is written or dead, and nobody works any more; for how long
 /// nobody has worked.
 ///
-/// What was superseded is seen nowhere: with a fence, a longer rest has to do.
+/// What was superseded is seen nowhere, or leaves a letter though it was written: with a fence, a longer rest
+/// has to do.
 async fn settle(
     reader: &Reader,
     ring: &Ring,
@@ -233,7 +234,8 @@ async fn settle(
         if quiet_since.elapsed() >= QUIET {
             let (waiting, _) = ring.waiting().await?;
             let dead = u64::from(ring.dead().await?);
-            let is_done = ledger.applied_distinct + dead >= published.distinct();
+            // Some letters are of updates that were written.
+            let is_done = !is_fenced && ledger.applied_distinct + dead >= published.distinct();
             let is_at_rest = is_fenced && quiet_since.elapsed() >= QUIET_FENCED;
             if waiting == 0 && (is_done || is_at_rest) {
                 return Ok(quiet_since.elapsed());
