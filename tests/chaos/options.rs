@@ -16,7 +16,8 @@ pub(crate) const INBOX: &str = "orderwright-inbox";
 #[command(name = "chaos")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct Options {
-    /// How long faults are injected. Starting, healing and checking come on top.
+    /// How long faults are injected; up to half as long again until each kind has come about once in
+    /// each minute of it. Starting, healing and checking come on top.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(5..=7_200))]
     pub(crate) seconds: u64,
     /// Daemons at the start; scaling moves between 2 and two more than this.
@@ -105,6 +106,11 @@ impl Options {
     /// How often each kind of fault comes about at least, if the machine is not far too slow.
     pub(crate) const fn due(&self) -> u64 {
         self.seconds / Kind::SECONDS_EACH
+    }
+
+    /// For how long faults go on beyond their time at most, where a kind has come about less often than that.
+    pub(crate) const fn more_seconds_max(&self) -> u64 {
+        self.seconds / 2
     }
 
     /// Whether a copy of an update can arrive long after it was published again: what was sent to a

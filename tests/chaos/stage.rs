@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Result;
 use crate::broker::Broker;
-use crate::fault::{Deck, Kind, Lane};
+use crate::fault::{Deck, Kind, Lane, Term};
 use crate::fleet::{Fleet, Ground, Obituary};
 use crate::history::History;
 use crate::ledger::{Ledger, Reader};
@@ -198,8 +198,10 @@ async fn publish_under(trouble: &Trouble<'_>, options: &Options, seed: u64) -> R
     let dice = seed ^ PUBLISHER_SEED;
     let publisher = Publisher::new(url, entry, options, dice);
     let until = trouble.begun + Duration::from_secs(options.seconds);
+    let latest = until + Duration::from_secs(options.more_seconds_max());
+    let term = Term { until, latest, due: options.due() };
     let kinds = options.kinds();
-    let lanes = Lane::ALL.map(|lane| trouble.lane(Deck::new(lane, &kinds, seed), until));
+    let lanes = Lane::ALL.map(|lane| trouble.lane(Deck::new(lane, &kinds, seed), term));
     let all = async {
         let lanes = futures_util::future::try_join_all(lanes).await;
         // Lanes end early; the load does not.
