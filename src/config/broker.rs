@@ -71,7 +71,7 @@ pub struct Broker {
     /// Bodies in memory are bounded by this times the number of shards times `order.body_bytes_max`.
     /// Must be equal on all pods: when a pod dies, and then one with a smaller prefetch that took over,
     /// what comes back is out of order. Pods that differ say so in their logs, once.
-    #[schemars(range(min = 1, max = 1000))]
+    #[schemars(range(min = 1, max = 1024))]
     pub prefetch: u16,
     /// The broker's own `consumer_timeout`: how long it leaves a delivery without an ack.
     ///
