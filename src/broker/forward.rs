@@ -5,13 +5,12 @@
 //! a crash between confirm and ack sends it once more, which is a redelivery like any other.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt};
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use tokio::sync::{Semaphore, mpsc};
@@ -23,6 +22,7 @@ use crate::config::Settings;
 use crate::properties::{FORWARDED_EXCHANGE, FORWARDED_ROUTING_KEY, header, republished};
 use crate::protocol::backoff::Retry;
 use crate::telemetry::field;
+use crate::telemetry::panics::caught;
 
 /// A message that was forwarded this often finds no home: pods disagree on the number of shards.
 const FORWARDS_MAX: u32 = 8;
@@ -188,12 +188,15 @@ impl Lane {
     async fn one(&self, job: Job) -> Arc<str> {
         let Job { order, home, delivery } = job;
         // A channel that is gone or given back hands everything out again.
-        if let Some(begun) = delivery.receipt.begin() {
-            let sending = AssertUnwindSafe(self.send(&home, delivery, &begun)).catch_unwind();
-            if sending.await.is_err() {
-                tracing::error!("a bug: forwarding a message panicked");
-                begun.give_up_channel();
-            }
+        if let Some(begun) = delivery.receipt.begin()
+            && let Err(panicked) = caught(self.send(&home, delivery, &begun)).await
+        {
+            tracing::error!(
+                { field::ORDER } = %order,
+                { field::ERROR } = %panicked,
+                "a bug: forwarding this message panicked"
+            );
+            begun.give_up_channel();
         }
         order
     }
@@ -204,7 +207,7 @@ impl Lane {
         }
         let Ok(_turn) = self.at_once.acquire().await else { return };
         if let Err(error) = self.publish(home, &delivery, begun).await {
-            tracing::warn!(%error, { field::QUEUE } = delivery.receipt.queue(), "cannot forward");
+            tracing::warn!(%error, { field::QUEUE } = %delivery.receipt.queue(), "cannot forward");
             return delivery.receipt.give_up_channel();
         }
         self.forwarded.fetch_add(1, Ordering::Relaxed);
@@ -245,7 +248,7 @@ impl Lane {
             }
             let Some(wait) = RETRY.wait(spent) else { return Err(error) };
             if spent == 0 {
-                tracing::warn!(%error, { field::QUEUE } = delivery.receipt.queue(), "cannot forward yet");
+                tracing::warn!(%error, { field::QUEUE } = %delivery.receipt.queue(), "cannot forward yet");
             }
             spent += 1;
             tokio::select! { biased;

@@ -109,6 +109,7 @@ impl Watchdog<'_> {
                     "messages wait and none is delivered; subscribing again"
                 );
                 add(self.fired);
+                add(&slot.stood_still);
                 lease.ending.cancel();
             }
         }
