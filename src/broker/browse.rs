@@ -13,6 +13,9 @@
 //! The library keeps what a consumer is sent in memory without a bound. The bound is the prefetch of
 //! each: when one has delivered all of its, the next one subscribes, on the same channel.
 
+mod acks;
+mod window;
+
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
@@ -23,11 +26,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::prepare::Lock;
 use super::{Error, Topology, answered, declare};
-
-/// Consumers of one look. The broker gives the messages of several consumers back in the order in which
-/// these subscribed, as long as they are no more than 32: beyond, its table of them has no order
-/// (measured on 4.0.5).
-const CONSUMERS_MAX: u64 = 30;
+use acks::Acks;
+pub use window::Ahead;
+use window::window;
 
 /// What the last consumer takes while messages are settled, so that no earlier one is sent any.
 const LATER_MAX: u16 = u16::MAX;
@@ -44,21 +45,6 @@ const STILL_MAX: Duration = Duration::from_secs(30);
 /// How long what is given back may take to be counted again.
 const RETURNED_MAX: Duration = Duration::from_secs(5);
 const RETURNED_LOOK: Duration = Duration::from_millis(20);
-
-/// How much is sent ahead.
-#[derive(Debug, Clone, Copy)]
-pub struct Ahead {
-    /// Messages of the first consumer, before anything is known of their size.
-    pub first: u16,
-    /// Bytes of bodies that the later ones should have, by the sizes seen so far.
-    pub bytes: u64,
-}
-
-impl Default for Ahead {
-    fn default() -> Self {
-        Self { first: 64, bytes: 8 * 1024 * 1024 }
-    }
-}
 
 /// A message that is looked at. The broker holds it for us until the browser is closed.
 #[derive(Debug)]
@@ -99,6 +85,7 @@ pub struct Browser {
     seen: u64,
     seen_bytes: u64,
     acked: u64,
+    acks: Acks,
     /// Nothing more is looked at: messages are taken out.
     is_sealed: bool,
 }
@@ -150,6 +137,7 @@ impl Browser {
             seen: 0,
             seen_bytes: 0,
             acked: 0,
+            acks: Acks::default(),
             is_sealed: false,
         })
     }
@@ -293,7 +281,7 @@ impl Browser {
             return Err(Error::NoQueue { queue: self.queue.clone() });
         }
         self.acked += 1;
-        Ok(())
+        self.acks.one_more(&self.channel, &self.queue).await
     }
 
     /// Gives back everything that was not acked, waits until it is there for the next one to see, and
@@ -305,8 +293,7 @@ impl Browser {
         if self.seen < self.mark {
             self.take_rest().await?;
         }
-        // The broker does what was sent before it answers, so the acks are done.
-        count(&self.channel, &self.queue).await?;
+        self.acks.done(&self.channel, &self.queue).await?;
         let (ready, _) = count(&self.asks, &self.queue).await?;
         // At least: what was sent and not looked at comes on top.
         let all = ready + self.seen - self.acked;
@@ -324,17 +311,6 @@ impl Browser {
     }
 }
 
-/// Prefetch of the next consumer.
-fn window(ahead: Ahead, mark: u64, seen: u64, seen_bytes: u64, begun: u64) -> u16 {
-    let left = mark.saturating_sub(seen).max(1);
-    let mean = seen_bytes.checked_div(seen).map(|mean| mean.max(1));
-    let fits = mean.map_or(u64::from(ahead.first), |mean| (ahead.bytes / mean).max(1));
-    // So that the consumers that are left suffice for what is left.
-    let needed = left.div_ceil(CONSUMERS_MAX.saturating_sub(begun).max(1));
-    let wanted = if begun == 0 { fits } else { fits.max(needed) };
-    u16::try_from(wanted.min(left)).unwrap_or(u16::MAX)
-}
-
 /// Messages that are ready, and consumers.
 async fn count(channel: &Channel, queue: &str) -> Result<(u64, u32), Error> {
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
@@ -345,44 +321,5 @@ async fn count(channel: &Channel, queue: &str) -> Result<(u64, u32), Error> {
             Err(Error::NoQueue { queue: queue.to_owned() })
         }
         Err(error) => Err(error),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Prefetches until the mark is reached, for messages of one size.
-    fn windows(ahead: Ahead, mark: u64, size: u64) -> Vec<u16> {
-        let mut windows = Vec::new();
-        let mut seen = 0;
-        while seen < mark {
-            let begun = u64::try_from(windows.len()).unwrap();
-            let window = window(ahead, mark, seen, seen * size, begun);
-            seen += u64::from(window);
-            windows.push(window);
-        }
-        windows
-    }
-
-    #[test]
-    fn small_queue_takes_one_consumer_and_no_more_than_it_holds() {
-        assert_eq!(windows(Ahead::default(), 3, 400), [3]);
-        assert_eq!(windows(Ahead::default(), 64, 400), [64]);
-    }
-
-    #[test]
-    fn large_queue_takes_few_enough_consumers_to_return_in_order() {
-        for (mark, size) in [(100_000, 400), (100_000, 60_000), (1_500_000, 300), (65, 1 << 24)] {
-            let windows = windows(Ahead::default(), mark, size);
-            assert!(windows.len() <= 30, "{mark} of {size}: {}", windows.len());
-        }
-    }
-
-    #[test]
-    fn what_is_sent_ahead_fits_the_bytes_while_consumers_suffice() {
-        let windows = windows(Ahead::default(), 5_000, 40_000);
-        let most = 8 * 1024 * 1024 / 40_000;
-        assert!(windows.iter().all(|window| u64::from(*window) <= most), "{windows:?}");
     }
 }
