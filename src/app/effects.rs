@@ -1,9 +1,9 @@
 //! What the dispatch's steps do to the world: the edges behind one trait.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -40,6 +40,21 @@ pub(super) struct Edges {
     /// Where dead letters park their orders.
     parker: Option<Parker>,
     written: Arc<Written>,
+    deaths: Deaths,
+}
+
+/// The clock by which messages die here. It never goes back, also where the machine's is put right: letters of one
+/// order are put in order by it.
+#[derive(Debug, Default)]
+struct Deaths(Mutex<Timestamp>);
+
+impl Deaths {
+    fn next(&self, now: Timestamp) -> Timestamp {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let least = last.checked_add(SignedDuration::from_nanos(1)).unwrap_or(*last);
+        *last = now.max(least);
+        *last
+    }
 }
 
 impl Edges {
@@ -72,6 +87,7 @@ impl Edges {
             server: (url.host_str().unwrap_or_default().to_owned(), port),
             parker: None,
             written: Arc::default(),
+            deaths: Deaths::default(),
         }
     }
 
@@ -206,7 +222,7 @@ impl Effects for Edges {
             },
         };
         let (exchange, routing_key) = origin(&held.delivery);
-        let now = self.now();
+        let now = self.deaths.next(self.now());
         let id = dead_letter::letter_id(now, fastrand::u128(..));
         let original = Original {
             properties: &held.delivery.properties,

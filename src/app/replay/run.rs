@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,7 +14,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::check::{Chain, Checker, Prospect, is_in_turn};
+use super::chain::Chain;
+use super::check::{Behind, Checker, Prospect, is_in_turn};
 use super::hold::Hold;
 use super::message::{Sending, message};
 use super::release;
@@ -143,13 +145,17 @@ impl Run<'_> {
         })
         .await?;
         let all: Vec<&Candidate> = candidates.iter().collect();
-        let orders = by_order(&all, |message| self.checker.sequence(message));
+        let turns = by_order(&all, |message| self.checker.sequence(message));
+        let unsure = turns.iter().flatten().filter(|turn| !turn.is_sure).map(|turn| turn.index);
+        let unsure: BTreeSet<usize> = unsure.collect();
+        let orders = turns.into_iter().map(|all| all.into_iter().map(|turn| turn.index).collect());
         let mut under_way = UnderWay {
             run: self,
             hold,
             candidates,
             course: Course::new(manner, orders),
             chains: BTreeMap::new(),
+            unsure,
             parked: BTreeMap::new(),
             releases: Vec::new(),
             told: BTreeSet::new(),
@@ -210,15 +216,16 @@ impl Run<'_> {
         &self,
         index: usize,
         candidate: &Candidate,
-        chain: Chain,
+        (chain, is_sure): (Arc<Chain>, bool),
         reply_to: ShortString,
     ) -> Sent {
-        let checked = self.checker.look_behind(candidate, self.forced, &chain).await;
+        let behind = Behind { chain: Some(&chain), is_sure };
+        let checked = self.checker.look_behind(candidate, self.forced, behind).await;
         let passed = match checked.prospect {
             // Also what is there already: the daemon says so, by the same way as all.
             Prospect::WouldApply | Prospect::AlreadyApplied => None,
             // A target that is down: the daemon waits for it better than we could.
-            Prospect::Unknown if chain.bases.is_empty() || is_in_turn(candidate) => None,
+            Prospect::Unknown if !chain.is_begun() || is_in_turn(candidate) => None,
             Prospect::Superseded => Some(Fate::Superseded),
             Prospect::Unknown | Prospect::OrderMissing | Prospect::Refused | Prospect::Held => {
                 Some(Fate::Left)
@@ -230,6 +237,7 @@ impl Run<'_> {
         let sending = Sending {
             replay: self.replay,
             may: &checked.may,
+            seen: checked.seen.as_deref(),
             reply_to,
             correlation_id: index.to_string().as_str().into(),
         };

@@ -1,6 +1,7 @@
 //! A replay that has begun: performs what its course says, and listens to what comes of it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -10,7 +11,8 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Candidate;
-use super::check::{Chain, Prospect};
+use super::chain::Chain;
+use super::check::{Behind, Prospect};
 use super::hold::Hold;
 use super::run::{Counts, Error, Run, Sent, Told};
 use crate::app::notice;
@@ -33,7 +35,9 @@ pub(super) struct UnderWay<'a, T> {
     pub(super) candidates: &'a [Candidate],
     pub(super) course: Course,
     /// By order.
-    pub(super) chains: BTreeMap<&'a str, Chain>,
+    pub(super) chains: BTreeMap<&'a str, Arc<Chain>>,
+    /// Letters that are not known for certain to be newer than those before them.
+    pub(super) unsure: BTreeSet<usize>,
     /// By order that stands still: its letters that are not written yet, and what lets it go on then.
     pub(super) parked: BTreeMap<&'a str, (usize, Release)>,
     /// The releases that were asked for.
@@ -86,12 +90,13 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
                         continue;
                     }
                     let chain = self.chain_of(index).cloned().unwrap_or_default();
-                    if let Some(seen) = &candidate.letter.etag {
+                    let before = (chain, !self.unsure.contains(&index));
+                    if let Some(seen) = &candidate.letter.base {
                         bases.insert(index, seen.clone());
                     }
                     let reply_to = reply_to.clone();
                     sending.push(async move {
-                        (index, run.send(index, candidate, chain, reply_to).await)
+                        (index, run.send(index, candidate, before, reply_to).await)
                     });
                     continue;
                 }
@@ -163,7 +168,7 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
         Ok(())
     }
 
-    fn chain_of(&self, index: usize) -> Option<&Chain> {
+    fn chain_of(&self, index: usize) -> Option<&Arc<Chain>> {
         let order = self.candidates.get(index)?.letter.order.as_deref()?;
         self.chains.get(order)
     }
@@ -192,8 +197,11 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
     /// wants, that is its outcome: should its message still wait, it changes nothing any more.
     async fn ask(&mut self, index: usize, base: Option<String>) -> Result<(), Error> {
         let Some(candidate) = self.candidates.get(index) else { return Ok(()) };
-        let chain = self.chain_of(index).cloned().unwrap_or_default();
-        let checked = self.run.checker.look_behind(candidate, self.run.forced, &chain).await;
+        let behind = Behind {
+            chain: self.chain_of(index).map(|it| &**it),
+            is_sure: !self.unsure.contains(&index),
+        };
+        let checked = self.run.checker.look_behind(candidate, self.run.forced, behind).await;
         if checked.prospect != Prospect::AlreadyApplied {
             return Ok(());
         }
@@ -217,7 +225,7 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
         notice: &notice::Told,
         base: Option<String>,
     ) -> Result<(), Error> {
-        let Some(Candidate { letter, message, place }) = self.candidates.get(index) else {
+        let Some(Candidate { letter, message, place, .. }) = self.candidates.get(index) else {
             return Ok(());
         };
         // Told twice: an ack of the daemon's was lost, and it came again.
@@ -250,10 +258,13 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
             self.hold.ack(index).await?;
         }
         if is_written && let Some(order) = letter.order.as_deref() {
-            let chain = self.chains.entry(order).or_default();
-            chain.bases.extend(base);
-            chain.wrote.push(self.run.checker.changes(message));
-            chain.etag.clone_from(&notice.etag);
+            let chain = Arc::make_mut(self.chains.entry(order).or_default());
+            let changes = self.run.checker.changes(message);
+            if fate == Fate::Applied {
+                chain.wrote(base, changes, notice.etag.as_deref());
+            } else {
+                chain.found(base, changes);
+            }
         }
         self.course.heard(index, fate, self.begun.elapsed());
         (self.tell)(Told::Fate(letter.id, fate));

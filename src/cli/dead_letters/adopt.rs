@@ -53,7 +53,7 @@ pub(super) async fn run(arguments: &Arguments, loaded: Loaded) -> u8 {
                     let message = Outgoing {
                         exchange: to.clone(),
                         routing_key: letter.routing_key.as_str().into(),
-                        properties: adopted(&held.properties, letter, from),
+                        properties: adopted(&held.properties, letter, from, desk.now),
                         body: held.body,
                     };
                     (message, held.receipt)

@@ -254,7 +254,8 @@ pub(super) async fn restore(arguments: &Restore, loaded: Loaded) -> u8 {
                 selection: &selection,
                 by: &desk.operator(&arguments.operator),
                 make: &|_letter, held| {
-                    let (properties, key) = restored(&held.properties, held.routing_key.as_str());
+                    let (properties, key) =
+                        restored(&held.properties, held.routing_key.as_str(), desk.now);
                     let (exchange, routing_key) = (to.clone(), key.as_str().into());
                     (Outgoing { exchange, routing_key, properties, body: held.body }, held.receipt)
                 },

@@ -15,7 +15,7 @@ use crate::app::exit;
 use crate::broker::{self, Outgoing};
 use crate::config::Loaded;
 use crate::dead_letter::journal::Event;
-use crate::dead_letter::{Found, Letter, Message, Selection, carried, from_line, to_line};
+use crate::dead_letter::{Found, Letter, Message, Selection, from_line, returned, to_line};
 
 /// Longest line that is read: the broker's largest body, in base64, and its headers.
 const LINE_BYTES_MAX: u64 = 24 * 1024 * 1024;
@@ -220,7 +220,7 @@ async fn read_all(
                 let outgoing = Outgoing {
                     exchange: desk.topology.dead_letters(),
                     routing_key: message.routing_key.as_str().into(),
-                    properties: carried(&message.properties),
+                    properties: returned(&message.properties, desk.now),
                     body: message.body,
                 };
                 bytes += outgoing.body.len();
