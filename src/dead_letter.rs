@@ -30,7 +30,7 @@ pub use groups::{Group, Groups};
 pub use manner::{Manner, StopIf};
 pub use record::{
     EARLIER, FINGERPRINT, FIRST_DEAD_LETTER, FIRST_TRACE, Given, HEADERS, ID as DEAD_LETTER_ID,
-    Limits, Original, REPLAY_ID, REPLAY_OF, REPLAYS, SEEN, letter_id, record,
+    Limits, Original, REPLAY_ID, REPLAY_OF, REPLAYS, SEEN, header_bytes, letter_id, record,
 };
 pub use replay::{
     CORRELATION_ID, REPLAY_ETAG, REPLAY_FORCED, REPLAY_HEADERS, REPLY_TO, header, publishers_reply,

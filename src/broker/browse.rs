@@ -14,19 +14,30 @@
 //! each: when one has delivered all of its, the next one subscribes, on the same channel.
 
 mod acks;
+mod held;
+mod take;
+mod wear;
 mod window;
 
+use std::future::{Ready, ready};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
-use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::message::DeliveryResult;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, Consumer};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::prepare::Lock;
-use super::{Error, Topology, answered, declare};
+use super::{Error, Topology, answered};
 use acks::Acks;
+use held::count;
+pub use held::{Held, Ticket};
+pub use take::Taker;
+pub use wear::Wear;
+use wear::Worn;
 pub use window::Ahead;
 use window::window;
 
@@ -46,28 +57,8 @@ const STILL_MAX: Duration = Duration::from_secs(30);
 const RETURNED_MAX: Duration = Duration::from_secs(5);
 const RETURNED_LOOK: Duration = Duration::from_millis(20);
 
-/// A message that is looked at. The broker holds it for us until the browser is closed.
-#[derive(Debug)]
-pub struct Held {
-    /// Its place in the queue, from 1.
-    pub position: u64,
-    /// Exchange that it was published to.
-    pub exchange: ShortString,
-    /// Routing key that it was published with.
-    pub routing_key: ShortString,
-    /// Properties and headers.
-    pub properties: BasicProperties,
-    /// Payload.
-    pub body: Vec<u8>,
-    /// The right to take it out of the queue.
-    pub receipt: Ticket,
-}
-
-/// The right to take one message out of the queue that is browsed. Dropping it leaves the message.
-#[derive(Debug)]
-pub struct Ticket {
-    acker: lapin::Acker,
-}
+/// Told of every message that comes behind the mark.
+type Later = Arc<dyn Fn(&BasicProperties) + Send + Sync>;
 
 /// One look at a queue, from its head to where its end was at the beginning.
 pub struct Browser {
@@ -88,6 +79,11 @@ pub struct Browser {
     acks: Acks,
     /// Nothing more is looked at: messages are taken out.
     is_sealed: bool,
+    later: Option<Later>,
+    /// Of a queue that gives up what is returned too often.
+    wear: Option<Wear>,
+    /// The last one seen was returned before: there may be more of those behind it.
+    is_returned: bool,
 }
 
 impl std::fmt::Debug for Browser {
@@ -139,7 +135,15 @@ impl Browser {
             acked: 0,
             acks: Acks::default(),
             is_sealed: false,
+            later: None,
+            wear: None,
+            is_returned: false,
         })
+    }
+
+    /// The queue gives a message up that is returned too often: the look ends before that.
+    pub fn spare(&mut self, wear: Option<Wear>) {
+        self.wear = wear;
     }
 
     /// Messages that were there at the beginning. What comes later is not looked at.
@@ -188,7 +192,16 @@ impl Browser {
                 // The queue was deleted, or its leader moved: no error comes with it.
                 return Err(Error::NoQueue { queue: self.queue.clone() });
             };
-            return Ok(Some(self.held(delivery?)));
+            let held = self.held(delivery?);
+            return match self.wear.map(|wear| wear.judge(&held)) {
+                None | Some(Worn::Fine) => Ok(Some(held)),
+                Some(Worn::Nearly(error)) => Err(error),
+                Some(Worn::Out(error)) => {
+                    wear::renew(&self.asks, &self.queue, held).await?;
+                    self.acked += 1;
+                    Err(error)
+                }
+            };
         }
     }
 
@@ -196,14 +209,9 @@ impl Browser {
         self.awaited -= 1;
         self.seen += 1;
         self.seen_bytes += u64::try_from(delivery.data.len()).unwrap_or(u64::MAX);
-        Held {
-            position: self.seen,
-            exchange: delivery.exchange,
-            routing_key: delivery.routing_key,
-            properties: delivery.properties,
-            body: delivery.data,
-            receipt: Ticket { acker: delivery.acker },
-        }
+        let held = Held::new(self.seen, delivery);
+        self.is_returned = held.returns > 0;
+        held
     }
 
     async fn subscribe(&mut self, prefetch: u16, arguments: FieldTable) -> Result<(), Error> {
@@ -228,9 +236,22 @@ impl Browser {
         self.is_sealed = true;
         self.subscribe_unread(PRIORITY_MAX).await?;
         for consumer in &self.consumers {
-            consumer.set_delegate(|_unread| async {});
+            consumer.set_delegate(unread(self.later.clone()));
         }
         Ok(())
+    }
+
+    /// Ends the look, and tells from now on of every message that comes behind the mark: it is held as well, and
+    /// returns with all else.
+    ///
+    /// # Errors
+    /// As [`Self::ack`].
+    pub async fn watch(
+        &mut self,
+        tell: impl Fn(&BasicProperties) + Send + Sync + 'static,
+    ) -> Result<(), Error> {
+        self.later = Some(Arc::new(tell));
+        self.seal().await
     }
 
     /// One more that takes what comes. Where several do, the higher priority takes first, so that what
@@ -240,7 +261,7 @@ impl Browser {
         first.insert("x-priority".into(), AMQPValue::LongInt(priority));
         self.subscribe(LATER_MAX, first).await?;
         if let Some(consumer) = self.consumers.last() {
-            consumer.set_delegate(|_unread| async {});
+            consumer.set_delegate(unread(self.later.clone()));
         }
         Ok(())
     }
@@ -290,7 +311,8 @@ impl Browser {
     /// # Errors
     /// [`Error::Ended`]: the last acks may be lost, and their messages there again.
     pub async fn close(mut self) -> Result<(), Error> {
-        if self.seen < self.mark {
+        // What was returned before stands before what was not: where that is over, what returns now does as well.
+        if self.seen < self.mark && self.is_returned {
             self.take_rest().await?;
         }
         self.acks.done(&self.channel, &self.queue).await?;
@@ -311,15 +333,12 @@ impl Browser {
     }
 }
 
-/// Messages that are ready, and consumers.
-async fn count(channel: &Channel, queue: &str) -> Result<(u64, u32), Error> {
-    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    let asking = channel.queue_declare(queue.into(), options, FieldTable::default());
-    match answered(asking).await {
-        Ok(found) => Ok((u64::from(found.message_count()), found.consumer_count())),
-        Err(Error::Ended(error)) if declare::is_missing(&error) => {
-            Err(Error::NoQueue { queue: queue.to_owned() })
+/// Drops what comes. Whoever wants to know is shown its properties.
+fn unread(later: Option<Later>) -> impl Fn(DeliveryResult) -> Ready<()> + Send + Sync + 'static {
+    move |came| {
+        if let (Some(tell), Ok(Some(message))) = (&later, &came) {
+            tell(&message.properties);
         }
-        Err(error) => Err(error),
+        ready(())
     }
 }

@@ -10,6 +10,8 @@ mod filters;
 mod gather;
 mod groups;
 mod history;
+mod import;
+mod incident;
 mod interrupt;
 mod list;
 mod moving;
@@ -52,7 +54,7 @@ enum Command {
     /// Write letters to a file, one a line, and leave them where they are.
     Export(export::Export),
     /// Bring exported letters back, byte for byte.
-    Import(export::Import),
+    Import(import::Import),
     /// Put letters aside, with a reason. They can be restored for a while.
     Discard(discard::Discard),
     /// Bring discarded letters back.
@@ -98,7 +100,7 @@ pub(super) async fn run(arguments: Arguments, loaded: Loaded) -> u8 {
         Command::Ls(arguments) => list::run(&arguments, loaded).await,
         Command::Show(arguments) => show::run(&arguments, loaded).await,
         Command::Export(arguments) => export::export(&arguments, loaded).await,
-        Command::Import(arguments) => export::import(&arguments, loaded).await,
+        Command::Import(arguments) => import::import(&arguments, loaded).await,
         Command::Discard(arguments) => discard::discard(&arguments, loaded).await,
         Command::Restore(arguments) => discard::restore(&arguments, loaded).await,
         Command::Move(arguments) => adopt::run(&arguments, loaded).await,
@@ -152,6 +154,32 @@ mod tests {
         assert_eq!(plain("a\u{1b}[2Jb\tc\nd\u{7f}"), "a\\u{1b}[2Jb\tc\nd\\u{7f}");
         assert_eq!(line("one\n two\tthree", 80), "one two three");
         assert_eq!(line("abcdef", 4), "abc…");
+    }
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        _arguments: Arguments,
+    }
+
+    #[test]
+    fn every_command_has_examples_exit_codes_and_ways_to_print() {
+        use clap::CommandFactory as _;
+        for command in Line::command().get_subcommands() {
+            let name = command.get_name();
+            let help = command.get_after_help().unwrap_or_else(|| panic!("{name}")).to_string();
+            assert!(help.contains("Examples:\n  orderwright dlq "), "{name}: {help}");
+            assert!(help.contains("Exit codes: 0 "), "{name}: {help}");
+            // Its lines are lines of JSON.
+            if name == "export" {
+                continue;
+            }
+            let output = command.get_arguments().find(|it| it.get_id() == "output");
+            let values = output.unwrap_or_else(|| panic!("{name}")).get_possible_values();
+            for wanted in ["table", "json", "ndjson"] {
+                assert!(values.iter().any(|it| it.get_name() == wanted), "{name}: {wanted}");
+            }
+        }
     }
 
     #[test]

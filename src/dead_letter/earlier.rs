@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::view::Letter;
+use super::view::{Letter, SUPERSEDED};
 
 /// Deaths that are kept: the first one, and the newest.
 const KEPT_MAX: usize = 10;
@@ -77,6 +77,12 @@ impl Letter {
             return (at, None);
         }
         (self.dead_lettered_at, self.instance.as_deref())
+    }
+
+    /// Whether it died before it saw any state of its order: that was not there, or could not be asked for.
+    #[must_use]
+    pub fn is_unseen(&self) -> bool {
+        self.etag.is_none() && self.base.is_none() && self.reason != SUPERSEDED
     }
 
     /// The ids that it had, the first one first, and the present one.

@@ -273,6 +273,13 @@ fn is_brokers(name: &str) -> bool {
         || name.starts_with("x-last-death-")
 }
 
+/// At least the bytes that the headers of a message take in a frame.
+#[must_use]
+pub fn header_bytes(properties: &BasicProperties) -> usize {
+    let headers = properties.headers().iter().flat_map(FieldTable::inner);
+    headers.map(|(name, value)| name.as_str().len() + size(value)).sum()
+}
+
 /// At least the bytes that a value takes in a frame.
 fn size(value: &AMQPValue) -> usize {
     const SCALAR: usize = 16;

@@ -15,7 +15,7 @@ use super::{record, replay};
 use crate::properties::{FORWARDED_EXCHANGE, FORWARDED_ROUTING_KEY};
 
 /// The code of an update that lost against what is newer.
-const SUPERSEDED: &str = "superseded";
+pub(super) const SUPERSEDED: &str = "superseded";
 
 /// Who wrote a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use orderwright::app::replay::{Candidate, Checker, Hold, Report, Run};
+use orderwright::app::replay::{Allowed, Candidate, Checker, Hold, Report, Run};
 use orderwright::broker::{Ahead, Browser, Held, Link, Publisher, Topology, connect};
 use orderwright::config;
 use orderwright::dead_letter::{End, Fate, Found, Letter, Manner};
@@ -233,7 +233,8 @@ async fn replayed(
         by: "kim@desk",
         selection: "all",
         because: None,
-        forced: false,
+        allowed: Allowed::Seen,
+        left_over: 0,
         connection: &connection,
         publisher: &publisher,
         topology: &topology,

@@ -1,87 +1,35 @@
 //! What a dead letter would come to if it were sent now: one GET, judged as the daemon would judge it.
 
-use lapin::types::ShortString;
-use serde::Serialize;
-use serde_json::{Map, Value};
+use std::time::Duration;
 
+use lapin::types::ShortString;
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+
+use super::calm::Calm;
 use super::chain::Chain;
+use super::prospect::{Allowed, Checked, Prospect, changed, unlike};
 use super::{Candidate, Message, Place};
 use crate::app::{guard, intake_contract, texts};
 use crate::config::Settings;
-use crate::dead_letter::Letter;
 use crate::decode::{Contract, Envelope, decode};
 use crate::dispatch::Trail;
 use crate::odata::{self, Client};
 use crate::order::{ETag, OrderUpdate, Replay};
-use crate::protocol::{self, Code, Fetch, Guard, Judgement, Reply, Texts, Trouble, compare};
-
-/// What would come of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Prospect {
-    /// It would be written.
-    WouldApply,
-    /// It is there already.
-    AlreadyApplied,
-    /// The order has moved on since.
-    Superseded,
-    /// There is no such order.
-    OrderMissing,
-    /// It would be refused: by a guard, or because its body is no update.
-    Refused,
-    /// Its order stands still, and it is not its turn.
-    Held,
-    /// The service did not say.
-    Unknown,
-}
-
-impl Prospect {
-    /// A stable name.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::WouldApply => "would_apply",
-            Self::AlreadyApplied => "already_applied",
-            Self::Superseded => "superseded",
-            Self::OrderMissing => "order_missing",
-            Self::Refused => "refused",
-            Self::Held => "held",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-/// A property that is not what the dead letter saw.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Change {
-    /// Its name.
-    pub property: String,
-    /// What the dead letter saw.
-    pub seen: Option<Value>,
-    /// What it is now.
-    pub now: Option<Value>,
-    /// What the dead letter wants.
-    pub wanted: Option<Value>,
-}
-
-/// What came of a look.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Checked {
-    /// What would come of it.
-    pub prospect: Prospect,
-    /// What it may overwrite, if it is sent.
-    pub may: Replay,
-    /// The fields concerned of that state, as JSON, where they are known.
-    pub seen: Option<String>,
-    /// What stands in its way, in words.
-    pub why: String,
-    /// What has changed of the fields concerned.
-    pub changed: Vec<Change>,
-}
+use crate::protocol::{
+    self, Code, Fetch, Guard, Judgement, Reply, Request, Texts, Trouble, Verdict, verdict,
+};
 
 /// What is said of a letter that would go if it were known to be newer than what was written.
 const UNSURE: &str = "nothing tells for certain that it is newer than the letters written before it: it came \
                       back, or the clocks of its pods differ";
+
+/// What is said of a letter that never saw its order.
+const NEVER_SEEN: &str = "it died before it saw its order, so nobody can tell whether something newer was written \
+                          since; --never-seen writes it over what is there";
+
+/// How often a service that refuses for now is asked before nothing is known.
+const REFUSALS_MAX: usize = 20;
 
 /// What went before a letter.
 #[derive(Debug, Clone, Copy, Default)]
@@ -99,6 +47,7 @@ pub struct Checker {
     contract: Contract,
     guard: Guard,
     texts: Texts,
+    calm: Calm,
 }
 
 impl Checker {
@@ -112,6 +61,7 @@ impl Checker {
             contract: intake_contract(settings),
             guard: guard(settings),
             texts: texts(settings),
+            calm: Calm::new(&settings.throttle),
         })
     }
 
@@ -138,40 +88,86 @@ impl Checker {
         changes.unwrap_or_default()
     }
 
-    /// One look at the letter's order. `forced` compares no ETag.
-    pub async fn look(&self, candidate: &Candidate, forced: bool) -> Checked {
-        self.look_behind(candidate, forced, Behind::default()).await
+    /// For how long the service wants to be left alone.
+    #[must_use]
+    pub fn left_alone_for(&self) -> Option<Duration> {
+        self.calm.left()
+    }
+
+    /// One look at the letter's order. Waits where the service wants to be left alone.
+    pub async fn look(&self, candidate: &Candidate, allowed: Allowed) -> Checked {
+        self.look_behind(candidate, allowed, Behind::default()).await
     }
 
     /// The same behind what was written to the order before.
     pub(super) async fn look_behind(
         &self,
         candidate: &Candidate,
-        forced: bool,
+        allowed: Allowed,
         behind: Behind<'_>,
     ) -> Checked {
-        let update = match self.asked(candidate, forced) {
+        self.look_at(candidate, allowed, behind, true).await
+    }
+
+    /// The same, and a service that refuses for now does not say.
+    pub(super) async fn look_once(
+        &self,
+        candidate: &Candidate,
+        allowed: Allowed,
+        behind: Behind<'_>,
+    ) -> Checked {
+        self.look_at(candidate, allowed, behind, false).await
+    }
+
+    async fn look_at(
+        &self,
+        candidate: &Candidate,
+        allowed: Allowed,
+        behind: Behind<'_>,
+        is_patient: bool,
+    ) -> Checked {
+        let update = match self.asked(candidate, allowed) {
             Ok(update) => update,
             Err(stopped) => return *stopped,
         };
         let uuid =
             || uuid::Builder::from_random_bytes(fastrand::u128(..).to_le_bytes()).into_uuid();
-        let reply = self.client.get(&update.key, Trail { walk: uuid(), attempt: uuid() }).await;
-        self.judge(&candidate.letter, update, &reply, behind)
+        let mut refusals = if is_patient { 0 } else { REFUSALS_MAX };
+        loop {
+            self.calm.over().await;
+            let begun = Instant::now();
+            let trail = Trail { walk: uuid(), attempt: uuid() };
+            let reply = self.client.get(&update.key, trail).await;
+            let took = begun.elapsed();
+            let verdict = verdict::verdict(Request::Get, &reply, &self.texts);
+            if let Verdict::Not(Trouble::Throttled { retry_after, .. }) = verdict {
+                self.calm.refused(retry_after);
+                if refusals < REFUSALS_MAX {
+                    refusals += 1;
+                    continue;
+                }
+            }
+            let took = reply.is_ok().then_some(took);
+            let allows = (allowed, behind);
+            return Checked { took, ..self.judge(candidate, update, &reply, allows) };
+        }
     }
 
     /// The update as the daemon would have to judge it, or why nobody need be asked. Pure.
     pub(super) fn asked(
         &self,
         candidate: &Candidate,
-        forced: bool,
+        allowed: Allowed,
     ) -> Result<OrderUpdate, Box<Checked>> {
         let Candidate { letter, message, place, .. } = candidate;
         let base = letter.base.as_deref().and_then(ETag::new);
-        let may = if forced { Replay::Forced } else { base.map_or(Replay::Unknown, Replay::Since) };
+        let may = match allowed {
+            Allowed::All => Replay::Forced,
+            Allowed::Seen | Allowed::NeverSeen => base.map_or(Replay::Unknown, Replay::Since),
+        };
         let stopped = |prospect, why| {
             let (may, seen) = (may.clone(), letter.seen.as_ref().map(Value::to_string));
-            Box::new(Checked { prospect, may, seen, why, changed: vec![] })
+            Box::new(Checked { prospect, may, seen, why, changed: vec![], took: None })
         };
         if let Place::Held(why) = place {
             return Err(stopped(Prospect::Held, why.clone()));
@@ -186,11 +182,12 @@ impl Checker {
     /// Pure.
     pub(super) fn judge(
         &self,
-        letter: &Letter,
+        candidate: &Candidate,
         mut update: OrderUpdate,
         reply: &Reply,
-        behind: Behind<'_>,
+        (allowed, behind): (Allowed, Behind<'_>),
     ) -> Checked {
+        let letter = &candidate.letter;
         let body = reply.as_ref().map(|answer| answer.body.clone()).unwrap_or_default();
         let text = protocol::concerned(&body, &update, &self.guard);
         let concerned: Map<String, Value> =
@@ -204,7 +201,10 @@ impl Checker {
             let values = values.map(|(name, value)| (name.clone(), value.clone())).collect();
             let is_ours = behind.chain.is_some_and(|it| it.explains(letter, etag, &values));
             is_unsure = is_ours && !behind.is_sure;
-            if is_ours && behind.is_sure {
+            // Of an order that stands still behind it, no other update was begun since.
+            let is_first = matches!(candidate.place, Place::Head(_));
+            let is_due = letter.is_unseen() && (allowed == Allowed::NeverSeen || is_first);
+            if is_due || (is_ours && behind.is_sure) {
                 update.replay = Some(Replay::Since(etag.clone()));
                 fetch = protocol::fetch(reply, &update, &self.guard, &self.texts);
             }
@@ -212,6 +212,9 @@ impl Checker {
         let (prospect, why) = match &fetch {
             Fetch::Found(_, Judgement::Outdated) => (Prospect::WouldApply, String::new()),
             Fetch::Found(_, Judgement::AlreadyApplied) => (Prospect::AlreadyApplied, String::new()),
+            Fetch::Found(_, Judgement::MovedOn) if letter.is_unseen() => {
+                (Prospect::NeverSeen, NEVER_SEEN.to_owned())
+            }
             Fetch::Found(etag, Judgement::Superseded | Judgement::MovedOn) => {
                 let why = protocol::objection(reply, &update, &self.guard, etag);
                 (Prospect::Superseded, if is_unsure { format!("{why}; {UNSURE}") } else { why })
@@ -225,16 +228,17 @@ impl Checker {
             }
             Fetch::Missed(trouble) => (Prospect::Unknown, trouble.code().as_str().to_owned()),
         };
-        let changed = if matches!(fetch, Fetch::Found(..)) {
-            changed(letter.seen.as_ref().and_then(Value::as_object), &concerned, &wanted)
-        } else {
-            Vec::new()
+        let before = letter.seen.as_ref().and_then(Value::as_object);
+        let changed = match (&fetch, prospect) {
+            (Fetch::Found(..), Prospect::NeverSeen) => unlike(&concerned, &wanted),
+            (Fetch::Found(..), _) => changed(before, &concerned, &wanted),
+            (Fetch::Missed(_), _) => Vec::new(),
         };
         let may = update.replay.unwrap_or(Replay::Unknown);
         let is_now =
             matches!((&fetch, &may), (Fetch::Found(now, _), Replay::Since(it)) if it == now);
         let seen = if is_now { text } else { letter.seen.as_ref().map(Value::to_string) };
-        Checked { prospect, may, seen, why, changed }
+        Checked { prospect, may, seen, why, changed, took: None }
     }
 }
 
@@ -244,33 +248,13 @@ pub(super) const fn is_in_turn(candidate: &Candidate) -> bool {
     matches!(candidate.place, Place::Behind(_)) && candidate.letter.base.is_none()
 }
 
-/// What is not as the letter saw it. Nothing is known where it saw nothing.
-fn changed(
-    seen: Option<&Map<String, Value>>,
-    now: &Map<String, Value>,
-    wanted: &Map<String, Value>,
-) -> Vec<Change> {
-    let Some(seen) = seen else { return Vec::new() };
-    let differs = |name: &&String| match (seen.get(*name), now.get(*name)) {
-        (Some(seen), Some(now)) => !compare::same(&seen.to_string(), &now.to_string()),
-        (seen, now) => seen.is_some() != now.is_some(),
-    };
-    let change = |name: &String| Change {
-        property: name.clone(),
-        seen: seen.get(name).cloned(),
-        now: now.get(name).cloned(),
-        wanted: wanted.get(name).cloned(),
-    };
-    now.keys().filter(differs).map(change).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
     use lapin::BasicProperties;
 
     use super::*;
-    use crate::dead_letter::Found;
+    use crate::dead_letter::{Found, Letter};
     use crate::protocol::Answer;
 
     fn checker() -> Checker {
@@ -289,8 +273,9 @@ mod tests {
             r#"{"key":{"dataAreaId":"USMF","SalesOrderNumber":"1"},"changes":{"A":2,"B":"x"}}"#;
         let message =
             Message { properties: BasicProperties::default(), body: body.as_bytes().to_vec() };
-        let mut update = checker.update(&message).unwrap();
-        update.replay = letter.base.as_deref().and_then(ETag::new).map(Replay::Since);
+        let (letter, place) = (letter.clone(), Place::Free);
+        let candidate = Candidate { letter, message, place, position: 1, rank: None };
+        let update = checker.asked(&candidate, Allowed::Seen).unwrap();
         let reply = Ok(Answer {
             status: 200,
             etag: ETag::new(etag),
@@ -300,7 +285,7 @@ mod tests {
             service_request_id: None,
             body: Bytes::from(order.to_string()),
         });
-        checker.judge(letter, update, &reply, behind)
+        checker.judge(&candidate, update, &reply, (Allowed::Seen, behind))
     }
 
     #[test]

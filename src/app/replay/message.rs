@@ -1,5 +1,6 @@
 //! The message that a dead letter becomes when it is sent once more. Pure.
 
+use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use uuid::Uuid;
 
@@ -86,6 +87,17 @@ pub(super) fn message(
     }
 }
 
+/// The properties of a dead letter, as far as a replay has a use for them.
+pub(super) fn kept(properties: &BasicProperties) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    for (name, value) in properties.headers().iter().flat_map(FieldTable::inner) {
+        if is_publishers(name.as_str()) || name.as_str() == FIRST_TRACE {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+    properties.clone().with_headers(headers)
+}
+
 fn is_publishers(name: &str) -> bool {
     let reserved = name.starts_with("x-") || name.starts_with("orderwright-");
     !reserved && !matches!(name, "CC" | "BCC")
@@ -93,8 +105,6 @@ fn is_publishers(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use lapin::BasicProperties;
-
     use super::super::{Message, Place};
     use super::*;
     use crate::config;

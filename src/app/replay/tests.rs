@@ -16,9 +16,9 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::chain::Chain;
-use super::check::{Behind, Prospect};
+use super::check::Behind;
 use super::message::{Sending, message};
-use super::{Candidate, Checker, Message, Place, Turn, by_order};
+use super::{Allowed, Candidate, Checker, Message, Place, Prospect, Turn, by_order};
 use crate::app::intake::replayed;
 use crate::app::limits::{guard, limits, texts};
 use crate::broker::Topology;
@@ -396,7 +396,7 @@ impl<'a> World<'a> {
     /// As the intake reads it.
     fn update(&self, lying: &Lying) -> OrderUpdate {
         let candidate = candidate(lying, 1);
-        let update = self.tools.checker.asked(&candidate, false).unwrap();
+        let update = self.tools.checker.asked(&candidate, Allowed::Seen).unwrap();
         OrderUpdate { replay: replayed(&lying.properties), ..update }
     }
 
@@ -435,9 +435,10 @@ impl<'a> World<'a> {
         chain: &mut Chain,
     ) -> Option<bool> {
         self.meanwhile(turning.meanwhile[0]);
-        let update = self.tools.checker.asked(candidate, false).unwrap();
+        let update = self.tools.checker.asked(candidate, Allowed::Seen).unwrap();
         let behind = Behind { chain: Some(chain), is_sure: turn.is_sure };
-        let checked = self.tools.checker.judge(&candidate.letter, update, &self.get(), behind);
+        let checked =
+            self.tools.checker.judge(candidate, update, &self.get(), (Allowed::Seen, behind));
         self.counts.unsure += usize::from(checked.why.contains("nothing tells for certain"));
         if !matches!(checked.prospect, Prospect::WouldApply | Prospect::AlreadyApplied) {
             self.counts.passed_over += 1;

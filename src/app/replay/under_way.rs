@@ -6,23 +6,21 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use jiff::Timestamp;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Candidate;
 use super::chain::Chain;
-use super::check::{Behind, Prospect};
 use super::hold::Hold;
 use super::run::{Counts, Error, Run, Sent, Told};
 use crate::app::notice;
 use crate::broker;
-use crate::dead_letter::journal::Event;
+use crate::dead_letter::journal::{Event, NAMED_MAX, Named};
 use crate::dead_letter::{Course, End, Fate, Next};
 use crate::order::Replay;
 use crate::parking::Release;
 
-/// How often it is told that nothing comes.
+/// How often it is told that nothing comes, and asked about what does not come.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// After an interrupt, what is on its way is awaited for no longer than this.
@@ -42,8 +40,18 @@ pub(super) struct UnderWay<'a, T> {
     pub(super) parked: BTreeMap<&'a str, (usize, Release)>,
     /// The releases that were asked for.
     pub(super) releases: Vec<Release>,
+    /// What each that is on its way was sent to overwrite.
+    pub(super) bases: BTreeMap<usize, String>,
     /// Letters whose outcome has come.
     pub(super) told: BTreeSet<usize>,
+    /// Letters of which the journal knows what came of them.
+    pub(super) noted: BTreeSet<usize>,
+    /// Letters that the service was asked about, and since when it says that they are not written.
+    pub(super) not_yet: BTreeMap<usize, Instant>,
+    /// How many were asked about.
+    pub(super) asked: usize,
+    /// The longest that an outcome is waited for.
+    pub(super) outcome_max: Duration,
     pub(super) begun: Instant,
     /// When what is on its way is given up.
     pub(super) over_at: Option<Instant>,
@@ -56,21 +64,23 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
         releases: Vec<Release>,
         stop: &CancellationToken,
     ) -> Result<End, Error> {
+        self.hold.watch(self.run.replay).await?;
         self.await_orders(releases).await?;
         let (reply_to, mut replies) = self.run.replies().await?;
         let (run, candidates) = (self.run, self.candidates);
         let mut sending = FuturesUnordered::new();
-        // What each was sent to overwrite.
-        let mut bases: BTreeMap<usize, String> = BTreeMap::new();
         let mut held_until = self.begun + run.held_max;
-        let (mut told, mut asked, mut turn) = (Instant::now(), Instant::now(), 0);
+        let (mut told, mut asked, mut heard) = (Instant::now(), Instant::now(), Instant::now());
+        let ask_every = run.ask_after.min(TELL_EVERY);
+        // No outcome comes, and asking helps: then it need not be waited for as long as otherwise.
+        let mut is_mute = false;
         // What was sent while something else was awaited.
         let mut done = VecDeque::new();
         loop {
             while let Some((index, sent)) = done.pop_front() {
                 let passed = match sent {
                     Sent::Published(Replay::Since(etag)) => {
-                        bases.insert(index, etag.to_string());
+                        self.bases.insert(index, etag.to_string());
                         continue;
                     }
                     Sent::Published(Replay::Unknown | Replay::Forced) => continue,
@@ -92,7 +102,7 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
                     let chain = self.chain_of(index).cloned().unwrap_or_default();
                     let before = (chain, !self.unsure.contains(&index));
                     if let Some(seen) = &candidate.letter.base {
-                        bases.insert(index, seen.clone());
+                        self.bases.insert(index, seen.clone());
                     }
                     let reply_to = reply_to.clone();
                     sending.push(async move {
@@ -124,11 +134,12 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
                     let index = id.and_then(|id| id.as_str().parse::<usize>().ok());
                     let notice = serde_json::from_slice::<notice::Told>(&reply.data).ok();
                     if let (Some(index), Some(notice)) = (index, notice) {
-                        let heard = self.heard(index, &notice, bases.remove(&index));
-                        alongside(&mut sending, &mut done, heard).await?;
+                        (heard, is_mute) = (Instant::now(), false);
+                        let hearing = self.heard(index, &notice);
+                        alongside(&mut sending, &mut done, hearing).await?;
                     }
                 }
-                () = sleep_until(wake.min(told + TELL_EVERY).min(asked + run.ask_after)) => {
+                () = sleep_until(wake.min(told + TELL_EVERY).min(asked + ask_every)) => {
                     let silence = self.course.silence(self.begun.elapsed());
                     if told.elapsed() >= TELL_EVERY {
                         told = Instant::now();
@@ -136,13 +147,16 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
                             (self.tell)(Told::Silence(silence, self.course.in_flight()));
                         }
                     }
-                    if asked.elapsed() >= run.ask_after {
-                        asked = Instant::now();
-                        if silence >= run.ask_after && let Some(index) = self.course.awaited(turn) {
-                            turn += 1;
-                            let asking = self.ask(index, bases.get(&index).cloned());
+                    if asked.elapsed() >= ask_every {
+                        let unheard = heard.elapsed().min(self.course.waiting(self.begun.elapsed()));
+                        let patience = if is_mute { ask_every } else { run.ask_after };
+                        if self.course.in_flight() > 0 && unheard >= patience {
+                            let before = self.told.len();
+                            let asking = self.ask_around();
                             alongside(&mut sending, &mut done, asking).await?;
+                            is_mute |= self.told.len() > before;
                         }
+                        asked = Instant::now();
                     }
                 }
             }
@@ -168,7 +182,7 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
         Ok(())
     }
 
-    fn chain_of(&self, index: usize) -> Option<&Arc<Chain>> {
+    pub(super) fn chain_of(&self, index: usize) -> Option<&Arc<Chain>> {
         let order = self.candidates.get(index)?.letter.order.as_deref()?;
         self.chains.get(order)
     }
@@ -188,43 +202,15 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
                 why,
             })
             .await?;
+        self.noted.insert(index);
         self.course.passed_over(index, fate);
         (self.tell)(Told::Fate(letter.id, fate));
         Ok(())
     }
 
-    /// Its notice may be lost with the daemon that was to send it. Where the order shows what the letter
-    /// wants, that is its outcome: should its message still wait, it changes nothing any more.
-    async fn ask(&mut self, index: usize, base: Option<String>) -> Result<(), Error> {
-        let Some(candidate) = self.candidates.get(index) else { return Ok(()) };
-        let behind = Behind {
-            chain: self.chain_of(index).map(|it| &**it),
-            is_sure: !self.unsure.contains(&index),
-        };
-        let checked = self.run.checker.look_behind(candidate, self.run.forced, behind).await;
-        if checked.prospect != Prospect::AlreadyApplied {
-            return Ok(());
-        }
-        let found = notice::Told {
-            outcome: "already_applied".to_owned(),
-            reason: None,
-            order: candidate.letter.order.clone(),
-            message_id: None,
-            dead_letter_id: None,
-            replay_id: Some(self.run.replay.to_string()),
-            etag: None,
-            at: Timestamp::now(),
-        };
-        self.heard(index, &found, base).await
-    }
-
     /// An outcome: written down first, and only then the letter is taken away.
-    async fn heard(
-        &mut self,
-        index: usize,
-        notice: &notice::Told,
-        base: Option<String>,
-    ) -> Result<(), Error> {
+    pub(super) async fn heard(&mut self, index: usize, notice: &notice::Told) -> Result<(), Error> {
+        let base = self.bases.remove(&index);
         let Some(Candidate { letter, message, place, .. }) = self.candidates.get(index) else {
             return Ok(());
         };
@@ -244,6 +230,7 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
                 etag: notice.etag.clone(),
             })
             .await?;
+        self.noted.insert(index);
         let is_written = matches!(fate, Fate::Applied | Fate::AlreadyApplied);
         if place.unparks().is_some() {
             if is_written {
@@ -284,6 +271,41 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
         } else if let Some((_, release)) = self.parked.remove(order) {
             self.run.release(&release).await?;
             self.releases.push(release);
+        }
+        Ok(())
+    }
+
+    /// Writes down what is not written down yet: of every letter it must be known what came of it.
+    pub(super) async fn account(&mut self, end: End) -> Result<(), Error> {
+        let (mut behind, mut waiting) = (Vec::new(), Vec::new());
+        for (index, Candidate { letter, .. }) in self.candidates.iter().enumerate() {
+            if self.noted.contains(&index) {
+                continue;
+            }
+            let named = Named { letter: letter.id.to_string(), order: letter.order.clone() };
+            match self.course.fates().get(&index) {
+                Some(Fate::Unknown) => self.unknown(index).await?,
+                Some(
+                    Fate::Left
+                    | Fate::Applied
+                    | Fate::AlreadyApplied
+                    | Fate::Superseded
+                    | Fate::Failed,
+                ) => behind.push(named),
+                None => waiting.push(named),
+            }
+        }
+        let why = "a letter of its order before it was not written";
+        self.unsent(behind, why.to_owned()).await?;
+        let end = serde_json::json!(end);
+        let why = format!("not begun: {}", end.as_str().unwrap_or_default());
+        self.unsent(waiting, why).await
+    }
+
+    async fn unsent(&self, letters: Vec<Named>, why: String) -> Result<(), Error> {
+        for letters in letters.chunks(NAMED_MAX) {
+            let (replay, letters, why) = (self.run.replay, letters.to_vec(), why.clone());
+            self.run.note(Event::Unsent { replay, letters, why }).await?;
         }
         Ok(())
     }

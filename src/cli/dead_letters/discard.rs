@@ -2,20 +2,24 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::super::{complain, fail, instance};
-use super::desk::{Desk, Operator, failed};
+use super::desk::{Desk, Operator, failed, reason};
 use super::filters::Filters;
 use super::moving::{Moved, Moving, Relocation, count, relocate, told};
 use super::rounds::{self, Wish};
 use super::standstill::knowing;
 use super::{Format, plain};
 use crate::app::exit;
-use crate::app::replay::{Checker, Place};
+use crate::app::replay::{Allowed, Checker, Place};
 use crate::broker::{Error, Outgoing, Parking, Publisher};
 use crate::config::Loaded;
 use crate::dead_letter::journal::Event;
 use crate::dead_letter::{Decision, Letter, Manner, Selection, discarded, restored};
+
+/// After so long without an outcome the service is asked, as a replay does unless told otherwise.
+const ASK_AFTER: Duration = Duration::from_secs(30);
 
 /// Orders that are named where there are many.
 const SHOWN_MAX: usize = 20;
@@ -43,7 +47,7 @@ pub(super) struct Discard {
     #[command(flatten)]
     which: Which,
     /// Why; it stands in the letter from then on.
-    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
     because: String,
     #[command(flatten)]
     operator: Operator,
@@ -64,6 +68,9 @@ queue, or the settings are wrong")]
 pub(super) struct Restore {
     #[command(flatten)]
     which: Which,
+    /// Why, for the journal.
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    because: Option<String>,
     #[command(flatten)]
     operator: Operator,
 }
@@ -118,7 +125,7 @@ async fn discarding(
     let done = async {
         let desk = Desk::open(loaded, "discard").await?;
         if !arguments.which.yes {
-            let done = count(&desk, &desk.topology.dead_letters(), selection).await;
+            let done = count(&desk, &desk.topology.dead_letters(), selection, None).await;
             desk.leave().await;
             return Ok((done?, None));
         }
@@ -179,6 +186,7 @@ async fn put_aside(
     let how = Relocation {
         from: &desk.topology.dead_letters(),
         selection,
+        wear: None,
         by: &by,
         make: &|letter, held| {
             look(letter);
@@ -219,9 +227,10 @@ async fn let_go(
         by: &desk.operator(&arguments.operator),
         words: "what stood behind letters that were discarded",
         because: Some(&arguments.because),
-        forced: false,
+        allowed: Allowed::Seen,
         limit: usize::MAX,
         manner: Manner::steady(),
+        ask_after: ASK_AFTER,
         output: arguments.which.output,
     };
     let selection = Selection { orders: orders.into_iter().collect(), ..Selection::default() };
@@ -252,6 +261,7 @@ pub(super) async fn restore(arguments: &Restore, loaded: Loaded) -> u8 {
             let how = Relocation {
                 from: &from,
                 selection: &selection,
+                wear: None,
                 by: &desk.operator(&arguments.operator),
                 make: &|_letter, held| {
                     let (properties, key) =
@@ -263,6 +273,7 @@ pub(super) async fn restore(arguments: &Restore, loaded: Loaded) -> u8 {
                     let event = |it: &Moving| Event::Restored {
                         letter: it.id.to_string(),
                         order: it.order.clone(),
+                        because: arguments.because.clone(),
                     };
                     moved.iter().map(event).collect()
                 },
@@ -271,7 +282,7 @@ pub(super) async fn restore(arguments: &Restore, loaded: Loaded) -> u8 {
             publisher.close().await;
             moved
         } else {
-            count(&desk, &from, &selection).await
+            count(&desk, &from, &selection, None).await
         };
         desk.leave().await;
         done

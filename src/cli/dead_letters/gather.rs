@@ -10,7 +10,7 @@ use crate::broker::{Browser, Error, Parking, Ticket};
 use crate::dead_letter::Selection;
 use crate::parking::Release;
 
-/// Bodies that are held at once, in bytes. What does not fit is left for the next time.
+/// Memory that letters take at once, in bytes. What does not fit is left for the next time.
 const BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Letters, and the look that holds them.
@@ -102,7 +102,8 @@ async fn collect(
         if !is_chosen && stands.is_none() {
             return Next::More;
         }
-        let size = held.body.len();
+        let (candidate, ticket) = Candidate::new(letter, held);
+        let size = candidate.bytes();
         // From the first one on that has no room: an order's later letters must not go before it.
         is_full |= found.len() >= limit || bytes.saturating_add(size) > BYTES_MAX;
         if is_full {
@@ -111,7 +112,6 @@ async fn collect(
             return Next::More;
         }
         bytes = bytes.saturating_add(size);
-        let (candidate, ticket) = Candidate::new(letter, held);
         found.push(Found { candidate, ticket, is_chosen });
         Next::More
     };
