@@ -51,8 +51,8 @@ struct Deaths(Mutex<Timestamp>);
 impl Deaths {
     fn next(&self, now: Timestamp) -> Timestamp {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let least = last.checked_add(SignedDuration::from_nanos(1)).unwrap_or(*last);
-        *last = now.max(least);
+        let later = last.checked_add(SignedDuration::from_nanos(1)).unwrap_or(*last);
+        *last = now.max(later);
         *last
     }
 }
@@ -307,5 +307,18 @@ fn answer(reply: &Reply) -> Result<u16, &'static str> {
         Err(Fault::TooLarge) => Err("too_large"),
         Err(Fault::Csrf) => Err("csrf"),
         Err(Fault::SignIn(_)) => Err("sign_in"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clock_of_deaths_never_stands_still_nor_goes_back() {
+        let (deaths, at) = (Deaths::default(), |second| Timestamp::from_second(second).unwrap());
+        let all = [at(100), at(100), at(40), at(101)].map(|now| deaths.next(now));
+        assert!(all.is_sorted_by(|one, other| one < other), "{all:?}");
+        assert_eq!((all[0], all[3]), (at(100), at(101)));
     }
 }

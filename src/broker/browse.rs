@@ -234,7 +234,10 @@ impl Browser {
             return Ok(());
         }
         self.is_sealed = true;
-        self.subscribe_unread(PRIORITY_MAX).await?;
+        // What is not looked at is not taken where each return counts: there, its order matters less.
+        if self.wear.is_none() {
+            self.subscribe_unread(PRIORITY_MAX).await?;
+        }
         for consumer in &self.consumers {
             consumer.set_delegate(unread(self.later.clone()));
         }
@@ -312,7 +315,7 @@ impl Browser {
     /// [`Error::Ended`]: the last acks may be lost, and their messages there again.
     pub async fn close(mut self) -> Result<(), Error> {
         // What was returned before stands before what was not: where that is over, what returns now does as well.
-        if self.seen < self.mark && self.is_returned {
+        if self.seen < self.mark && self.is_returned && self.wear.is_none() {
             self.take_rest().await?;
         }
         self.acks.done(&self.channel, &self.queue).await?;

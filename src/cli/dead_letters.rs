@@ -140,6 +140,16 @@ pub(super) fn line(text: &str, characters_max: usize) -> String {
     format!("{cut}…")
 }
 
+/// Each with its end.
+fn lines(all: impl Iterator<Item = String>) -> String {
+    let mut text = String::new();
+    for line in all {
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
+}
+
 /// `1 letter`, `2 letters`.
 fn counted(count: u64, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }

@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 
-/// The advice. Empty for a reason that is not known here, such as one of a newer version. `is_unseen` says of a letter
-/// that it never saw its order: then a replay alone does not write it, and how it is written is said as well.
+/// The advice. Empty for a reason that is not known here, such as one of a newer version.
+///
+/// `is_unseen` says of a letter that it never saw its order: then a replay alone does not write it, and how it is
+/// written is said as well.
 #[must_use]
 pub fn advice(reason: &str, is_unseen: bool) -> Cow<'static, str> {
     let advice = of(reason);

@@ -347,6 +347,30 @@ mod tests {
     }
 
     #[test]
+    fn letter_that_was_superseded_may_be_written_over_nothing_that_it_has_seen() {
+        let base = |reason: &str, held_to: Option<&str>| {
+            let mut headers = FieldTable::default();
+            let mut put = |name: &str, value: &str| {
+                headers.insert(name.into(), long(value));
+            };
+            put("orderwright-reason", reason);
+            put("orderwright-attempts", r#"[{"etag_seen":"W/\"2\""}]"#);
+            if let Some(held_to) = held_to {
+                put("orderwright-replay-etag", held_to);
+            }
+            let letter = read(&BasicProperties::default().with_headers(headers), b"{}");
+            assert_eq!(letter.etag.as_deref(), Some("W/\"2\""));
+            letter.base
+        };
+        assert_eq!(base("rejected", None).as_deref(), Some("W/\"2\""));
+        assert_eq!(base("superseded", None), None);
+        for reason in ["rejected", "superseded"] {
+            assert_eq!(base(reason, Some("W/\"1\"")).as_deref(), Some("W/\"1\""));
+            assert_eq!(base(reason, Some("")), None, "it might be written over nothing");
+        }
+    }
+
+    #[test]
     fn letters_of_the_broker_are_understood_with_reasons_of_their_own() {
         let cases = [
             ("delivery_limit", "broker_delivery_limit"),

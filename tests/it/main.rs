@@ -41,6 +41,7 @@ mod parked_replays;
 mod parking;
 mod pods;
 mod replay_runs;
+mod replay_trouble;
 mod replays;
 mod reshard;
 mod shard;

@@ -5,7 +5,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::timeout;
 
 use crate::commands::{Ran, run};
-use crate::daemon::{Daemon, PATIENCE, orderwright};
+use crate::daemon::{Daemon, PATIENCE, orderwright, signal};
 use crate::stage::{Stage, update};
 
 const PARK: (&str, &str) = ("DEAD_LETTER__ON_DEAD_LETTER", "park");
@@ -73,12 +73,15 @@ async fn parked_order_is_replayed_in_order_with_what_comes_meanwhile_and_goes_on
     let flags = ["--reason", "business_rule", "--run", "--rate", "1", "--output", "ndjson"];
     let mut replay = replay.args(["dlq", "replay"]).args(flags).spawn().unwrap();
     let mut lines = BufReader::new(replay.stdout.take().unwrap()).lines();
-    let mut said = Vec::new();
+    let (pid, mut said) = (replay.id().unwrap(), Vec::new());
     while let Some(line) = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap() {
         said.push(serde_json::from_str::<Value>(&line).unwrap());
         if said.len() == 1 {
-            // Four more are to be sent, one a second: this one comes behind them.
+            // Four more are to be sent, one a second. It stands still while one more comes behind them.
+            signal(pid, "STOP").await;
             stage.publish(&[update(1, 6)]).await;
+            daemon.logs_times("\"dead-lettered\"", 6).await;
+            signal(pid, "CONT").await;
         }
     }
     let sum = said.last().unwrap();
@@ -148,6 +151,7 @@ async fn discarded_head_lets_nothing_pass_until_what_stands_behind_is_written_in
 
     let history = dlq(&stage, &["history"]).await.stdout;
     let told = |what: &str| history.lines().filter(|line| line.contains(what)).count();
-    assert_eq!((told("kim@desk  discarded"), told("because=TICKET-7")), (2, 3), "{history}");
+    // Two discards; the replay of what stood behind one, and its release.
+    assert_eq!((told("kim@desk  discarded"), told("because=TICKET-7")), (2, 4), "{history}");
     assert_eq!((told("kim@desk  released"), daemon.stop().await.count("parked_orders")), (2, 0));
 }

@@ -41,7 +41,7 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
     async fn ask(&mut self, index: usize) -> Result<bool, Error> {
         let Some(candidate) = self.candidates.get(index) else { return Ok(true) };
         let mut found = notice::Told {
-            outcome: "already_applied".to_owned(),
+            outcome: String::new(),
             reason: None,
             order: candidate.letter.order.clone(),
             message_id: None,
@@ -51,7 +51,7 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
             at: Timestamp::now(),
         };
         if let Some(again) = self.hold.again(candidate.letter.id) {
-            found.outcome = "dead_lettered".to_owned();
+            "dead_lettered".clone_into(&mut found.outcome);
             found.reason = Some(again.reason);
             found.dead_letter_id = Some(again.id.to_string());
             self.heard(index, &found).await?;
@@ -65,7 +65,10 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
         let behind = Behind { chain: chain.as_deref(), is_sure: !self.unsure.contains(&index) };
         let checked = self.run.checker.look_once(candidate, self.run.allowed, behind).await;
         match checked.prospect {
-            Prospect::AlreadyApplied => self.heard(index, &found).await?,
+            Prospect::AlreadyApplied => {
+                "already_applied".clone_into(&mut found.outcome);
+                self.heard(index, &found).await?;
+            }
             Prospect::Unknown => {
                 self.not_yet.remove(&index);
                 return Ok(false);

@@ -103,7 +103,9 @@ fn arranged(mut all: Vec<Evidence<'_>>) -> Vec<Turn> {
     let (moved, mut line): (Vec<_>, Vec<_>) = all.into_iter().partition(|it| it.is_moved);
     if is_shuffled(&line) {
         line.sort_by_key(|it| it.died);
-        line.iter_mut().for_each(|it| it.is_moved = true);
+        for it in &mut line {
+            it.is_moved = true;
+        }
     }
     for it in moved {
         let at = place(&line, &it);
@@ -171,13 +173,13 @@ mod tests {
 
     use super::*;
 
-    fn fell<'a>(index: usize, died: i64, instance: &'a str) -> Evidence<'a> {
+    fn fell(index: usize, died: i64, instance: &str) -> Evidence<'_> {
         let (position, died) =
             (u64::try_from(index).unwrap() + 1, Timestamp::from_second(died).ok());
         Evidence { index, position, is_moved: false, died, instance: Some(instance) }
     }
 
-    fn moved<'a>(index: usize, died: i64, instance: &'a str) -> Evidence<'a> {
+    fn moved(index: usize, died: i64, instance: &str) -> Evidence<'_> {
         Evidence { is_moved: true, ..fell(index, died, instance) }
     }
 

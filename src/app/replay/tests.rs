@@ -27,8 +27,7 @@ use crate::dead_letter::{Found, Given, Letter, Limits, Original, record, restore
 use crate::dispatch::{self, Attempt};
 use crate::order::{ETag, OrderUpdate, Replay};
 use crate::protocol::{
-    self, Answer, Code, Fault, Fetch, Guard, Reply, Rules, Settlement, Step, Texts, Trouble,
-    Verdict,
+    self, Answer, Code, Fault, Fetch, Guard, Rules, Settlement, Step, Texts, Trouble, Verdict,
 };
 
 /// What becomes of one request of the daemon's.
@@ -235,7 +234,7 @@ impl<'a> World<'a> {
             }
             Event::Live(names, nets) => {
                 let now = self.fresh();
-                let lying = self.published(names, now);
+                let lying = Self::published(names, now);
                 self.handle(lying, &nets, false, 0);
             }
             Event::Dies(names, pod) => self.dies(names, usize::from(pod), false),
@@ -250,14 +249,14 @@ impl<'a> World<'a> {
         }
     }
 
-    fn published(&self, names: Properties, now: u64) -> Lying {
+    fn published(names: Properties, now: u64) -> Lying {
         let body = body(&changes(names, now));
         Lying { properties: BasicProperties::default(), body, age: now, serial: 0 }
     }
 
     fn dies(&mut self, names: Properties, pod: usize, unseen: bool) {
         let now = self.fresh();
-        let lying = self.published(names, now);
+        let lying = Self::published(names, now);
         let seen = (!unseen).then(|| (self.service.etag(), self.service.body()));
         self.dead_letter(&lying, Code::Rejected, seen.as_ref(), pod);
     }
@@ -337,7 +336,7 @@ impl<'a> World<'a> {
                     self.service.settle_late();
                     self.meanwhile(meanwhile);
                     let reply = match net {
-                        Net::Answered | Net::Late => self.get(),
+                        Net::Answered | Net::Late => Ok(self.get()),
                         Net::Lost | Net::Unheard => Err(Fault::Timeout),
                     };
                     let fetch = protocol::fetch(&reply, &update, guard, texts);
@@ -381,8 +380,8 @@ impl<'a> World<'a> {
         }
     }
 
-    fn get(&self) -> Reply {
-        Ok(Answer {
+    fn get(&self) -> Answer {
+        Answer {
             status: 200,
             etag: Some(self.service.etag()),
             retry_after: None,
@@ -390,7 +389,7 @@ impl<'a> World<'a> {
             is_json: true,
             service_request_id: None,
             body: Bytes::from(self.service.body().to_string()),
-        })
+        }
     }
 
     /// As the intake reads it.
@@ -438,7 +437,7 @@ impl<'a> World<'a> {
         let update = self.tools.checker.asked(candidate, Allowed::Seen).unwrap();
         let behind = Behind { chain: Some(chain), is_sure: turn.is_sure };
         let checked =
-            self.tools.checker.judge(candidate, update, &self.get(), (Allowed::Seen, behind));
+            self.tools.checker.judge(candidate, update, &Ok(self.get()), (Allowed::Seen, behind));
         self.counts.unsure += usize::from(checked.why.contains("nothing tells for certain"));
         if !matches!(checked.prospect, Prospect::WouldApply | Prospect::AlreadyApplied) {
             self.counts.passed_over += 1;

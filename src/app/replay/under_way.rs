@@ -123,6 +123,7 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
                 }
                 () = sleep_until(held_until) => {
                     let renewed = self.hold.renew(run.connection, run.topology, candidates);
+                    let renewed = Box::pin(renewed);
                     alongside(&mut sending, &mut done, async { Ok(renewed.await?) }).await?;
                     held_until = Instant::now() + run.held_max;
                 }

@@ -50,11 +50,11 @@ impl Held {
 /// As a quorum queue says it. RabbitMQ 4.3 counts in a header of its own those that do not count for its limit.
 fn returns(properties: &BasicProperties) -> u64 {
     let headers = properties.headers().as_ref().map(FieldTable::inner);
-    let number = |name: &str| match headers.and_then(|headers| headers.get(name))? {
-        AMQPValue::LongLongInt(number) => u64::try_from(*number).ok(),
-        AMQPValue::LongInt(number) => u64::try_from(*number).ok(),
-        AMQPValue::LongUInt(number) => Some(u64::from(*number)),
-        other => other.as_long_long_int().and_then(|number| u64::try_from(number).ok()),
+    let number = |name: &str| {
+        let value: &AMQPValue = headers.and_then(|headers| headers.get(name))?;
+        let signed = value.as_long_long_int().or_else(|| value.as_long_int().map(i64::from));
+        let signed = signed.or_else(|| value.as_long_uint().map(i64::from));
+        signed.and_then(|number| u64::try_from(number).ok())
     };
     number("x-delivery-count").max(number("x-acquired-count")).unwrap_or(0)
 }

@@ -68,10 +68,8 @@ impl Taker {
         self.mark
     }
 
-    /// How many may be held before some of them must be acked.
-    pub const fn held_max(&self) -> usize {
-        HELD_MAX as usize
-    }
+    /// So many may be held before some of them must be acked.
+    pub const HELD_MAX: usize = HELD_MAX as usize;
 
     /// The next message; nothing at the mark, or when somebody else has taken what was there.
     ///

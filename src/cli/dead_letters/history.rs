@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::super::{complain, print};
 use super::desk::{Desk, failed};
 use super::filters::time;
-use super::{Format, incident, line};
+use super::{Format, incident, line, lines};
 use crate::app::exit;
 use crate::broker::{Error, journal};
 use crate::config::Loaded;
@@ -61,7 +61,7 @@ impl Arguments {
     fn means(&self, record: &Record) -> bool {
         let Record { at, by, event } = record;
         let name = json!(event);
-        let name = name["event"].as_str().unwrap_or_default();
+        let name = name.get("event").and_then(Value::as_str).unwrap_or_default();
         let is_letter = |wanted: &String| event.letters().iter().any(|it| it.starts_with(wanted));
         self.order.as_ref().is_none_or(|order| event.is_of(order))
             && self.letter.as_ref().is_none_or(is_letter)
@@ -131,7 +131,7 @@ pub(super) async fn run(arguments: &Arguments, loaded: Loaded) -> u8 {
 fn listed(records: &[Record], output: Format) -> String {
     match output {
         Format::Json => format!("{}\n", json!(records)),
-        Format::Ndjson => records.iter().map(|record| format!("{}\n", json!(record))).collect(),
+        Format::Ndjson => lines(records.iter().map(|record| json!(record).to_string())),
         Format::Table => records.iter().map(row).collect(),
     }
 }
@@ -152,7 +152,7 @@ pub(super) fn row(record: &Record) -> String {
 
 /// Letters by their ids alone; anything else as it is.
 fn named(value: &Value) -> String {
-    let ids = value.as_array().into_iter().flatten().filter_map(|it| it["letter"].as_str());
+    let ids = value.as_array().into_iter().flatten().filter_map(|it| it.get("letter")?.as_str());
     let ids: Vec<_> = ids.collect();
     if ids.is_empty() { value.to_string() } else { ids.join(",") }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::line;
+use super::{line, lines};
 use crate::dead_letter::journal::{Event, Record};
 
 /// What came of the letters of a replay.
@@ -136,7 +136,7 @@ fn told(records: &[Record]) -> (Vec<String>, Vec<Row>) {
 /// What is to be known before the letters: the steps, and the sum.
 fn head(records: &[Record], steps: &[String]) -> String {
     let account = account(records);
-    let mut text: String = steps.iter().map(|step| format!("- {}\n", cell(step))).collect();
+    let mut text = lines(steps.iter().map(|step| format!("- {}", cell(step))));
     for (outcome, count) in &account.counts {
         let _infallible = writeln!(text, "- {}: {count}", cell(outcome));
     }

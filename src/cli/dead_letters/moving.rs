@@ -135,7 +135,7 @@ async fn taken(
     let bar = progress("moved", taker.mark());
     loop {
         let mut some = Vec::new();
-        while some.len() < taker.held_max() && !desk.interrupt.is_cancelled() {
+        while some.len() < Taker::HELD_MAX && !desk.interrupt.is_cancelled() {
             let Some(held) = taker.next().await? else { break };
             let letter = read(&held);
             let (copy, ticket) = (how.make)(&letter, held);

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::desk::{Desk, failed};
 use super::filters::age;
 use super::standstill::knowing;
-use super::{Format, counted, plain, release};
+use super::{Format, counted, lines, plain, release};
 use crate::app::exit;
 use crate::broker::Parking;
 use crate::cli::{complain, print};
@@ -81,7 +81,7 @@ fn listed(parking: &Parking, asked: &Parked, now: Timestamp) -> String {
     };
     match asked.output {
         Format::Json => format!("{}\n", json!(orders.iter().map(object).collect::<Vec<_>>())),
-        Format::Ndjson => orders.iter().map(|it| format!("{}\n", object(it))).collect(),
+        Format::Ndjson => lines(orders.iter().map(|it| object(it).to_string())),
         Format::Table => {
             let row = |(order, parked): &(&str, &crate::parking::Parked)| {
                 let (letters, head) = (counted(parked.letters, "letter"), parked.head);
