@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use crate::commands::{Ran, run};
 use crate::daemon::{Daemon, PATIENCE, orderwright, signal};
-use crate::stage::{Stage, update};
+use crate::stage::{Stage, message, update};
 
 const PARK: (&str, &str) = ("DEAD_LETTER__ON_DEAD_LETTER", "park");
 
@@ -117,6 +117,26 @@ async fn head_that_dies_again_leaves_what_stands_behind_and_is_replayed_as_the_h
     let again = parsed(&dlq(&stage, &replay).await);
     assert_eq!(again["counts"], json!({"applied": 3}), "{again}");
     stage.publish(&[update(1, 4)]).await;
+    let ledger = stage.applied(4).await;
+    assert_eq!((ledger.out_of_order, depth(&stage).await), (0, 0));
+    assert_eq!(daemon.stop().await.count("parked_orders"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn head_that_never_saw_its_order_is_written_once_that_is_there() {
+    let stage = Stage::new("replay-created", &["--orders", "1"]).await;
+    let daemon = stage.daemon(&[PARK]).await;
+    let changes = |number| message("SO-900001", &json!({"UpdateSequence": number}));
+    stage.publish(&[changes(1), changes(2), changes(3)]).await;
+    daemon.logs_times("\"dead-lettered\"", 3).await;
+    let replay = ["replay", "--order", "USMF/SO-900001", "--run", "--output", "json"];
+    let missing = dlq(&stage, &replay).await;
+    let sum: Value = serde_json::from_str(&missing.stdout).unwrap();
+    assert_eq!(sum["counts"], json!({"left": 3}), "{}", missing.stderr);
+    // Nothing of it was begun since the first one died, so nothing newer can be there.
+    stage.simulator.create("USMF", "SO-900001").await.unwrap();
+    assert_eq!(parsed(&dlq(&stage, &replay).await)["counts"], json!({"applied": 3}));
+    stage.publish(&[changes(4)]).await;
     let ledger = stage.applied(4).await;
     assert_eq!((ledger.out_of_order, depth(&stage).await), (0, 0));
     assert_eq!(daemon.stop().await.count("parked_orders"), 0);

@@ -117,6 +117,7 @@ impl Transcript {
         });
         let text = replace(&text, r"(?m)oldest \d.*$", |_| "oldest 29m 27s".into());
         let text = replace(&text, r"(?m), \d+\w+( \d+\w+)? ago$", |_| ", 29m 27s ago".into());
+        let text = replace(&text, r"takes about [^(\n]+ \(", |_| "takes about 3s (".into());
         // In a column it stands to the right, in a sentence behind two blanks.
         let text =
             replace(&text, r" {3,}\d+ ms\b", |found| format!("{:>1$}", "21 ms", found[0].len()));
