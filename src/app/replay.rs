@@ -9,6 +9,7 @@
 //! Whoever dies on the way leaves a dead letter that is there still, and an update that is there
 //! already: the next replay finds it applied, and takes the letter away then.
 
+mod account;
 mod ask;
 mod calm;
 mod chain;
@@ -19,6 +20,7 @@ mod message;
 mod order;
 mod place;
 mod prospect;
+mod pulse;
 pub mod release;
 mod run;
 mod under_way;

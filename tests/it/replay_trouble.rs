@@ -282,6 +282,30 @@ async fn service_that_wants_rest_is_left_alone_and_the_plan_is_whole_all_the_sam
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn plan_and_replay_show_on_a_terminal_how_far_they_are() {
+    let script = std::process::Command::new("script").arg("--version").output();
+    if !script.is_ok_and(|it| it.status.success()) {
+        eprintln!("skipped: no program that gives a terminal (script)");
+        return;
+    }
+    let (stage, daemon) = refused("replay-terminal", 8, &[]).await;
+    let settings = stage.settings(&[]).await;
+    for (words, doing) in
+        [("plan", "orders asked for"), ("replay --run --canary 0 --output json", "letters seen to")]
+    {
+        let words = format!("{} dlq {words} --rate 4", env!("CARGO_BIN_EXE_orderwright"));
+        let mut command = tokio::process::Command::new("script");
+        command.args(["--quiet", "--return", "--command", &words, "/dev/null"]);
+        command.envs(settings.clone()).env("TERM", "xterm").stdin(std::process::Stdio::null());
+        let shown = timeout(PATIENCE, command.output()).await.unwrap().unwrap();
+        let text = String::from_utf8_lossy(&shown.stdout);
+        assert!(shown.status.success() && text.contains(&format!("of 8 {doing}")), "{text}");
+    }
+    assert_eq!(depth(&stage).await, 0);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn plan_asks_for_several_orders_at_once_and_never_faster_than_it_may() {
     let slow = ["--orders", "24", "--get-latency", "300ms"];
     let stage = Stage::new("plan-wide", &slow).await;

@@ -16,8 +16,6 @@ use super::check::Behind;
 use super::run::{Error, Told};
 use super::under_way::UnderWay;
 use crate::app::notice;
-use crate::dead_letter::Fate;
-use crate::dead_letter::journal::Event;
 
 /// Letters that are asked about in one go.
 const AT_ONCE: usize = 16;
@@ -92,27 +90,5 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
     async fn give_up(&mut self, index: usize) -> Result<(), Error> {
         self.course.give_up(index);
         self.unknown(index).await
-    }
-
-    /// Writes down that the outcome of a letter is not known.
-    pub(super) async fn unknown(&mut self, index: usize) -> Result<(), Error> {
-        let Some(candidate) = self.candidates.get(index) else { return Ok(()) };
-        if !self.noted.insert(index) {
-            return Ok(());
-        }
-        let letter = &candidate.letter;
-        self.run
-            .note(Event::Replayed {
-                replay: self.run.replay,
-                letter: letter.id.to_string(),
-                order: letter.order.clone(),
-                outcome: "unknown".to_owned(),
-                reason: None,
-                new_letter: None,
-                etag: None,
-            })
-            .await?;
-        (self.tell)(Told::Fate(letter.id, Fate::Unknown));
-        Ok(())
     }
 }

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use crate::dead_letter::Letter;
+use crate::dead_letter::{Fate, Letter};
 use crate::order::ETag;
 use crate::protocol::compare;
 
@@ -35,13 +35,23 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    /// One more letter was written over this state; of one that stood behind a dead letter, none is known.
-    pub(super) fn wrote(
+    /// Takes what came of a letter that was sent to be written over this state; `etag` is what its outcome told.
+    pub(super) fn learn(
         &mut self,
+        fate: Fate,
         over: Option<String>,
         changes: Map<String, Value>,
         etag: Option<&str>,
     ) {
+        match fate {
+            Fate::Applied => self.wrote(over, changes, etag),
+            Fate::AlreadyApplied => self.found(over, changes),
+            Fate::Superseded | Fate::Failed | Fate::Unknown | Fate::Left => {}
+        }
+    }
+
+    /// One more letter was written over this state; of one that stood behind a dead letter, none is known.
+    fn wrote(&mut self, over: Option<String>, changes: Map<String, Value>, etag: Option<&str>) {
         let follows = !self.is_begun || (over.is_some() && over == self.etag);
         if !follows {
             self.loose.append(&mut self.linked);
@@ -51,7 +61,7 @@ impl Chain {
     }
 
     /// One was there already: over which state, by whom and with what since, nobody knows.
-    pub(super) fn found(&mut self, base: Option<String>, changes: Map<String, Value>) {
+    fn found(&mut self, base: Option<String>, changes: Map<String, Value>) {
         self.loose.append(&mut self.linked);
         self.loose.extend(base);
         self.add(changes, None);

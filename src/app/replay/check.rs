@@ -254,7 +254,7 @@ mod tests {
     use lapin::BasicProperties;
 
     use super::*;
-    use crate::dead_letter::{Found, Letter};
+    use crate::dead_letter::{Fate, Found, Letter};
     use crate::protocol::Answer;
 
     fn checker() -> Checker {
@@ -312,7 +312,7 @@ mod tests {
         let ours = serde_json::json!({"A": 5}).as_object().unwrap().clone();
         let chain = |over: &str, after| {
             let mut chain = Chain::default();
-            chain.wrote(Some(over.to_owned()), ours.clone(), after);
+            chain.learn(Fate::Applied, Some(over.to_owned()), ours.clone(), after);
             chain
         };
         let looked = |order: &Value, etag, chain: &Chain, is_sure| {

@@ -23,7 +23,7 @@ use crate::app::intake::replayed;
 use crate::app::limits::{guard, limits, texts};
 use crate::broker::Topology;
 use crate::config::{self, Settings};
-use crate::dead_letter::{Found, Given, Letter, Limits, Original, record, restored};
+use crate::dead_letter::{Fate, Found, Given, Letter, Limits, Original, record, restored};
 use crate::dispatch::{self, Attempt};
 use crate::order::{ETag, OrderUpdate, Replay};
 use crate::protocol::{
@@ -463,11 +463,13 @@ impl<'a> World<'a> {
             Settlement::Applied => {
                 self.counts.behind += usize::from(chain.is_begun());
                 self.counts.applied += 1;
-                chain.wrote(over, wanted(&lying.body), etag.as_deref());
+                chain.learn(Fate::Applied, over, wanted(&lying.body), etag.as_deref());
             }
             Settlement::AlreadyApplied => {
                 self.counts.already += 1;
-                chain.found(over, wanted(&lying.body));
+                // As its notice tells: of the order as it was found.
+                let etag = self.service.etag().to_string();
+                chain.learn(Fate::AlreadyApplied, over, wanted(&lying.body), Some(&etag));
             }
             Settlement::DeadLetter(Code::Superseded) => self.counts.superseded_again += 1,
             Settlement::DeadLetter(_) => return Some(false),

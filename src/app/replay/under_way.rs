@@ -6,22 +6,21 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use lapin::message::Delivery;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Candidate;
 use super::chain::Chain;
 use super::hold::Hold;
+use super::pulse::{Pulse, TELL_EVERY};
 use super::run::{Counts, Error, Run, Sent, Told};
 use crate::app::notice;
 use crate::broker;
-use crate::dead_letter::journal::{Event, NAMED_MAX, Named};
+use crate::dead_letter::journal::Event;
 use crate::dead_letter::{Course, End, Fate, Next};
 use crate::order::Replay;
 use crate::parking::Release;
-
-/// How often it is told that nothing comes, and asked about what does not come.
-const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// After an interrupt, what is on its way is awaited for no longer than this.
 const GOODBYE_MAX: Duration = Duration::from_secs(30);
@@ -70,48 +69,31 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
         let (run, candidates) = (self.run, self.candidates);
         let mut sending = FuturesUnordered::new();
         let mut held_until = self.begun + run.held_max;
-        let (mut told, mut asked, mut heard) = (Instant::now(), Instant::now(), Instant::now());
-        let ask_every = run.ask_after.min(TELL_EVERY);
-        // No outcome comes, and asking helps: then it need not be waited for as long as otherwise.
-        let mut is_mute = false;
+        let mut pulse = Pulse::new(run.ask_after);
         // What was sent while something else was awaited.
         let mut done = VecDeque::new();
         loop {
             while let Some((index, sent)) = done.pop_front() {
-                let passed = match sent {
-                    Sent::Published(Replay::Since(etag)) => {
-                        self.bases.insert(index, etag.to_string());
-                        continue;
-                    }
-                    Sent::Published(Replay::Unknown | Replay::Forced) => continue,
-                    Sent::PassedOver(fate, why) => self.pass_over(index, fate, why),
-                    Sent::Failed(error) => return Err(error.into()),
-                };
-                alongside(&mut sending, &mut done, passed).await?;
+                alongside(&mut sending, &mut done, self.sent(index, sent)).await?;
             }
             let wake = match self.course.next(self.begun.elapsed()) {
                 Next::Over(end) => return Ok(end),
+                Next::Send(index) if !self.hold.has(index) => {
+                    let why = "somebody has taken it out of the queue meanwhile".to_owned();
+                    let passed = self.pass_over(index, Fate::Left, why);
+                    alongside(&mut sending, &mut done, passed).await?;
+                    continue;
+                }
                 Next::Send(index) => {
                     let Some(candidate) = candidates.get(index) else { continue };
-                    if !self.hold.has(index) {
-                        let why = "somebody has taken it out of the queue meanwhile".to_owned();
-                        let passed = self.pass_over(index, Fate::Left, why);
-                        alongside(&mut sending, &mut done, passed).await?;
-                        continue;
-                    }
-                    let chain = self.chain_of(index).cloned().unwrap_or_default();
-                    let before = (chain, !self.unsure.contains(&index));
-                    if let Some(seen) = &candidate.letter.base {
-                        self.bases.insert(index, seen.clone());
-                    }
-                    let reply_to = reply_to.clone();
+                    let (before, reply_to) = (self.begin(index, candidate), reply_to.clone());
                     sending.push(async move {
                         (index, run.send(index, candidate, before, reply_to).await)
                     });
                     continue;
                 }
-                Next::At(due) => self.begun + due,
-                Next::Await => told + TELL_EVERY,
+                Next::At(due) => (self.begun + due).min(pulse.due()),
+                Next::Await => pulse.due(),
             };
             tokio::select! { biased;
                 () = stop.cancelled(), if self.over_at.is_none() => {
@@ -131,37 +113,54 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
                 reply = replies.next() => {
                     let lost = || broker::Error::NoQueue { queue: reply_to.to_string() };
                     let reply = reply.ok_or_else(lost)?.map_err(broker::Error::from)?;
-                    let id = reply.properties.correlation_id().as_ref();
-                    let index = id.and_then(|id| id.as_str().parse::<usize>().ok());
-                    let notice = serde_json::from_slice::<notice::Told>(&reply.data).ok();
-                    if let (Some(index), Some(notice)) = (index, notice) {
-                        (heard, is_mute) = (Instant::now(), false);
-                        let hearing = self.heard(index, &notice);
-                        alongside(&mut sending, &mut done, hearing).await?;
+                    if let Some((index, notice)) = understood(&reply) {
+                        pulse.heard();
+                        alongside(&mut sending, &mut done, self.heard(index, &notice)).await?;
                     }
                 }
-                () = sleep_until(wake.min(told + TELL_EVERY).min(asked + ask_every)) => {
-                    let silence = self.course.silence(self.begun.elapsed());
-                    if told.elapsed() >= TELL_EVERY {
-                        told = Instant::now();
-                        if silence >= TELL_EVERY {
-                            (self.tell)(Told::Silence(silence, self.course.in_flight()));
-                        }
-                    }
-                    if asked.elapsed() >= ask_every {
-                        let unheard = heard.elapsed().min(self.course.waiting(self.begun.elapsed()));
-                        let patience = if is_mute { ask_every } else { run.ask_after };
-                        if self.course.in_flight() > 0 && unheard >= patience {
-                            let before = self.told.len();
-                            let asking = self.ask_around();
-                            alongside(&mut sending, &mut done, asking).await?;
-                            is_mute |= self.told.len() > before;
-                        }
-                        asked = Instant::now();
-                    }
+                () = sleep_until(wake) => {
+                    alongside(&mut sending, &mut done, self.tick(&mut pulse)).await?;
                 }
             }
         }
+    }
+
+    /// What it is sent behind; and until it is, it may overwrite what its letter saw.
+    fn begin(&mut self, index: usize, candidate: &Candidate) -> (Arc<Chain>, bool) {
+        if let Some(seen) = &candidate.letter.base {
+            self.bases.insert(index, seen.clone());
+        }
+        (self.chain_of(index).cloned().unwrap_or_default(), !self.unsure.contains(&index))
+    }
+
+    async fn sent(&mut self, index: usize, sent: Sent) -> Result<(), Error> {
+        match sent {
+            Sent::Published(Replay::Since(etag)) => {
+                // Its outcome may have come before this is known.
+                if !self.told.contains(&index) {
+                    self.bases.insert(index, etag.to_string());
+                }
+                Ok(())
+            }
+            Sent::Published(Replay::Unknown | Replay::Forced) => Ok(()),
+            Sent::PassedOver(fate, why) => self.pass_over(index, fate, why).await,
+            Sent::Failed(error) => Err(error.into()),
+        }
+    }
+
+    /// Tells that nothing comes, and asks about what does not come.
+    async fn tick(&mut self, pulse: &mut Pulse) -> Result<(), Error> {
+        let now = self.begun.elapsed();
+        let silence = self.course.silence(now);
+        if pulse.is_time_to_tell() && silence >= TELL_EVERY {
+            (self.tell)(Told::Silence(silence, self.course.in_flight()));
+        }
+        if pulse.is_time_to_ask(self.course.waiting(now)) {
+            let before = self.told.len();
+            self.ask_around().await?;
+            pulse.asked(self.told.len() > before);
+        }
+        Ok(())
     }
 
     /// Counts the letters of each order that stands still. One that has none goes on at once.
@@ -248,11 +247,7 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
         if is_written && let Some(order) = letter.order.as_deref() {
             let chain = Arc::make_mut(self.chains.entry(order).or_default());
             let changes = self.run.checker.changes(message);
-            if fate == Fate::Applied {
-                chain.wrote(base, changes, notice.etag.as_deref());
-            } else {
-                chain.found(base, changes);
-            }
+            chain.learn(fate, base, changes, notice.etag.as_deref());
         }
         self.course.heard(index, fate, self.begun.elapsed());
         (self.tell)(Told::Fate(letter.id, fate));
@@ -276,41 +271,6 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
         Ok(())
     }
 
-    /// Writes down what is not written down yet: of every letter it must be known what came of it.
-    pub(super) async fn account(&mut self, end: End) -> Result<(), Error> {
-        let (mut behind, mut waiting) = (Vec::new(), Vec::new());
-        for (index, Candidate { letter, .. }) in self.candidates.iter().enumerate() {
-            if self.noted.contains(&index) {
-                continue;
-            }
-            let named = Named { letter: letter.id.to_string(), order: letter.order.clone() };
-            match self.course.fates().get(&index) {
-                Some(Fate::Unknown) => self.unknown(index).await?,
-                Some(
-                    Fate::Left
-                    | Fate::Applied
-                    | Fate::AlreadyApplied
-                    | Fate::Superseded
-                    | Fate::Failed,
-                ) => behind.push(named),
-                None => waiting.push(named),
-            }
-        }
-        let why = "a letter of its order before it was not written";
-        self.unsent(behind, why.to_owned()).await?;
-        let end = serde_json::json!(end);
-        let why = format!("not begun: {}", end.as_str().unwrap_or_default());
-        self.unsent(waiting, why).await
-    }
-
-    async fn unsent(&self, letters: Vec<Named>, why: String) -> Result<(), Error> {
-        for letters in letters.chunks(NAMED_MAX) {
-            let (replay, letters, why) = (self.run.replay, letters.to_vec(), why.clone());
-            self.run.note(Event::Unsent { replay, letters, why }).await?;
-        }
-        Ok(())
-    }
-
     pub(super) fn counts(&self) -> Counts {
         let mut counts = Counts::new();
         for index in 0..self.candidates.len() {
@@ -319,6 +279,12 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
         }
         counts
     }
+}
+
+/// Which letter it is about, and what became of it.
+fn understood(reply: &Delivery) -> Option<(usize, notice::Told)> {
+    let id = reply.properties.correlation_id().as_ref()?;
+    Some((id.as_str().parse().ok()?, serde_json::from_slice(&reply.data).ok()?))
 }
 
 fn fate(notice: &notice::Told) -> Fate {
