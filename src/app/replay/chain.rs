@@ -104,3 +104,68 @@ impl Chain {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lapin::BasicProperties;
+    use serde_json::json;
+
+    use super::*;
+    use crate::dead_letter::Found;
+
+    fn object(value: &Value) -> Map<String, Value> {
+        value.as_object().unwrap().clone()
+    }
+
+    /// A letter that saw the order under this ETag, and these fields of it.
+    fn letter(base: &str, seen: &Value) -> Letter {
+        let properties = BasicProperties::default();
+        let found = Found { properties: &properties, exchange: "e", routing_key: "k", body: b"{}" };
+        let (base, seen) = (Some(base.to_owned()), Some(seen.clone()));
+        Letter { base, seen, ..Letter::read(found) }
+    }
+
+    fn explains(chain: &Chain, letter: &Letter, now: &str, order: &Value) -> bool {
+        chain.explains(letter, &ETag::new(now).unwrap(), &object(order))
+    }
+
+    #[test]
+    fn behind_a_gap_the_fields_concerned_must_do() {
+        let (a, b) = (letter("\"1\"", &json!({"A": 0})), letter("\"1\"", &json!({"B": 0})));
+        let mut chain = Chain::default();
+        // The service does not tell what came of the first write, and somebody else writes B.
+        chain.learn(Fate::Applied, Some("\"1\"".into()), object(&json!({"A": 1})), None);
+        assert!(explains(&chain, &a, "\"3\"", &json!({"A": 1})));
+        assert!(!explains(&chain, &b, "\"3\"", &json!({"B": 9})));
+        // It tells of the second: what was before that is no surer for it.
+        chain.learn(Fate::Applied, Some("\"3\"".into()), object(&json!({"A": 2})), Some("\"4\""));
+        assert!(explains(&chain, &a, "\"4\"", &json!({"A": 2})));
+        assert!(!explains(&chain, &b, "\"4\"", &json!({"B": 9})));
+        assert!(explains(&chain, &b, "\"4\"", &json!({"B": 0})), "nobody has written it");
+        // One that saw the order behind the gap goes by the ETags.
+        let late = letter("\"3\"", &json!({"B": 9}));
+        assert!(explains(&chain, &late, "\"4\"", &json!({"B": 9})));
+        assert!(!explains(&chain, &late, "\"5\"", &json!({"B": 9})));
+    }
+
+    #[test]
+    fn what_was_found_applied_links_no_etag_to_another() {
+        let behind = letter("\"1\"", &json!({"A": 0, "B": 0}));
+        let mut chain = Chain::default();
+        let wanted = object(&json!({"A": 1}));
+        chain.learn(Fate::AlreadyApplied, Some("\"1\"".into()), wanted, Some("\"3\""));
+        assert!(explains(&chain, &behind, "\"3\"", &json!({"A": 1, "B": 0})));
+        assert!(!explains(&chain, &behind, "\"3\"", &json!({"A": 1, "B": 9})), "somebody wrote B");
+    }
+
+    #[test]
+    fn what_was_not_written_explains_nothing() {
+        let behind = letter("\"1\"", &json!({"A": 0}));
+        for fate in [Fate::Superseded, Fate::Failed, Fate::Unknown, Fate::Left] {
+            let mut chain = Chain::default();
+            let wanted = object(&json!({"A": 1}));
+            chain.learn(fate, Some("\"1\"".into()), wanted, Some("\"2\""));
+            assert!(!chain.is_begun() && !explains(&chain, &behind, "\"2\"", &json!({"A": 1})));
+        }
+    }
+}

@@ -40,9 +40,9 @@ meanwhile are not part of it.
 An order that stands still behind a letter that is discarded stays so, and nothing passes: what stands behind
 would be written to the service, and that is said with --release, or later by a replay of the order.
 
-Exit codes: 0 done, or nothing to do, or shown what would be done, 64 nothing says which letters, 69
-unreachable, 75 another operator is at work or it was interrupted (start it again), 78 there is no such
-queue, or the settings are wrong")]
+Exit codes: 0 done, or nothing to do, or shown what would be done, 1 letters that --release sent died again, 64
+nothing says which letters, 69 unreachable, 75 another operator is at work or it was interrupted (start it again),
+78 there is no such queue, or the settings are wrong")]
 pub(super) struct Discard {
     #[command(flatten)]
     which: Which,

@@ -1,6 +1,6 @@
 //! `orderwright dead-letters plan`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -134,6 +134,8 @@ async fn attempt(
     let all: Vec<&Candidate> = candidates.iter().collect();
     let groups = by_order(&all, |message| checker.sequence(message));
     let orders: Vec<usize> = groups.iter().map(Vec::len).collect();
+    let unsure = groups.iter().flatten().filter(|turn| !turn.is_sure).map(|turn| turn.index);
+    let unsure: BTreeSet<usize> = unsure.collect();
     let mut found = Vec::new();
     if !arguments.offline && !interrupted {
         (found, interrupted) = look(&desk, arguments, allowed, (checker, &candidates)).await;
@@ -141,7 +143,14 @@ async fn attempt(
     publisher.close().await;
     desk.leave().await;
     let manner = arguments.manner();
-    let plan = Plan { candidates: &candidates, found: &found, orders: &orders, left_over, manner };
+    let plan = Plan {
+        candidates: &candidates,
+        found: &found,
+        orders: &orders,
+        unsure: &unsure,
+        left_over,
+        manner,
+    };
     print(&plan.text(arguments.output));
     Ok(if interrupted { exit::GRACE } else { exit::OK })
 }
@@ -194,6 +203,8 @@ struct Plan<'a> {
     found: &'a [Checked],
     /// How many letters each has.
     orders: &'a [usize],
+    /// Those that are not known for certain to be newer than the letters of their order before them.
+    unsure: &'a BTreeSet<usize>,
     left_over: u64,
     manner: Manner,
 }
@@ -223,14 +234,17 @@ impl Plan<'_> {
         json!({
             "letters": self.candidates.len(), "orders": self.orders.len(),
             "left_over": self.left_over, "prospects": self.counts(),
+            "unsure_of_their_place": self.unsure.len(),
             "seconds": self.takes().as_secs_f64(),
             "get_milliseconds": self.get().map(|it| it.as_millis()),
         })
     }
 
     fn rows(&self) -> impl Iterator<Item = Value> + '_ {
-        self.candidates.iter().zip(self.found).map(|(candidate, checked)| {
+        let all = self.candidates.iter().zip(self.found).enumerate();
+        all.map(|(index, (candidate, checked))| {
             json!({
+                "is_sure_of_its_place": !self.unsure.contains(&index),
                 "id": candidate.letter.id, "order": candidate.letter.order,
                 "prospect": checked.prospect, "why": checked.why, "changed": checked.changed,
             })
@@ -270,6 +284,13 @@ impl Plan<'_> {
         };
         if self.left_over > 0 {
             let _infallible = writeln!(text, "{} more are left for the next time", self.left_over);
+        }
+        if !self.unsure.is_empty() {
+            let _infallible = writeln!(
+                text,
+                "{} may be older than letters of their order before them, and stay once those are written",
+                self.unsure.len()
+            );
         }
         for (name, count) in self.counts() {
             let _infallible = writeln!(text, "  {name:<16} {count:>7}");
