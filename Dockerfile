@@ -32,22 +32,33 @@ RUN touch src/lib.rs src/main.rs src/bin/orderwright-sim.rs \
     && find target -maxdepth 2 -type f -name 'orderwright*' -perm -u+x -exec cp {} /out/ \;
 
 FROM ${RUNTIME_IMAGE} AS simulator
+ARG VERSION=0.1.0
+ARG COMMIT=
+ARG SOURCE=
 LABEL org.opencontainers.image.title="orderwright-sim" \
-      org.opencontainers.image.description="Stands in for Dynamics 365: orders over OData, with faults and a ledger"
+      org.opencontainers.image.description="Stands in for Dynamics 365: orders over OData, with faults and a ledger" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${COMMIT}" \
+      org.opencontainers.image.source="${SOURCE}"
 COPY --from=build /out/orderwright-sim /usr/local/bin/orderwright-sim
 USER 65532:65532
 EXPOSE 8090
 STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 \
+    CMD ["/usr/local/bin/orderwright-sim", "--healthcheck"]
 ENTRYPOINT ["/usr/local/bin/orderwright-sim"]
 CMD ["--listen", "0.0.0.0:8090", "--orders", "1000"]
 
 FROM ${RUNTIME_IMAGE} AS orderwright
 ARG VERSION=0.1.0
 ARG COMMIT=
+# Where the sources are kept: yours to say.
+ARG SOURCE=
 LABEL org.opencontainers.image.title="orderwright" \
       org.opencontainers.image.description="Applies order updates from RabbitMQ to Dynamics 365 and other OData V4 services, one writer per order" \
       org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${COMMIT}"
+      org.opencontainers.image.revision="${COMMIT}" \
+      org.opencontainers.image.source="${SOURCE}"
 COPY --from=build /out/orderwright /usr/local/bin/orderwright
 # By number: Kubernetes cannot tell of a name that it is not root.
 USER 65532:65532

@@ -39,9 +39,9 @@ batch-measure: ## Updates a second with $$batch and without, as a ratio; SECONDS
 	@$(CARGO) build --quiet --bins
 	@$(CARGO) run --quiet --example batch -- $(foreach flag,seconds runs quota operations,$(call chaos_flag,$(flag)))
 
-telemetry-measure: ## What log, metrics and traces cost, as ratios, optimised; UPDATES= RUNS=
+telemetry-measure: ## What log, metrics and traces cost, as ratios, optimised; UPDATES= RUNS= SHARDS=
 	@$(CARGO) build --quiet --release --bins
-	@$(CARGO) run --quiet --release --example overhead -- $(foreach flag,updates runs,$(call chaos_flag,$(flag)))
+	@$(CARGO) run --quiet --release --example overhead -- $(foreach flag,updates runs shards,$(call chaos_flag,$(flag)))
 
 mutants: ## Builds that are broken on purpose, each of which make chaos must catch; NAME= for some
 	@tests/chaos/mutants.sh $(NAME)

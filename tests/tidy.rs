@@ -10,8 +10,12 @@
     reason = "a test that cannot go on must fail, and say where"
 )]
 
+#[path = "tidy/chart.rs"]
+mod chart;
 #[path = "tidy/cluster.rs"]
 mod cluster;
+#[path = "tidy/contract.rs"]
+mod contract;
 #[path = "tidy/documents.rs"]
 mod documents;
 #[path = "tidy/fields.rs"]
@@ -20,10 +24,14 @@ mod fields;
 mod files;
 #[path = "tidy/images.rs"]
 mod images;
+#[path = "tidy/links.rs"]
+mod links;
 #[path = "tidy/manifests.rs"]
 mod manifests;
 #[path = "tidy/mutants.rs"]
 mod mutants;
+#[path = "tidy/release.rs"]
+mod release;
 
 use std::fs;
 use std::path::Path;

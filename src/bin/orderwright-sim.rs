@@ -1,9 +1,10 @@
 //! Stands in for Dynamics 365 Finance & Operations on a TCP port, for tests and for the demo.
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use orderwright::simulator::latency::Latency;
@@ -11,7 +12,8 @@ use orderwright::simulator::scenario::Scenario;
 use orderwright::simulator::throttle::Limits;
 use orderwright::simulator::{self, Profile, Settings, rates, tokens};
 use serde_json::{Map, Value as Json};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -22,6 +24,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const EXIT_USAGE: u8 = 64;
 const EXIT_UNAVAILABLE: u8 = 69;
+/// How long the one that is asked for its health may take. Less than a health check waits as a rule.
+const HEALTH_MAX: Duration = Duration::from_secs(3);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -142,6 +146,10 @@ struct Arguments {
     /// Most connections at a time.
     #[arg(long, default_value_t = 4_096, value_name = "N")]
     connections_max: usize,
+    /// Ask the one that listens at this address (or at --listen-admin) on this machine whether it is there, and end: 0 yes,
+    /// 69 no. For the health checks of containers.
+    #[arg(long)]
+    healthcheck: bool,
     /// End when stdin closes, so that nothing outlives a parent that died.
     #[arg(long)]
     exit_with_stdin: bool,
@@ -190,6 +198,12 @@ async fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(said) => return say(&said),
     };
+    if arguments.healthcheck {
+        return match health(arguments.listen_admin.unwrap_or(arguments.listen)).await {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) | Err(_) => ExitCode::from(EXIT_UNAVAILABLE),
+        };
+    }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     log.with_ansi(std::io::stderr().is_terminal()).init();
@@ -218,6 +232,25 @@ async fn main() -> ExitCode {
             ExitCode::from(EXIT_UNAVAILABLE)
         }
     }
+}
+
+/// Whether a simulator that listens there says that it is there.
+async fn health(listen: SocketAddr) -> std::io::Result<bool> {
+    let here = if listen.ip().is_unspecified() {
+        SocketAddr::new(Ipv4Addr::LOCALHOST.into(), listen.port())
+    } else {
+        listen
+    };
+    let ask = async {
+        let mut stream = TcpStream::connect(here).await?;
+        stream
+            .write_all(b"GET /sim/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .await?;
+        let mut status = [0; "HTTP/1.1 200".len()];
+        stream.read_exact(&mut status).await?;
+        Ok(status == *b"HTTP/1.1 200")
+    };
+    tokio::time::timeout(HEALTH_MAX, ask).await?
 }
 
 fn scenario(path: &Path, speed: f64) -> Result<Scenario, Box<dyn std::error::Error>> {

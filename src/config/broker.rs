@@ -113,7 +113,7 @@ pub struct Topology {
     /// First part of the name of every exchange and queue: 1 to 64 of `A-Z a-z 0-9 . _ -`.
     ///
     /// Two installations on one virtual host need two prefixes. Another prefix is another set of
-    /// queues: what waits in the old ones stays there.
+    /// queues: what waits in the old ones stays there. Must be equal on all pods.
     pub prefix: String,
     /// Shard queues at the first start. One pod works on a shard at a time, so this is also the most
     /// pods of use.

@@ -33,7 +33,8 @@ pub struct Order {
     /// Those of `key` whose values are GUIDs, which stand in the URL without quotes; one that is the
     /// whole key stands there without its name, too: `salesorders(3f2504e0-…)`.
     ///
-    /// In the environment: separated by commas.
+    /// Their letter case does not matter either. Must be equal on all pods. In the environment:
+    /// separated by commas.
     #[serde(deserialize_with = "list::text")]
     #[schemars(length(max = 8))]
     pub key_guid: Vec<String>,

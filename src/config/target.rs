@@ -19,7 +19,8 @@ pub struct Target {
     ///
     /// It chooses the defaults of `cross_company`, `prefer_minimal` and `csrf`, and of
     /// `order.entity_set`, `order.key`, `order.key_fold_case` and `order.key_guid`, and does nothing
-    /// else: what is set by hand wins, and `config show` tells what came from the profile.
+    /// else: what is set by hand wins, and `config show` tells what came from the profile. Must be
+    /// equal on all pods.
     pub profile: Profile,
     /// The service root, such as `https://contoso.operations.dynamics.com/data`: http or https,
     /// without user, query and fragment. A slash at its end makes no difference.

@@ -3,26 +3,52 @@
 # Rust and of the RabbitMQ that the other tests unpack. Each is made once and kept by the engine. Sourced by
 # run.sh.
 
-# Sets RUST_IMAGE, RUNTIME_IMAGE and RABBITMQ_IMAGE to images that are there.
+# Sets RUST_IMAGE, RUNTIME_IMAGE, RABBITMQ_IMAGE and PROMETHEUS_IMAGE to images that are there. Their tags are sums
+# of what they are made of, so that none outlives its recipe, the compiler or the lock file.
 bases_ensure() {
     if [[ -n ${ORDERWRIGHT_PULL:-} ]]; then
         RUST_IMAGE=rust:1.95-slim-bookworm
         RUNTIME_IMAGE=gcr.io/distroless/cc-debian12:nonroot
         RABBITMQ_IMAGE=rabbitmq:4-management
+        PROMETHEUS_IMAGE=prom/prometheus:v3.5.0
         return
     fi
-    RUST_IMAGE=orderwright-test/rust
-    RUNTIME_IMAGE=orderwright-test/runtime
-    RABBITMQ_IMAGE=orderwright-test/rabbitmq
-    # Not by `||`: within that a command that fails would not end the script.
-    if ! image_is_there orderwright-test/debian; then debian_image; fi
-    if ! image_is_there "$RUST_IMAGE"; then rust_image; fi
-    if ! image_is_there "$RUNTIME_IMAGE"; then runtime_image; fi
-    if ! image_is_there "$RABBITMQ_IMAGE"; then rabbitmq_image; fi
+    ORDERWRIGHT_BROKER=unpacked "$REPOSITORY/deploy/local/broker.sh" fetch
+    PROMETHEUS_TREE=$("$REPOSITORY/deploy/local/prometheus.sh")
+    DEBIAN_IMAGE=orderwright-test/debian:$(made_of debian_image)
+    RUST_IMAGE=orderwright-test/rust:$(made_of rust_image "$(rustc -V)" "$(<"$REPOSITORY/Cargo.lock")")
+    RUNTIME_IMAGE=orderwright-test/runtime:$(made_of runtime_image)
+    RABBITMQ_IMAGE=orderwright-test/rabbitmq:$(made_of rabbitmq_image "$(<"$HERE/rabbitmq.sh")" \
+        "$(<"$CACHE/rabbitmq-trixie/recipe")")
+    PROMETHEUS_IMAGE=orderwright-test/prometheus:$(made_of prometheus_image "$("$PROMETHEUS_TREE/prometheus" --version 2>&1)")
+    image_ensure "$DEBIAN_IMAGE" debian_image
+    image_ensure "$RUST_IMAGE" rust_image
+    image_ensure "$RUNTIME_IMAGE" runtime_image
+    image_ensure "$RABBITMQ_IMAGE" rabbitmq_image
+    image_ensure "$PROMETHEUS_IMAGE" prometheus_image
 }
 
-image_is_there() { docker image inspect "$1" >/dev/null 2>&1; }
+# A sum of the recipe, without its comments, of the image that it begins with, and of what else is said.
+made_of() {
+    {
+        declare -f "$1"
+        printf '%s\n' "$DEBIAN_IMAGE" "${@:2}"
+    } | sha256sum | cut -c 1-12
+}
 
+# Makes what is not there, and removes what bears the same name and is of another recipe.
+image_ensure() {
+    local image=$1 recipe=$2 other
+    # Not by `||`: within that a command that fails would not end the script.
+    if docker image inspect "$image" >/dev/null 2>&1; then return; fi
+    "$recipe"
+    for other in $(docker image ls --format '{{.Repository}}:{{.Tag}}' "${image%:*}"); do
+        [[ $other == "$image" ]] || docker image rm "$other" >/dev/null || true
+    done
+}
+
+DEBIAN_IMAGE=
+PROMETHEUS_TREE=
 DEBIAN_WORK=
 
 # A Debian with a C compiler, as the official image of Rust has one.
@@ -36,14 +62,29 @@ debian_image() {
     DEBIAN_WORK=$work
     mkdir "$work/root"
     mount -t tmpfs -o size=2g orderwright-test "$work/root"
-    debootstrap --variant=minbase --include=ca-certificates,gcc,libc6-dev,make bookworm "$work/root" \
+    installer "$work" --variant=minbase --include=ca-certificates,gcc,libc6-dev,make bookworm "$work/root" \
         "$mirror" >"$work/log" 2>&1 || {
         tail -n 20 "$work/log" >&2
         return 1
     }
     tar -C "$work/root" --exclude='./proc/*' --exclude='./sys/*' -c . |
-        docker import - orderwright-test/debian >/dev/null
+        docker import - "$DEBIAN_IMAGE" >/dev/null
     debian_tidy
+}
+
+# Debian's own installer: this machine's, or out of its package.
+installer() {
+    local work=$1
+    shift
+    if command -v debootstrap >/dev/null; then
+        debootstrap "$@"
+        return
+    fi
+    # shellcheck disable=SC2034 # download_alone reads it
+    local SUITE=bookworm
+    (set +o errexit +o pipefail && download_alone "$work/installer" debootstrap)
+    dpkg-deb --extract "$work"/installer/cache/archives/debootstrap_*.deb "$work/installer/root"
+    DEBOOTSTRAP_DIR=$work/installer/root/usr/share/debootstrap "$work/installer/root/usr/sbin/debootstrap" "$@"
 }
 
 debian_tidy() {
@@ -58,10 +99,11 @@ rust_image() {
     local home=${CARGO_HOME:-$HOME/.cargo}
     note "making an image with this machine's Rust (once)"
     (cd -- "$REPOSITORY" && cargo fetch --locked --quiet)
-    docker build --quiet --network=host --tag "$RUST_IMAGE" \
+    docker build --quiet --network=host --build-arg DEBIAN="$DEBIAN_IMAGE" --tag "$RUST_IMAGE" \
         --build-context toolchain="$(realpath "$(rustc --print sysroot)")" --build-context crates="$home/registry" - \
         <<'DOCKERFILE' >/dev/null
-FROM orderwright-test/debian
+ARG DEBIAN
+FROM ${DEBIAN}
 ENV CARGO_HOME=/usr/local/cargo CARGO_NET_OFFLINE=true
 COPY --from=toolchain bin /usr/local/bin
 COPY --from=toolchain lib /usr/local/lib
@@ -73,8 +115,9 @@ DOCKERFILE
 # The C library, CA roots, a user and nothing else: no shell, as in a distroless image.
 runtime_image() {
     note "making a runtime image"
-    docker build --quiet --network=host --tag "$RUNTIME_IMAGE" - <<'DOCKERFILE' >/dev/null
-FROM orderwright-test/debian AS debian
+    docker build --quiet --network=host --build-arg DEBIAN="$DEBIAN_IMAGE" --tag "$RUNTIME_IMAGE" - <<'DOCKERFILE' >/dev/null
+ARG DEBIAN
+FROM ${DEBIAN} AS debian
 RUN mkdir -p /out/lib/x86_64-linux-gnu /out/lib64 /out/etc/ssl/certs /out/tmp \
     && cp -L /lib/x86_64-linux-gnu/libc.so.6 /lib/x86_64-linux-gnu/libm.so.6 \
         /lib/x86_64-linux-gnu/libgcc_s.so.1 /lib/x86_64-linux-gnu/libdl.so.2 \
@@ -94,11 +137,11 @@ DOCKERFILE
 
 # The broker that the other tests unpack, where the official image has its files.
 rabbitmq_image() {
-    ORDERWRIGHT_BROKER=unpacked "$REPOSITORY/deploy/local/broker.sh" fetch
     note "making an image with RabbitMQ"
-    docker build --quiet --network=host --tag "$RABBITMQ_IMAGE" \
+    docker build --quiet --network=host --build-arg DEBIAN="$DEBIAN_IMAGE" --tag "$RABBITMQ_IMAGE" \
         --build-context rabbitmq="$CACHE/rabbitmq-trixie/root" --file - "$HERE" <<'DOCKERFILE' >/dev/null
-FROM orderwright-test/debian
+ARG DEBIAN
+FROM ${DEBIAN}
 COPY --from=rabbitmq / /opt/rabbitmq
 COPY rabbitmq.sh /usr/local/bin/rabbitmq-server
 RUN chmod 755 /usr/local/bin/rabbitmq-server \
@@ -108,5 +151,21 @@ RUN chmod 755 /usr/local/bin/rabbitmq-server \
     && mkdir -p /etc/rabbitmq/conf.d /var/lib/rabbitmq
 ENTRYPOINT ["/usr/local/bin/rabbitmq-server"]
 VOLUME /var/lib/rabbitmq
+DOCKERFILE
+}
+
+# Debian's Prometheus, which the tests of the rules unpack, where the official image has its files.
+prometheus_image() {
+    note "making an image with Prometheus"
+    docker build --quiet --network=host --build-arg DEBIAN="$DEBIAN_IMAGE" --tag "$PROMETHEUS_IMAGE" \
+        --build-context prometheus="$PROMETHEUS_TREE" - <<'DOCKERFILE' >/dev/null
+ARG DEBIAN
+FROM ${DEBIAN}
+COPY --from=prometheus prometheus /bin/prometheus
+RUN mkdir -p /etc/prometheus /prometheus && chown 65534 /prometheus
+USER 65534
+VOLUME /prometheus
+ENTRYPOINT ["/bin/prometheus"]
+CMD ["--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/prometheus"]
 DOCKERFILE
 }

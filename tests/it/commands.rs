@@ -55,6 +55,23 @@ async fn topology_check_names_what_is_missing_and_declare_brings_it_about() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn simulator_says_whether_another_one_is_there_for_containers_without_a_shell() {
+    let stage = Stage::new("sim-health", &[]).await;
+    let address = stage.simulator_url().trim_start_matches("http://").to_owned();
+    let ask = async |address: &str| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_orderwright-sim"));
+        let status = command.args(["--healthcheck", "--listen", address]).status().await;
+        status.unwrap().code()
+    };
+    assert_eq!(ask(&address).await, Some(0));
+    // By the port alone, where a container listens on every address.
+    let port = address.rsplit_once(':').unwrap().1;
+    assert_eq!(ask(&format!("0.0.0.0:{port}")).await, Some(0));
+    drop(stage);
+    assert_eq!(ask(&address).await, Some(69));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn imported_definitions_are_the_topology() {
     let Some(management) = broker::shared().await.management() else {
         eprintln!("skipped: this broker has no management API to import by");

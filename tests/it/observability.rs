@@ -54,6 +54,23 @@ async fn rules_are_sound_and_each_fires_and_rests_as_its_unit_test_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn configuration_of_the_playgrounds_prometheus_is_sound_with_the_rules_beside_it() {
+    const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/compose/prometheus.yaml");
+    let folder = tempfile::tempdir().unwrap();
+    // As docker-compose.yml mounts them.
+    let file = folder.path().join("prometheus.yml");
+    std::fs::copy(SHIPPED, &file).unwrap();
+    let check = ["check", "config", file.to_str().unwrap()];
+    let output = promtool(&check, "").await;
+    assert!(!output.status.success(), "the rules that are missing are not looked for: {output:?}");
+    std::fs::write(folder.path().join("rules.yaml"), read("rules.yaml")).unwrap();
+    let output = promtool(&check, "").await;
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("1 rule files found") && said.contains("rules found"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_metric_of_rules_and_dashboard_has_samples_in_a_real_prometheus() {
     let guard = ["--client-id", "app", "--client-secret", SECRET, "--tenant", "contoso.com"];
     let traffic = ["--orders", "20", "--conflict-rate", "0.3"];

@@ -1,4 +1,5 @@
-//! `make telemetry-measure`: what logs, metrics and traces cost, as ratios against all of them off.
+//! `make telemetry-measure`: what logs, metrics and traces cost, as ratios against all of them off, and the memory that
+//! the daemon takes.
 //!
 //! ```text
 //! updates ──▶ RabbitMQ ──▶ orderwright ──▶ orderwright-sim ──▶ ledger
@@ -62,6 +63,9 @@ struct Options {
     /// Runs of each kind.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=50))]
     runs: u64,
+    /// Shards, each of which holds what `broker.prefetch` allows: what the memory depends on.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    shards: u16,
 }
 
 /// What is on.
@@ -100,6 +104,8 @@ struct Figures {
     rate: f64,
     /// Seconds of processor time of the daemon for 1,000 updates.
     processor: f64,
+    /// Most memory that the daemon had in use, in MiB.
+    memory: f64,
 }
 
 fn main() -> ExitCode {
@@ -129,12 +135,12 @@ async fn measure(options: &Options) -> Result<()> {
     // In turn, so that a machine that gets slower slows down all.
     for round in 1..=options.runs {
         for (kind, figures) in KINDS.iter().zip(&mut all) {
-            let run = Box::pin(run(&broker, &sink, *kind, options.updates));
+            let run = Box::pin(run(&broker, &sink, *kind, options));
             let run = timeout(RUN_MAX, run).await;
             let run = run.map_err(|_elapsed| format!("{}: not done in time", kind.name))??;
             println!(
-                "{round}: {}: {:.0} updates a second, {:.3} s of processor time for 1,000",
-                kind.name, run.rate, run.processor
+                "{round}: {}: {:.0} updates a second, {:.3} s of processor time for 1,000, {:.0} MiB",
+                kind.name, run.rate, run.processor, run.memory
             );
             figures.push(run);
         }
@@ -147,8 +153,8 @@ async fn measure(options: &Options) -> Result<()> {
 /// Medians (lowest to highest), and the ratios of the medians.
 fn table(all: &[Vec<Figures>]) -> String {
     let mut table = String::from(
-        "| what is on | updates a second | ratio | processor time for 1,000 | ratio |\n\
-         | --- | --- | --- | --- | --- |\n",
+        "| what is on | updates a second | ratio | processor time for 1,000 | ratio | peak memory |\n\
+         | --- | --- | --- | --- | --- | --- |\n",
     );
     let sorted = |figures: &[Figures], of: fn(&Figures) -> f64| {
         let mut values: Vec<_> = figures.iter().map(of).collect();
@@ -158,15 +164,19 @@ fn table(all: &[Vec<Figures>]) -> String {
     let at = |values: &[f64], index: usize| values.get(index).copied().unwrap_or_default();
     let median = |values: &[f64]| at(values, values.len() / 2);
     let columns = |figures: &Vec<Figures>| {
-        [sorted(figures, |it| it.rate), sorted(figures, |it| it.processor)]
+        [
+            sorted(figures, |it| it.rate),
+            sorted(figures, |it| it.processor),
+            sorted(figures, |it| it.memory),
+        ]
     };
-    let Some([off_rate, off_processor]) = all.first().map(columns) else { return table };
-    for (kind, [rate, processor]) in KINDS.iter().zip(all.iter().map(columns)) {
+    let Some([off_rate, off_processor, _]) = all.first().map(columns) else { return table };
+    for (kind, [rate, processor, memory]) in KINDS.iter().zip(all.iter().map(columns)) {
         let last = rate.len().saturating_sub(1);
         // Writing to a String cannot fail.
         let _infallible = writeln!(
             table,
-            "| {} | {:.0} ({:.0} to {:.0}) | {:.2} | {:.2} s ({:.2} to {:.2}) | {:.2} |",
+            "| {} | {:.0} ({:.0} to {:.0}) | {:.2} | {:.2} s ({:.2} to {:.2}) | {:.2} | {:.0} MiB ({:.0} to {:.0}) |",
             kind.name,
             median(&rate),
             at(&rate, 0),
@@ -176,12 +186,16 @@ fn table(all: &[Vec<Figures>]) -> String {
             at(&processor, 0),
             at(&processor, last),
             median(&processor) / median(&off_processor),
+            median(&memory),
+            at(&memory, 0),
+            at(&memory, last),
         );
     }
     table
 }
 
-async fn run(broker: &Broker, sink: &Sink, kind: Kind, updates: u64) -> Result<Figures> {
+async fn run(broker: &Broker, sink: &Sink, kind: Kind, options: &Options) -> Result<Figures> {
+    let updates = options.updates;
     let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
     let log = |name: &str| folder.path().join(name);
     let orders = ORDERS.to_string();
@@ -191,7 +205,8 @@ async fn run(broker: &Broker, sink: &Sink, kind: Kind, updates: u64) -> Result<F
     let url = line.get("listening").and_then(|url| url.as_str()).unwrap_or_default();
     let reader = Reader::new(url)?;
     let admin = format!("127.0.0.1:{}", free_port().await?);
-    let settings = settings(broker, sink, (url, &admin), kind);
+    let mut settings = settings(broker, sink, (url, &admin), kind);
+    settings.push(("ORDERWRIGHT__TOPOLOGY__SHARDS".to_owned(), options.shards.to_string()));
     publish(&settings, updates, &log("publish")).await?;
     sink.taken();
     let arguments = ["run", "--output", "json"];
@@ -227,7 +242,6 @@ fn settings(
         ("BROKER__URL", broker.url().to_owned()),
         ("TARGET__URL", format!("{simulator}/data")),
         ("TOPOLOGY__PREFIX", format!("overhead-{:08x}", fastrand::u32(..))),
-        ("TOPOLOGY__SHARDS", "8".to_owned()),
         ("LOG__LEVEL", kind.log.to_owned()),
         ("ADMIN__LISTEN", if kind.is_scraped { admin.to_owned() } else { String::new() }),
     ];
@@ -284,21 +298,36 @@ async fn count(reader: &Reader, daemon: &Program, updates: u64) -> Result<Figure
     let (ended, last, after) = reached(updates).await?;
     let done = u32::try_from(last - first).map_err(|error| error.to_string())?;
     let rate = f64::from(done) / (ended - begun).as_secs_f64();
-    Ok(Figures { rate, processor: (after - before) * 1_000.0 / f64::from(done) })
+    let processor = (after - before) * 1_000.0 / f64::from(done);
+    Ok(Figures { rate, processor, memory: peak_memory(daemon)? })
 }
 
-/// Seconds of processor time that the daemon has used so far, by all its threads.
-fn processor_time(daemon: &Program) -> Result<f64> {
+/// A file of the daemon's own below /proc.
+fn of_process(daemon: &Program, file: &str) -> Result<String> {
     let shell = daemon.id().ok_or("the daemon has ended")?;
     let read = |path: String| std::fs::read_to_string(&path).map_err(|it| format!("{path}: {it}"));
     // The shell that ends it with us has it as its one child.
     let children = read(format!("/proc/{shell}/task/{shell}/children"))?;
     let pid = children.split_whitespace().next().ok_or("the daemon has ended")?;
-    let stat = read(format!("/proc/{pid}/stat"))?;
+    read(format!("/proc/{pid}/{file}"))
+}
+
+/// Seconds of processor time that the daemon has used so far, by all its threads.
+fn processor_time(daemon: &Program) -> Result<f64> {
+    let stat = of_process(daemon, "stat")?;
     // Behind the name, which may hold anything: of proc(5), fields 14 and 15.
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
     let ticks: Vec<u32> = fields.skip(11).take(2).filter_map(|it| it.parse().ok()).collect();
     Ok(f64::from(ticks.iter().sum::<u32>()) / TICKS_PER_SECOND)
+}
+
+/// Most memory that the daemon has had in use so far, in MiB.
+fn peak_memory(daemon: &Program) -> Result<f64> {
+    let status = of_process(daemon, "status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kibibytes: Option<u32> =
+        line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok());
+    Ok(f64::from(kibibytes.ok_or_else(|| format!("no VmHWM in:\n{status}"))?) / 1024.0)
 }
 
 /// What was not on, or not off, would make the figures worthless.

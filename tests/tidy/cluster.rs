@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::files::{ROOT, read, tidy, walk};
 use crate::manifests::{
-    BASE, FOLDER, base, document, documents, files, folder, kustomizations, load, number, patched,
-    pod,
+    BASE, FOLDER, Installation, base, document, documents, files, folder, installations,
+    kustomizations, load, number, patched, pod,
 };
 
 const KEDA: &str = "deploy/kubernetes/components/keda";
@@ -31,8 +31,6 @@ fn autoscaler_counts_the_shard_queues_alone_and_asks_for_no_more_pods_than_are_o
     let settings = load(&format!("{BASE}/orderwright.toml"), &variables);
     let shards = u64::from(settings.topology.shards);
     assert!(pods <= shards, "beyond {shards} pods have nothing to do");
-    let together = pods * settings.dispatch.concurrency_max as u64;
-    assert!(together <= SERVICE_CONCURRENCY, "all pods together ask {together} at a time");
     let page = number_in(&trigger["pageSize"]);
     assert!((2 * shards..=500).contains(&page), "a reshard has two generations of queues");
 
@@ -61,6 +59,26 @@ fn autoscaler_counts_the_shard_queues_alone_and_asks_for_no_more_pods_than_are_o
     for name in given.chain(parameters.iter().map(|it| it["parameter"].as_str().unwrap())) {
         assert!(known.contains(name), "KEDA's scaler for RabbitMQ knows no {name}");
     }
+}
+
+#[test]
+fn all_pods_of_a_rollout_together_ask_no_more_than_the_service_takes() {
+    let deployment = document(&format!("{BASE}/deployment.yaml"));
+    let surge = number(&deployment["spec"]["strategy"]["rollingUpdate"]["maxSurge"]);
+    let scaled = document(&format!("{KEDA}/scaled-object.yaml"));
+    for Installation { name, settings, is_scaled } in installations() {
+        let pods = if is_scaled {
+            number(&scaled["spec"]["maxReplicaCount"])
+        } else {
+            number(&deployment["spec"]["replicas"])
+        };
+        let together = (pods + surge) * settings.dispatch.concurrency_max as u64;
+        assert!(
+            together <= SERVICE_CONCURRENCY,
+            "{name}: {pods} pods and {surge} of a rollout ask {together} at a time"
+        );
+    }
+    assert!(installations().iter().any(|it| it.is_scaled));
 }
 
 #[test]

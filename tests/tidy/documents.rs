@@ -5,10 +5,12 @@ use std::path::Path;
 
 use crate::files::{ROOT, read, rust, tidy, walk};
 
-fn documents() -> Vec<String> {
+pub(crate) fn documents() -> Vec<String> {
     let mut documents: Vec<String> =
         ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(String::from).into();
-    walk("docs", &mut documents);
+    for folder in ["docs", "deploy", "tests/schemas"] {
+        walk(folder, &mut documents);
+    }
     documents.retain(|file| is_markdown(file));
     documents
 }
@@ -37,7 +39,7 @@ fn quoted(document: &str) -> Vec<(String, String)> {
 }
 
 /// The rows of the first table below a heading, without its head, cell by cell.
-fn table(document: &str, heading: &str) -> Vec<Vec<String>> {
+pub(crate) fn table(document: &str, heading: &str) -> Vec<Vec<String>> {
     let text = read(document);
     let below = text.lines().skip_while(|line| *line != heading).skip(1);
     let below = below.skip_while(|line| !line.starts_with('|') && !line.starts_with('#'));
@@ -86,19 +88,6 @@ fn paths_that_the_documents_name_exist() {
                 findings.push(format!("{place}: `{text}` does not exist: name what does"));
             }
         }
-        let folder = document.rsplit_once('/').map_or("", |(folder, _)| folder);
-        for (number, line) in read(&document).lines().enumerate() {
-            for link in line.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-                let file = link.split('#').next().unwrap_or_default();
-                if !file.is_empty()
-                    && !link.contains("://")
-                    && !exists(format!("{folder}/{file}").trim_start_matches('/'))
-                {
-                    let place = format!("{document}:{}", number + 1);
-                    findings.push(format!("{place}: the link to {link} leads nowhere"));
-                }
-            }
-        }
     }
     tidy(&findings);
 }
@@ -131,6 +120,42 @@ fn settings_that_the_documents_name_exist() {
         }
     }
     tidy(&findings);
+}
+
+/// The settings whose documentation says so. A sentence there may go over the end of a line.
+fn equal_on_all_pods() -> BTreeSet<String> {
+    let (mut equal, mut section, mut about) = (BTreeSet::new(), String::new(), String::new());
+    for line in read("docs/config-reference.toml").lines() {
+        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            name.clone_into(&mut section);
+            about.clear();
+        } else if let Some((name, _)) = line.trim_start_matches("# ").split_once(" = ")
+            && name.bytes().all(|it| it.is_ascii_lowercase() || it == b'_')
+        {
+            if about.contains("Must be equal on all pods") {
+                equal.insert(format!("{section}.{name}"));
+            }
+            about.clear();
+        } else {
+            about = format!("{about} {}", line.trim_start_matches('#').trim());
+        }
+    }
+    equal
+}
+
+#[test]
+fn settings_that_must_be_equal_on_all_pods_are_those_that_their_documentation_calls_so() {
+    const DOCUMENT: &str = "deploy/README.md";
+    let text = read(DOCUMENT);
+    let paragraph = text
+        .split("\n\n")
+        .find(|it| it.starts_with("**Settings that must be equal on all pods**"))
+        .unwrap_or_else(|| panic!("{DOCUMENT}: the paragraph is gone"));
+    let quoted = paragraph.split('`').skip(1).step_by(2);
+    let written: BTreeSet<_> = quoted.filter(|it| it.contains('.')).map(str::to_owned).collect();
+    let wanted = equal_on_all_pods();
+    assert!(wanted.contains("order.key"), "the settings say it in another way: {wanted:?}");
+    assert_eq!(written, wanted, "{DOCUMENT}, left, must list the settings, right");
 }
 
 #[test]
@@ -358,7 +383,7 @@ fn faults_profiles_switches_and_calls_of_the_simulator_are_documented() {
 }
 
 /// The anchor that a heading gets where Markdown is shown.
-fn anchor(heading: &str) -> String {
+pub(crate) fn anchor(heading: &str) -> String {
     let kept = |it: &char| it.is_alphanumeric() || " -_".contains(*it);
     heading.to_lowercase().chars().filter(kept).map(|it| if it == ' ' { '-' } else { it }).collect()
 }

@@ -12,6 +12,7 @@ use orderwright::config::{Settings, Sources};
 use orderwright::telemetry::FLUSH_MAX;
 use serde_json::Value;
 
+use crate::documents::table;
 use crate::files::{read, walk};
 
 pub(crate) const FOLDER: &str = "deploy/kubernetes";
@@ -130,9 +131,22 @@ pub(crate) fn base() -> Settings {
     load(&format!("{BASE}/orderwright.toml"), &[])
 }
 
+/// What somebody may apply.
+pub(crate) struct Installation {
+    pub(crate) name: String,
+    pub(crate) settings: Settings,
+    /// KEDA says how many pods there are.
+    pub(crate) is_scaled: bool,
+}
+
 /// What each overlay comes to, and the base with each component.
-fn installations() -> Vec<(String, Settings)> {
-    let mut all = vec![("the base".to_owned(), base())];
+pub(crate) fn installations() -> Vec<Installation> {
+    let of = |name: &str, settings, is_scaled| Installation {
+        name: name.to_owned(),
+        settings,
+        is_scaled,
+    };
+    let mut all = vec![of("the base", base(), false)];
     for kustomization in kustomizations() {
         let own = folder(&kustomization);
         let file = format!("{own}/orderwright.toml");
@@ -145,15 +159,17 @@ fn installations() -> Vec<(String, Settings)> {
                 }
             }
             let settings = load(&format!("{BASE}/orderwright.toml"), &variables);
-            all.push((own.to_owned(), settings));
+            all.push(of(own, settings, own.ends_with("/keda")));
         } else if own.contains("/overlays/") {
-            let of = document(&kustomization);
+            let kustomization = document(&kustomization);
             let mut variables = Vec::new();
-            for component in of["components"].as_array().unwrap() {
+            let mut is_scaled = false;
+            for component in kustomization["components"].as_array().unwrap() {
                 let component = component.as_str().unwrap().trim_start_matches("../../");
+                is_scaled |= component.ends_with("/keda");
                 variables.extend(patched(&format!("{FOLDER}/{component}/kustomization.yaml")));
             }
-            all.push((own.to_owned(), load(&file, &variables)));
+            all.push(of(own, load(&file, &variables), is_scaled));
         }
     }
     assert!(all.len() > 5, "{FOLDER}: components and overlays are gone");
@@ -163,7 +179,7 @@ fn installations() -> Vec<(String, Settings)> {
 #[test]
 fn every_setting_of_the_manifests_is_known_and_each_pod_is_probed_where_it_listens() {
     let port = number(&pod()["spec"]["containers"][0]["ports"][0]["containerPort"]);
-    for (name, settings) in installations() {
+    for Installation { name, settings, .. } in installations() {
         assert_eq!(settings.admin.listen, format!("0.0.0.0:{port}"), "{name}");
     }
     // A setting that nobody knows is seen.
@@ -178,7 +194,7 @@ fn pod_outlives_the_drain_and_has_the_time_to_start() {
     let grace = Duration::from_secs(number(&spec["terminationGracePeriodSeconds"]));
     let probe = &spec["containers"][0]["startupProbe"];
     let patience = number(&probe["periodSeconds"]) * number(&probe["failureThreshold"]);
-    for (name, settings) in installations() {
+    for Installation { name, settings, .. } in installations() {
         let needed = end_max(&settings);
         assert!(
             grace >= needed,
@@ -193,7 +209,7 @@ fn pod_outlives_the_drain_and_has_the_time_to_start() {
 fn memory_limit_holds_all_that_the_settings_allow_at_once() {
     let resources = &pod()["spec"]["containers"][0]["resources"];
     let limit = mebibytes(&resources["limits"]["memory"]);
-    for (name, settings) in installations() {
+    for Installation { name, settings, .. } in installations() {
         let answers =
             settings.target.body_bytes_max as u64 * settings.dispatch.concurrency_max as u64;
         let bytes = settings.memory_max() + answers;
@@ -212,6 +228,19 @@ fn memory_limit_holds_all_that_the_settings_allow_at_once() {
         read(&format!("{BASE}/deployment.yaml")).contains(&said),
         "the comment must say {said}"
     );
+}
+
+#[test]
+fn memory_request_is_no_less_than_the_most_that_was_measured() {
+    let request = mebibytes(&pod()["spec"]["containers"][0]["resources"]["requests"]["memory"]);
+    let rows = table("docs/PERFORMANCE.md", "## Logs, metrics and traces");
+    // "149 MiB (146 to 150)"
+    let most = |cell: &String| cell.trim_end_matches(')').rsplit(' ').next()?.parse::<u64>().ok();
+    let most = rows.iter().map(|row| most(row.last().unwrap()).unwrap()).max().unwrap();
+    assert!(most > 0 && request >= most, "{request} MiB are asked for, {most} were measured");
+    for file in [&format!("{BASE}/deployment.yaml"), "deploy/README.md"] {
+        assert!(read(file).contains(&format!("{most} MiB at most")), "{file}: {most} MiB at most");
+    }
 }
 
 #[test]
