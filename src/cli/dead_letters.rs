@@ -36,7 +36,7 @@ use crate::config::Loaded;
   orderwright dlq replay --reason rejected             what a replay would do
   orderwright dlq replay --reason rejected --run       do it
 
-Looking takes no letter away and moves none. Letters that come while one looks are not part of it. One
+Looking takes no letter away and moves none. Letters that come while one looks are not part of it. One \
 operator at a time: what one holds, another cannot see.")]
 pub(super) struct Arguments {
     #[command(subcommand)]
@@ -180,6 +180,16 @@ mod tests {
             let help = command.get_after_help().unwrap_or_else(|| panic!("{name}")).to_string();
             assert!(help.contains("Examples:\n  orderwright dlq "), "{name}: {help}");
             assert!(help.contains("Exit codes: 0 "), "{name}: {help}");
+            // A paragraph is one line, which a terminal breaks where it ends. What is set out in columns fits 100.
+            let is_paragraph = |line: &str| !line.is_empty() && !line.trim_end().contains("  ");
+            let lines: Vec<_> = help.lines().collect();
+            for pair in lines.windows(2).filter(|pair| pair.iter().all(|line| is_paragraph(line))) {
+                let is_heading = pair[0] == "Examples:" || pair[1].starts_with("Exit codes");
+                assert!(is_heading, "{name}: {pair:?}");
+            }
+            for line in lines.iter().filter(|line| !is_paragraph(line)) {
+                assert!(line.chars().count() <= 100, "{name}: {line}");
+            }
             // Its lines are lines of JSON.
             if name == "export" {
                 continue;

@@ -16,16 +16,16 @@ use crate::dead_letter::journal::Event;
   orderwright dlq move --from billing.dlq --reason broker_expired --yes
   orderwright dlq move --from billing.dlq --all --yes --because 'TICKET-7: billing is ours now'
 
-What is known of each letter's death (the broker's x-death) becomes headers of ours, so that it can be
-grouped, shown and replayed like one of ours. Each is confirmed, and in the journal, before it leaves the
+What is known of each letter's death (the broker's x-death) becomes headers of ours, so that it can be \
+grouped, shown and replayed like one of ours. Each is confirmed, and in the journal, before it leaves the \
 other queue.
 
-Filters look at every letter and return it, and RabbitMQ 4 gives a message up that was returned too often: 20
-times, unless its queue says otherwise (broker.management_url tells; without it, 20 is assumed). So nothing more
+Filters look at every letter and return it, and RabbitMQ 4 gives a message up that was returned too often: 20 \
+times, unless its queue says otherwise (broker.management_url tells; without it, 20 is assumed). So nothing more \
 is looked at once one was returned nearly as often. --all returns none.
 
-Exit codes: 0 done, or nothing to do, or shown what would be done, 64 nothing says which letters, 69
-unreachable, 75 another operator is at work or it was interrupted (start it again), 78 there is no such
+Exit codes: 0 done, or nothing to do, or shown what would be done, 64 nothing says which letters, 69 \
+unreachable, 75 another operator is at work or it was interrupted (start it again), 78 there is no such \
 queue, or the settings are wrong")]
 pub(super) struct Arguments {
     /// The queue that they are taken from.

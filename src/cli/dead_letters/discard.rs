@@ -32,16 +32,16 @@ const SHOWN_MAX: usize = 20;
   orderwright dlq ls --archived                        what can be restored
   orderwright dlq restore --id 0195c2aa --yes
 
-A discarded letter goes to an archive queue, with who, when and why, and is deleted there after
-dead_letter.archive_retention. Each is confirmed there, and in the journal, before it leaves the queue of
-dead letters: an interrupt, or the end of this program at any point, leaves a copy and never a gap. Letters that come in
+A discarded letter goes to an archive queue, with who, when and why, and is deleted there after \
+dead_letter.archive_retention. Each is confirmed there, and in the journal, before it leaves the queue of \
+dead letters: an interrupt, or the end of this program at any point, leaves a copy and never a gap. Letters that come in \
 meanwhile are not part of it.
 
-An order that stands still behind a letter that is discarded stays so, and nothing passes: what stands behind
+An order that stands still behind a letter that is discarded stays so, and nothing passes: what stands behind \
 would be written to the service, and that is said with --release, or later by a replay of the order.
 
-Exit codes: 0 done, or nothing to do, or shown what would be done, 1 letters that --release sent died again, 64
-nothing says which letters, 69 unreachable, 75 another operator is at work or it was interrupted (start it again),
+Exit codes: 0 done, or nothing to do, or shown what would be done, 1 letters that --release sent died again, 64 \
+nothing says which letters, 69 unreachable, 75 another operator is at work or it was interrupted (start it again), \
 78 there is no such queue, or the settings are wrong")]
 pub(super) struct Discard {
     #[command(flatten)]
@@ -62,8 +62,8 @@ pub(super) struct Discard {
   orderwright dlq restore --id 0195c2aa                what would be done
   orderwright dlq restore --all --yes                  everything in the archive
 
-Exit codes: 0 done, or nothing to do, or shown what would be done, 64 nothing says which letters, 69
-unreachable, 75 another operator is at work or it was interrupted (start it again), 78 there is no such
+Exit codes: 0 done, or nothing to do, or shown what would be done, 64 nothing says which letters, 69 \
+unreachable, 75 another operator is at work or it was interrupted (start it again), 78 there is no such \
 queue, or the settings are wrong")]
 pub(super) struct Restore {
     #[command(flatten)]

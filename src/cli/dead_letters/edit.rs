@@ -28,16 +28,16 @@ use crate::decode::Envelope;
   orderwright dlq edit 0195c2aa --remove /changes/Colour --set /changes/Amount=12.50
   orderwright dlq edit 0195c2aa --with mended.json --because 'TICKET-7: wrong unit'
 
-The body is looked at as a publisher's message is. Its key and its sequence are locked, and so is all around
-it: message id, routing key, headers. The edited letter takes the place of the old one under an id of its
-own, and says what it replaces, who changed it, when, and what. It is not sent: orderwright dlq replay does that,
+The body is looked at as a publisher's message is. Its key and its sequence are locked, and so is all around \
+it: message id, routing key, headers. The edited letter takes the place of the old one under an id of its \
+own, and says what it replaces, who changed it, when, and what. It is not sent: orderwright dlq replay does that, \
 and judges it as it would have judged the old one.
 
-The new letter is confirmed, and in the journal, before the old one leaves the queue. If this program ends in
+The new letter is confirmed, and in the journal, before the old one leaves the queue. If this program ends in \
 between, both are there; a replay leaves the old one where it is, and the same edit once more finishes the work.
 
-Exit codes: 0 done, or nothing to change, or shown what would be changed, 64 neither an editor nor a change, 65 no
-such letter, several ids begin so, or the body is refused, 69 unreachable, 75 another operator is at work or it was
+Exit codes: 0 done, or nothing to change, or shown what would be changed, 64 neither an editor nor a change, 65 no \
+such letter, several ids begin so, or the body is refused, 69 unreachable, 75 another operator is at work or it was \
 interrupted, 78 there is no such queue, or the settings are wrong")]
 pub(super) struct Arguments {
     /// Id of the letter, or its beginning.

@@ -16,11 +16,11 @@ use crate::dead_letter::{Message, to_line};
   orderwright dlq export --file letters.ndjson
   orderwright dlq export --reason rejected | jq -r .routing_key
 
-One letter a line, with every property, the type of every header and its body: as text, or in base64
-where it is no UTF-8. The letters stay where they are. A file is there once all of it is written, and not
+One letter a line, with every property, the type of every header and its body: as text, or in base64 \
+where it is no UTF-8. The letters stay where they are. A file is there once all of it is written, and not \
 before.
 
-Exit codes: 0 done, 65 the file is there already or cannot be written, 69 unreachable, 75 another operator is
+Exit codes: 0 done, 65 the file is there already or cannot be written, 69 unreachable, 75 another operator is \
 at work or it was interrupted, 78 there is no such queue, or the settings are wrong")]
 pub(super) struct Export {
     #[command(flatten)]

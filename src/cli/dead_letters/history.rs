@@ -25,7 +25,7 @@ pub(super) const RECORDS_MAX: usize = 200_000;
 
 Looks at the newest 200,000 events that were there when it began, and shows the newest ones that are meant.
 
-Exit codes: 0 done (also where there is none), 69 unreachable, 78 there is no journal, or the settings are
+Exit codes: 0 done (also where there is none), 69 unreachable, 78 there is no journal, or the settings are \
 wrong")]
 pub(super) struct Arguments {
     /// Of this order (canonical key).
@@ -92,10 +92,10 @@ enum As {
   orderwright dlq report 0195c2aa-7d3e-7c41-8f2a-3b1c9d0e4f55 >> incident.md
   orderwright dlq report 0195c2aa-7d3e-7c41-8f2a-3b1c9d0e4f55 --output table
 
-Every letter of the selection is in it, also those that were not sent; how many the journal does not account
+Every letter of the selection is in it, also those that were not sent; how many the journal does not account \
 for (of a replay that was killed, or that goes on) stands in it as well.
 
-Exit codes: 0 done, 65 the journal knows no such replay, 69 unreachable, 78 there is no journal, or the
+Exit codes: 0 done, 65 the journal knows no such replay, 69 unreachable, 78 there is no journal, or the \
 settings are wrong")]
 pub(super) struct Report {
     /// The replay, as it was told at its beginning.

@@ -32,11 +32,11 @@ const BATCH_BYTES_MAX: usize = 32 * 1024 * 1024;
   orderwright dlq import --file letters.ndjson --because 'TICKET-7: taken out by mistake'
   orderwright dlq export | ORDERWRIGHT_CONFIG=other.toml orderwright dlq import --file -
 
-Letters that are there already, by their id, are left out: an import that was interrupted can be started
-again. Ctrl-C ends it between two batches of at most 200. Expiration, priority, user id, CC and BCC are left
+Letters that are there already, by their id, are left out: an import that was interrupted can be started \
+again. Ctrl-C ends it between two batches of at most 200. Expiration, priority, user id, CC and BCC are left \
 behind: they would delete a letter, copy it or have it refused.
 
-Exit codes: 0 all there, 65 a line is no letter (the others are there), 69 unreachable or not confirmed, 75
+Exit codes: 0 all there, 65 a line is no letter (the others are there), 69 unreachable or not confirmed, 75 \
 another operator is at work or it was interrupted, 78 there is no such queue, or the settings are wrong")]
 pub(super) struct Import {
     /// What `export` wrote; `-` reads standard input.

@@ -20,7 +20,7 @@ use crate::config::Loaded;
   orderwright dlq parked --order USMF/SO-2025-0145
   orderwright dlq parked --older-than 1h --output ndjson | jq -r .order
 
-Exit codes: 0 done (also where none does), 69 unreachable, 78 dead letters do not park here
+Exit codes: 0 done (also where none does), 69 unreachable, 78 dead letters do not park here \
 (dead_letter.on_dead_letter), or the settings are wrong")]
 pub(super) struct Parked {
     /// Of these orders (canonical keys).

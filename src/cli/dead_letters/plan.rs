@@ -40,17 +40,17 @@ const REQUESTS: u32 = 3;
 would_apply      it would be written
 already_applied  it is there; the letter would go
 superseded       the order has moved on since; it would stay (--force-superseded)
-never_seen       it died before it saw its order, so nobody can tell whether that has moved on since; it would
-                 stay, and what is behind it (--never-seen, where you know)
+never_seen       it died before it saw its order: nobody can tell whether that has moved on since;
+                 it would stay, and what is behind it (--never-seen, where you know)
 order_missing    there is no such order; it would stay
 refused          a guard, or the contract, does not allow it; it would stay
 held             its order stands still, and it is not its turn (it says why); it would stay
 unknown          the service did not say
 
-At most --rate orders a second are asked for, --max-in-flight at once. A service that wants to be left alone
+At most --rate orders a second are asked for, --max-in-flight at once. A service that wants to be left alone \
 (429, or 503 with Retry-After) is. The time that a replay takes is estimated by how fast the service answers.
 
-Exit codes: 0 done, 69 unreachable, 75 another operator is at work or it was interrupted (what was asked by
+Exit codes: 0 done, 69 unreachable, 75 another operator is at work or it was interrupted (what was asked by \
 then is printed), 78 the settings are wrong")]
 pub(super) struct Arguments {
     #[command(flatten)]

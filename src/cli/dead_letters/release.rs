@@ -19,12 +19,12 @@ use crate::parking::{Parked, Release};
   orderwright dlq release USMF/SO-2025-0145            what it would do
   orderwright dlq release USMF/SO-2025-0145 --yes --because 'TICKET-7: its letters are done by hand'
 
-The order goes on with its next update; what is in the dead-letter queue stays there and is not
-applied. The release takes its place in the order's queue: what stands before it still goes to the
+The order goes on with its next update; what is in the dead-letter queue stays there and is not \
+applied. The release takes its place in the order's queue: what stands before it still goes to the \
 dead-letter queue. If that adds a letter, the order stays parked, and the command says so.
 
-Exit codes: 0 released, or not parked at all, or shown what would be done, 69 unreachable, 75 nobody has taken
-the release yet, or the order has got another letter meanwhile (look, and start it again), 78 dead letters do not
+Exit codes: 0 released, or not parked at all, or shown what would be done, 69 unreachable, 75 nobody has taken \
+the release yet, or the order has got another letter meanwhile (look, and start it again), 78 dead letters do not \
 park here (dead_letter.on_dead_letter), or the settings are wrong")]
 pub(super) struct Arguments {
     /// The order: the values of its key, joined by `/`, as `dead-letters parked` shows it.

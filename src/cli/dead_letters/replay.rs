@@ -20,21 +20,21 @@ use crate::dead_letter::{Manner, StopIf};
   orderwright dlq replay --fingerprint v1-4f1d                    what it would do (as plan)
   orderwright dlq replay --fingerprint v1-4f1d --run              one first, then all, 20 a second
   orderwright dlq replay --reason rejected --run --canary 3 --ramp 5,25,100 --stop-if 'failed>5%'
-  orderwright dlq replay --id 0195c2aa --run --force-superseded --because 'TICKET-7: agreed with sales'
-  orderwright dlq replay --reason not_found --run --never-seen --because 'TICKET-8: orders are created now'
+  orderwright dlq replay --id 0195c2aa --run --force-superseded --because 'TICKET-7: sales agreed'
+  orderwright dlq replay --reason not_found --run --never-seen --because 'TICKET-8: they are there'
 
-Letters of one order go one after the other, by sequence or in the order in which they died first; different
-orders go side by side. Of an order that stands still (dead_letter.on_dead_letter = park), choose the first
-letter: all that stands behind it follows, and the order goes on after the last one. A letter of it that is not
-written leaves the others where they are. Each goes through the same exchange as any update. A letter leaves the
-queue when its outcome is known and in the journal. What is superseded stays where it is. While the service is
-down no outcome comes, and the replay waits. Ctrl-C sends nothing more and waits for what is on its way, at most
+Letters of one order go one after the other, by sequence or in the order in which they died first; different \
+orders go side by side. Of an order that stands still (dead_letter.on_dead_letter = park), choose the first \
+letter: all that stands behind it follows, and the order goes on after the last one. A letter of it that is not \
+written leaves the others where they are. Each goes through the same exchange as any update. A letter leaves the \
+queue when its outcome is known and in the journal. What is superseded stays where it is. While the service is \
+down no outcome comes, and the replay waits. Ctrl-C sends nothing more and waits for what is on its way, at most \
 30 s; start it again at any time: what was applied is found applied.
 
 It ends by itself when the canary fails, or more than 10 % of at least 20 outcomes (--stop-if).
 
-Exit codes: 0 every letter was seen to, 1 it came to its end and letters died again or their outcome is not
-known, 69 unreachable or broken off, 75 it ended before (canary, stop-if, Ctrl-C), or another operator is at
+Exit codes: 0 every letter was seen to, 1 it came to its end and letters died again or their outcome is not \
+known, 69 unreachable or broken off, 75 it ended before (canary, stop-if, Ctrl-C), or another operator is at \
 work, 78 the settings are wrong")]
 pub(super) struct Arguments {
     #[command(flatten)]

@@ -32,10 +32,10 @@ const JOURNAL_MAX: Duration = Duration::from_secs(10);
   orderwright dlq show 0195c2aa                        the beginning will do, if no other id has it
   orderwright dlq show 0195c2aa --output json | jq -r .body
 
-What the journal knows of the letter, and of those that it was before, is shown as well: every replay with its
+What the journal knows of the letter, and of those that it was before, is shown as well: every replay with its \
 outcome, edits, discards. Of a journal that takes longer than 10 s to read, nothing is.
 
-Exit codes: 0 done, 65 there is no such letter, or several ids begin so, 69 unreachable, 75 another
+Exit codes: 0 done, 65 there is no such letter, or several ids begin so, 69 unreachable, 75 another \
 operator is at work or it was interrupted, 78 there is no such queue, or the settings are wrong")]
 pub(super) struct Arguments {
     /// Id of the letter, or its beginning.
