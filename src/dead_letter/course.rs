@@ -309,6 +309,12 @@ impl Course {
         self.busy.len()
     }
 
+    /// Whether letters of its order wait behind this one, which is on its way.
+    #[must_use]
+    pub fn has_behind(&self, letter: usize) -> bool {
+        self.busy.get(&letter).is_some_and(|behind| !behind.is_empty())
+    }
+
     /// One of them; another one each turn.
     #[must_use]
     pub fn awaited(&self, turn: usize) -> Option<usize> {

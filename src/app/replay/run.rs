@@ -162,6 +162,7 @@ impl Run<'_> {
             chains: BTreeMap::new(),
             unsure,
             parked: BTreeMap::new(),
+            kept: BTreeMap::new(),
             releases: Vec::new(),
             bases: BTreeMap::new(),
             told: BTreeSet::new(),

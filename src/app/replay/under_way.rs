@@ -37,6 +37,8 @@ pub(super) struct UnderWay<'a, T> {
     pub(super) unsure: BTreeSet<usize>,
     /// By order that stands still: its letters that are not written yet, and what lets it go on then.
     pub(super) parked: BTreeMap<&'a str, (usize, Release)>,
+    /// By order, the newest letter that is written and still in the queue.
+    pub(super) kept: BTreeMap<&'a str, usize>,
     /// The releases that were asked for.
     pub(super) releases: Vec<Release>,
     /// What each that is on its way was sent to overwrite.
@@ -203,6 +205,7 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
             })
             .await?;
         self.noted.insert(index);
+        self.let_go(index, fate).await?;
         self.course.passed_over(index, fate);
         (self.tell)(Told::Fate(letter.id, fate));
         Ok(())
@@ -241,9 +244,10 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
             }
         }
         // Done unwritten, for its sequence is overtaken: it is left for an operator to discard.
-        if is_written || notice.outcome == "dead_lettered" {
+        if notice.outcome == "dead_lettered" {
             self.hold.ack(index).await?;
         }
+        self.let_go(index, fate).await?;
         if is_written && let Some(order) = letter.order.as_deref() {
             let chain = Arc::make_mut(self.chains.entry(order).or_default());
             let changes = self.run.checker.changes(message);
@@ -251,6 +255,31 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
         }
         self.course.heard(index, fate, self.begun.elapsed());
         (self.tell)(Told::Fate(letter.id, fate));
+        Ok(())
+    }
+
+    /// A letter that is written leaves the queue once the next one of its order is written as well, or none is behind
+    /// it. Until then it tells whoever replays those behind it, should this replay end here, that the order has not
+    /// been changed by anybody else.
+    async fn let_go(&mut self, index: usize, fate: Fate) -> Result<(), Error> {
+        let Some(Candidate { letter, place, .. }) = self.candidates.get(index) else {
+            return Ok(());
+        };
+        // What stands behind the head of an order is held to no state that it saw.
+        let order = letter.order.as_deref().filter(|_| place.unparks().is_none());
+        let is_written = matches!(fate, Fate::Applied | Fate::AlreadyApplied);
+        let has_behind = order.is_some() && self.course.has_behind(index);
+        let is_over = fate == Fate::Superseded && !has_behind;
+        if let Some(before) =
+            order.filter(|_| is_written || is_over).and_then(|it| self.kept.remove(it))
+        {
+            self.hold.ack(before).await?;
+        }
+        if let Some(order) = order.filter(|_| is_written && has_behind) {
+            self.kept.insert(order, index);
+        } else if is_written {
+            self.hold.ack(index).await?;
+        }
         Ok(())
     }
 

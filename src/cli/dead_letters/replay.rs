@@ -27,7 +27,8 @@ Letters of one order go one after the other, by sequence or in the order in whic
 orders go side by side. Of an order that stands still (dead_letter.on_dead_letter = park), choose the first \
 letter: all that stands behind it follows, and the order goes on after the last one. A letter of it that is not \
 written leaves the others where they are. Each goes through the same exchange as any update. A letter leaves the \
-queue when its outcome is known and in the journal. What is superseded stays where it is. While the service is \
+queue when its outcome is known and in the journal; one that others of its order are behind, when the next of them \
+is written. What is superseded stays where it is. While the service is \
 down no outcome comes, and the replay waits. Ctrl-C sends nothing more and waits for what is on its way, at most \
 30 s; start it again at any time: what was applied is found applied.
 
