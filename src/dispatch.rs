@@ -16,6 +16,7 @@ mod keeper;
 mod letter;
 mod mailbox;
 mod outcome;
+mod pass;
 mod record;
 mod router;
 mod runner;
@@ -276,7 +277,8 @@ impl<E: Effects> Dispatch<E> {
         let routed = self.shared.router.push(&key, item, Item::sequence, is_live);
         if let Routed::Start(item, card) = routed {
             let runner = Runner { shared: self.shared.clone(), key, card };
-            self.shared.runners.spawn(runner.run(item));
+            // Boxed: on its way into the runtime a task is moved again and again.
+            self.shared.runners.spawn(Box::pin(runner.run(item)));
         }
     }
 

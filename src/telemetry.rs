@@ -3,9 +3,11 @@
 
 mod flood;
 pub mod instruments;
+mod line;
 pub mod log;
 pub mod metrics;
 pub mod otlp;
+mod out;
 pub mod trace;
 
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! What the dispatch's steps do to the world: the edges behind one trait.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -104,7 +105,13 @@ impl Edges {
     }
 
     /// Performs a request under a span of its own, and writes down how long it took.
-    async fn watched(&self, method: Method, request: impl Future<Output = Reply>) -> Reply {
+    ///
+    /// The request comes boxed: it is large, and would be moved from hand to hand.
+    async fn watched(
+        &self,
+        method: Method,
+        request: Pin<Box<impl Future<Output = Reply>>>,
+    ) -> Reply {
         let (span, since) =
             (trace::request(method, (&self.server.0, self.server.1)), Instant::now());
         let reply = request.instrument(span.clone()).await;
@@ -151,7 +158,7 @@ impl Effects for Edges {
 
     async fn gate(&self, held: &Message, order: &str) -> Gate {
         match &self.parker {
-            Some(parker) => parker.gate(held, order).await,
+            Some(parker) => Box::pin(parker.gate(held, order)).await,
             None => Gate::Open,
         }
     }
@@ -172,11 +179,11 @@ impl Effects for Edges {
             // The intake has read it before.
             (_, Some(Err(_)) | None) => {}
         }
-        held.delivery.receipt.ack().await.is_ok()
+        held.delivery.receipt.ack().is_ok()
     }
 
     async fn get(&self, key: &OrderKey, trail: Trail) -> Reply {
-        self.watched(Method::Get, self.client.get(key, trail)).await
+        self.watched(Method::Get, Box::pin(self.client.get(key, trail))).await
     }
 
     async fn patch(
@@ -189,7 +196,7 @@ impl Effects for Edges {
     ) -> Reply {
         let life = held.delivery.receipt.life();
         let patch = self.client.patch(key, etag, body, trail, move || life.is_live());
-        self.watched(Method::Patch, patch).await
+        self.watched(Method::Patch, Box::pin(patch)).await
     }
 
     async fn probe(&self, trail: Trail) -> Reply {
@@ -199,7 +206,7 @@ impl Effects for Edges {
     async fn ack(&self, held: Message, outcome: Outcome) -> bool {
         let took = held.took(self.now());
         let asked = Asked::by(&held.delivery.properties);
-        let is_acked = held.delivery.receipt.ack().await.is_ok();
+        let is_acked = held.delivery.receipt.ack().is_ok();
         // An ack that was lost brings the message again, and that time tells.
         if is_acked {
             let name = self::outcome(outcome.settlement);
@@ -260,7 +267,7 @@ impl Effects for Edges {
         );
         let took = held.took(self.now());
         let asked = Asked::by(&held.delivery.properties);
-        let is_acked = held.delivery.receipt.ack().await.is_ok();
+        let is_acked = held.delivery.receipt.ack().is_ok();
         if is_acked {
             self.metrics.settled("dead_lettered", took);
             trace::settled("dead_lettered", Some(letter.code));

@@ -1,9 +1,10 @@
 //! A message as the broker hands it over, and the right to settle it once.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use jiff::Timestamp;
 use lapin::BasicProperties;
 use lapin::options::BasicAckOptions;
@@ -25,6 +26,9 @@ pub(super) struct Lease {
     /// Counts the channels of this process, so that logs can tell two leases of a shard apart.
     pub(super) generation: u64,
     pub(super) queue: Arc<str>,
+    /// Once there is one. Acks go by it directly: the library's own handle to a delivery has each carried
+    /// over by a task.
+    pub(super) channel: OnceLock<lapin::Channel>,
     /// The channel is gone: the broker hands out again what it had delivered.
     pub(super) lost: CancellationToken,
     /// The channel is to be given back: begin nothing more that came by it.
@@ -64,6 +68,7 @@ impl Lease {
         Self {
             generation,
             queue,
+            channel: OnceLock::new(),
             lost,
             ending,
             troubled,
@@ -174,7 +179,6 @@ impl Delivery {
 #[derive(Debug)]
 pub struct Receipt {
     pub(super) lease: Arc<Lease>,
-    pub(super) acker: lapin::Acker,
     pub(super) tag: u64,
 }
 
@@ -277,26 +281,29 @@ impl Receipt {
         self.lease.generation
     }
 
-    /// Acks this delivery alone.
+    /// Acks this delivery alone: puts the ack into the line of what is to be sent, behind which the close of
+    /// its channel comes. Whether it went out is not waited for. One that the loss of the connection
+    /// overtakes is lost like one that the loss overtakes on the wire, and the lease tells of the loss.
     ///
     /// # Errors
     /// [`SettleError`]. The lease is lost then: what waits behind this message must not start.
-    pub async fn ack(self) -> Result<(), SettleError> {
+    pub fn ack(self) -> Result<(), SettleError> {
         // The generation check: an ack on a dead channel belongs to somebody else's delivery.
-        if self.lease.lost.is_cancelled() {
+        let Some(channel) = self.lease.channel.get().filter(|_| !self.lease.lost.is_cancelled())
+        else {
             return Err(SettleError);
-        }
-        // The library never completes an ack that the loss of the connection overtook.
-        let acked = tokio::select! { biased;
-            acked = self.acker.ack(BasicAckOptions::default()) => acked,
-            () = self.lease.lost.cancelled() => Ok(false),
         };
-        if let Ok(true) = acked {
-            self.lease.unsettled.remove(self.tag);
-            return Ok(());
+        // The library puts it into the line at the first look at its future.
+        match channel.basic_ack(self.tag, BasicAckOptions::default()).now_or_never() {
+            None | Some(Ok(())) => {
+                self.lease.unsettled.remove(self.tag);
+                Ok(())
+            }
+            Some(Err(_closed)) => {
+                self.lease.lost.cancel();
+                Err(SettleError)
+            }
         }
-        self.lease.lost.cancel();
-        Err(SettleError)
     }
 
     /// Gives up the channel, so that the broker hands out again everything that came by it, in

@@ -182,7 +182,7 @@ impl Lane {
             return delivery.receipt.give_up_channel();
         }
         self.forwarded.fetch_add(1, Ordering::Relaxed);
-        if delivery.receipt.ack().await.is_err() {
+        if delivery.receipt.ack().is_err() {
             tracing::debug!("the ack of a forwarded message was lost; it is forwarded again");
         }
     }

@@ -110,7 +110,7 @@ impl Marker {
             return delivery.receipt.give_up_channel();
         }
         tracing::info!({ field::QUEUE } = queue, round, "drained");
-        if delivery.receipt.ack().await.is_err() {
+        if delivery.receipt.ack().is_err() {
             tracing::debug!("the ack of a marker was lost; it comes again");
         }
     }

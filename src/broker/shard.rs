@@ -108,6 +108,8 @@ impl Shard {
             return Ok(None);
         };
         let (consumer, Terms { answer_max, age_max, .. }) = (consumer?, terms);
+        // A lease has one channel in its life.
+        let _first = lease.channel.set(channel.clone());
         let markers = JoinSet::new();
         Ok(Some(Self { channel, consumer, lease, source, answer_max, age_max, markers }))
     }
@@ -221,7 +223,7 @@ impl Shard {
         let (tag, arrived) = (delivery.delivery_tag, Instant::now());
         self.lease.unsettled.add(tag, arrived);
         Delivery {
-            receipt: Receipt { lease: self.lease.clone(), acker: delivery.acker, tag },
+            receipt: Receipt { lease: self.lease.clone(), tag },
             source: self.source,
             properties: delivery.properties,
             exchange: delivery.exchange,

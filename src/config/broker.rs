@@ -71,7 +71,7 @@ pub struct Broker {
     /// Bodies in memory are bounded by this times the number of shards times `order.body_bytes_max`.
     /// Must be equal on all pods: a pod that takes over with a smaller one is handed what came back
     /// out of order.
-    #[schemars(range(min = 1, max = 1000))]
+    #[schemars(range(min = 1, max = 1024))]
     pub prefetch: u16,
     /// The broker's own `consumer_timeout`: how long it leaves a delivery without an ack.
     ///

@@ -161,7 +161,7 @@ fn all_mistakes_of_all_sources_are_reported_at_once() {
         found,
         [
             "broker.heartbeat = 10 (file FILE): must be a duration from 5s to 60s, such as \"10s\"",
-            "broker.prefetch = 3.7 (file FILE): must be a whole number from 1 to 1000",
+            "broker.prefetch = 3.7 (file FILE): must be a whole number from 1 to 1024",
             "drain.grace = \"10\" (environment variable ORDERWRIGHT__DRAIN__GRACE): must be a \
              duration from 1s to 10m, such as \"20s\"",
             "log.format = \"xml\" (environment variable ORDERWRIGHT__LOG__FORMAT): must be one of \

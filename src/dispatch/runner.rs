@@ -31,7 +31,7 @@ impl<E: Effects> Runner<E> {
                     let span = job.held.span(&job.update.key);
                     self.handle(job).instrument(span).await;
                 }
-                Item::Release(held) => self.release(held).await,
+                Item::Release(held) => Box::pin(self.release(held)).await,
             }
             let stopping = self.shared.stop.is_cancelled();
             item = self.shared.router.next(&self.key, |item| !stopping && item.held().may_begin());
@@ -42,21 +42,13 @@ impl<E: Effects> Runner<E> {
         // Not begun, so not counted as given back: the broker hands it out again.
         let Some(begun) = job.held.begin() else { return };
         self.card.begin();
-        match AssertUnwindSafe(self.gate(&job.held)).catch_unwind().await {
+        let gate = self.shared.pass(&job.held, self.shared.effects.gate(&job.held, &self.key));
+        match AssertUnwindSafe(gate).catch_unwind().await {
             Ok(Some(Gate::Open)) => self.work(job, begun).await,
             Ok(Some(Gate::Next)) => self.work(in_turn(job), begun).await,
-            Ok(Some(Gate::Behind(head))) => self.park(job, &begun, head).await,
+            Ok(Some(Gate::Behind(head))) => Box::pin(self.park(job, &begun, head)).await,
             Ok(None) => self.shared.tally.released(),
             Err(_panic) => self.failed(&begun),
-        }
-    }
-
-    /// Whether the next update may be begun. `None` on a drain, or when it is to be given back.
-    async fn gate(&self, held: &E::Held) -> Option<Gate> {
-        tokio::select! { biased; // Stop wins over new work.
-            () = self.shared.stop.cancelled() => None,
-            () = held.ending() => None,
-            gate = self.shared.effects.gate(held, &self.key) => Some(gate),
         }
     }
 
@@ -121,7 +113,8 @@ impl<E: Effects> Runner<E> {
                 Settlement::DeadLetter(code) => {
                     let tried = (attempts, seen);
                     let letter = Letter::of(code, self.key.clone(), tried, first_seen);
-                    self.shared.effects.dead_letter(held, letter).await
+                    // Rare, and large.
+                    Box::pin(self.shared.effects.dead_letter(held, letter)).await
                 }
             }
         });

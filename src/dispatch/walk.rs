@@ -141,7 +141,8 @@ impl<'a, E: Effects> Walk<'a, E> {
                 Step::Get(fetching) => self.get(fetching, suspect, &mut running).await,
                 Step::Patch(patching) => self.patch(patching, &mut running).await,
                 Step::Wait(waiting) => self.wait(waiting).await,
-                Step::Ask(asking) => self.ask(asking).await,
+                // Rare, and large.
+                Step::Ask(asking) => Box::pin(self.ask(asking)).await,
                 Step::Settle(settlement) => return Ended::Settled(settlement),
             };
             match next {
@@ -151,14 +152,9 @@ impl<'a, E: Effects> Walk<'a, E> {
         }
     }
 
-    /// Lets something pass. `None` on a drain, or when the message is to be given back: neither waits
-    /// for anything.
+    /// As [`Shared::pass`].
     async fn pass<T>(&self, wait: impl Future<Output = T>) -> Option<T> {
-        tokio::select! { biased; // Stop wins over new work.
-            () = self.shared.stop.cancelled() => None,
-            () = self.held.ending() => None,
-            done = wait => Some(done),
-        }
+        self.shared.pass(self.held, wait).await
     }
 
     /// Waits for a turn. `None` as in [`Self::pass`].

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use jiff::Timestamp;
 use reqwest::header::{
     ACCEPT, CONTENT_TYPE, DATE, ETAG, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
 };
-use reqwest::{ClientBuilder, Response};
+use reqwest::{ClientBuilder, Response, Url};
 
 use super::batch::{self, Ask};
 use super::csrf::Session;
@@ -23,9 +23,9 @@ use crate::order::{ETag, OrderKey};
 use crate::protocol::{Answer, Fault, Reply};
 
 /// How Finance & Operations names a request in its own logs.
-const SERVICE_REQUEST_ID: &str = "ms-dyn-aid";
+const SERVICE_REQUEST_ID: HeaderName = HeaderName::from_static("ms-dyn-aid");
 /// Whether the service has taken a request that it may have seen before (OASIS Repeatable Requests 1.0).
-const REPEATABILITY_RESULT: &str = "repeatability-result";
+const REPEATABILITY_RESULT: HeaderName = HeaderName::from_static("repeatability-result");
 const ODATA_VERSION: HeaderName = HeaderName::from_static("odata-version");
 const ODATA_MAX_VERSION: HeaderName = HeaderName::from_static("odata-maxversion");
 
@@ -44,6 +44,10 @@ pub enum Error {
 #[derive(Debug, Clone)]
 pub struct Client {
     pub(super) http: reqwest::Client,
+    /// What every request has in its head, so that it need not be put together each time.
+    pub(super) headers: HeaderMap,
+    /// Scheme and host of the service, with an empty path.
+    pub(super) origin: Url,
     pub(super) orders: Orders,
     pub(super) tokens: Arc<Tokens>,
     /// Where the service wants a CSRF token.
@@ -68,14 +72,18 @@ impl Client {
         headers.insert(ODATA_VERSION, HeaderValue::from_static("4.0"));
         headers.insert(ODATA_MAX_VERSION, HeaderValue::from_static("4.0"));
         let http = builder(target, instance)
-            .default_headers(headers)
             .http2_keep_alive_interval(Duration::from_secs(20))
             .http2_keep_alive_while_idle(true)
             .build()
             .map_err(Error::Setup)?;
+        let mut origin = target.url.clone();
+        origin.set_path("");
+        origin.set_query(None);
         let orders = Orders::new(&target.url, &order.entity_set, target.cross_company);
         Ok(Self {
             http,
+            headers,
+            origin,
             orders: orders.with_guids(&order.key_guid),
             tokens: Arc::new(Tokens::new(target, instance)?),
             session: target.csrf.then(Arc::default),
@@ -159,14 +167,22 @@ pub(super) async fn body(mut response: Response, bytes_max: usize) -> Result<Byt
     if response.content_length().is_some_and(|length| length > most) {
         return Err(Fault::TooLarge);
     }
-    let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(unanswered)? {
-        if body.len() + chunk.len() > bytes_max {
+    let Some(first) = response.chunk().await.map_err(unanswered)? else { return Ok(Bytes::new()) };
+    let Some(mut next) = response.chunk().await.map_err(unanswered)? else {
+        // Most are one piece, which needs no copy.
+        return if first.len() > bytes_max { Err(Fault::TooLarge) } else { Ok(first) };
+    };
+    let mut body = BytesMut::from(first);
+    loop {
+        if body.len() + next.len() > bytes_max {
             return Err(Fault::TooLarge);
         }
-        body.extend_from_slice(&chunk);
+        body.put(next);
+        match response.chunk().await.map_err(unanswered)? {
+            Some(more) => next = more,
+            None => return Ok(body.freeze()),
+        }
     }
-    Ok(body.freeze())
 }
 
 /// `Retry-After`, as seconds or as a date.
@@ -188,14 +204,14 @@ pub(super) fn causes(error: reqwest::Error) -> String {
 }
 
 pub(super) fn head(response: &Response) -> Answer {
-    let text = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let text = |name| response.headers().get::<HeaderName>(name)?.to_str().ok();
     Answer {
         status: response.status().as_u16(),
-        etag: text(ETAG.as_str()).and_then(ETag::new),
+        etag: text(ETAG).and_then(ETag::new),
         retry_after: retry_after(response),
         repeat_rejected: text(REPEATABILITY_RESULT)
             .is_some_and(|result| result.trim().eq_ignore_ascii_case("rejected")),
-        is_json: text(CONTENT_TYPE.as_str()).is_some_and(batch::is_json),
+        is_json: text(CONTENT_TYPE).is_some_and(batch::is_json),
         service_request_id: text(SERVICE_REQUEST_ID).map(|id| id.chars().take(128).collect()),
         body: Bytes::new(),
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use reqwest::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, IF_MATCH,
 };
-use reqwest::{Request, RequestBuilder};
+use reqwest::{Method, Request, Url};
 use tokio::time::{Instant, timeout_at};
 
 use super::batch::Ask;
@@ -51,12 +51,14 @@ pub(super) struct Sending<W> {
 impl Client {
     /// Sends one request by itself.
     pub(super) async fn alone(&self, ask: &Ask) -> Reply {
-        let request = self.single(ask)?;
+        let mut first = Some(self.single(ask)?);
         let timeout = if ask.change.is_some() { self.patch_timeout } else { self.get_timeout };
+        let look = (self.session.is_some() && ask.change.is_some())
+            .then(|| self.look(&ask.url, ask.trail))
+            .transpose()?;
         let sending = Sending {
-            // Every body of ours is bytes, which can be sent again.
-            write: || request.try_clone(),
-            look: ask.change.is_some().then(|| self.look(&ask.url, ask.trail)).transpose()?,
+            write: || first.take().or_else(|| self.single(ask).ok()),
+            look,
             bytes_max: self.body_bytes_max,
             deadline: Instant::now() + timeout,
         };
@@ -65,34 +67,54 @@ impl Client {
 
     fn single(&self, ask: &Ask) -> Result<Request, Fault> {
         let Some((etag, body)) = &ask.change else { return self.look(&ask.url, ask.trail) };
-        let mut request = self
-            .http
-            .patch(&ask.url)
-            .header(IF_MATCH, etag.as_str())
-            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
-            .body(body.clone());
+        let mut request = self.request(Method::PATCH, &ask.url, ask.trail)?;
+        let headers = request.headers_mut();
+        // An ETag holds what a header may hold.
+        let etag = HeaderValue::from_str(etag.as_str()).map_err(|_invalid| Fault::Broken)?;
+        headers.insert(IF_MATCH, etag);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if self.prefer_minimal {
-            request = request.header(PREFER, HeaderValue::from_static("return=minimal"));
+            headers.insert(PREFER, HeaderValue::from_static("return=minimal"));
         }
-        traced(request, ask.trail)
+        *request.body_mut() = Some(body.clone().into());
+        Ok(request)
     }
 
     /// A GET.
     pub(super) fn look(&self, url: &str, trail: Trail) -> Result<Request, Fault> {
-        traced(self.http.get(url), trail)
+        self.request(Method::GET, url, trail)
+    }
+
+    fn request(&self, method: Method, url: &str, trail: Trail) -> Result<Request, Fault> {
+        let mut request = Request::new(method, self.address(url)?);
+        request.headers_mut().clone_from(&self.headers);
+        traced(&mut request, trail);
+        Ok(request)
+    }
+
+    /// An address of the service. Scheme and host are known, so only what is behind them is parsed.
+    fn address(&self, url: &str) -> Result<Url, Fault> {
+        let mut address = self.origin.clone();
+        let behind = url.strip_prefix(self.origin.as_str().trim_end_matches('/'));
+        // All of them are built from the address of the service.
+        let behind = behind.ok_or(Fault::Broken)?;
+        let (path, query) = behind.split_once('?').unzip();
+        address.set_path(path.unwrap_or(behind));
+        address.set_query(query);
+        Ok(address)
     }
 
     /// A batch. `trail` names it, not what is in it.
     pub(super) fn batch(&self, body: String, boundary: &str, trail: Trail) -> Option<Request> {
-        let request = self
-            .http
-            .post(self.orders.batch())
-            .header(ACCEPT, HeaderValue::from_static("multipart/mixed"))
-            .header(CONTENT_TYPE, format!("multipart/mixed; boundary={boundary}"))
-            // Else the service stops at the first part that it refuses.
-            .header(PREFER, HeaderValue::from_static("odata.continue-on-error"))
-            .body(body);
-        traced(request, trail).ok()
+        let mut request = self.request(Method::POST, &self.orders.batch(), trail).ok()?;
+        let headers = request.headers_mut();
+        headers.insert(ACCEPT, HeaderValue::from_static("multipart/mixed"));
+        let kind = format!("multipart/mixed; boundary={boundary}");
+        headers.insert(CONTENT_TYPE, HeaderValue::from_str(&kind).ok()?);
+        // Else the service stops at the first part that it refuses.
+        headers.insert(PREFER, HeaderValue::from_static("odata.continue-on-error"));
+        *request.body_mut() = Some(body.into());
+        Some(request)
     }
 
     /// Sends a request. One that was refused for its token, or for its CSRF token, wrote nothing: it
@@ -192,19 +214,19 @@ impl Client {
 }
 
 /// Says in the request which attempt of which walk it belongs to.
-fn traced(request: RequestBuilder, trail: Trail) -> Result<Request, Fault> {
+fn traced(request: &mut Request, trail: Trail) {
+    let headers = request.headers_mut();
     let mut buffer = uuid::Uuid::encode_buffer();
-    let request =
-        request.header(REQUEST_ID, &*trail.attempt.hyphenated().encode_lower(&mut buffer));
-    let request = request.header(SESSION_ID, &*trail.walk.hyphenated().encode_lower(&mut buffer));
-    let mut headers = HeaderMap::new();
+    for (name, id) in [(REQUEST_ID, trail.attempt), (SESSION_ID, trail.walk)] {
+        let id = id.hyphenated().encode_lower(&mut buffer);
+        if let Ok(id) = HeaderValue::from_str(id) {
+            headers.insert(name, id);
+        }
+    }
     trace::inject(|name, value| {
         let name = HeaderName::from_bytes(name.as_bytes());
         if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(&value)) {
             headers.insert(name, value);
         }
     });
-    let request = request.headers(headers);
-    // The address is checked with the settings, and the key in it is percent-encoded.
-    request.build().map_err(|_invalid| Fault::Broken)
 }

@@ -13,6 +13,8 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use super::flood::{Damped, Flood};
+use super::line::Line;
+use super::out::Out;
 use super::trace::SPANS;
 use crate::config::{self, LogFormat};
 
@@ -66,9 +68,9 @@ pub fn init(settings: &config::Log, tracer: Option<&SdkTracerProvider>) -> Resul
         LogFormat::Human => false,
         LogFormat::Auto => !io::stderr().is_terminal(),
     };
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let layer = tracing_subscriber::fmt::layer().with_writer(Out::new(io::stderr()));
     let lines = if json {
-        let inner = layer.json().flatten_event(true);
+        let inner = layer.event_format(Line);
         Damped { flood: flood.clone(), inner }.with_filter(shown).boxed()
     } else {
         let inner = layer.with_ansi(io::stderr().is_terminal());
@@ -87,7 +89,12 @@ pub fn init(settings: &config::Log, tracer: Option<&SdkTracerProvider>) -> Resul
             .with_context_activation(false)
             .with_filter(ours.with_max_level_hint(LevelFilter::INFO))
     });
-    tracing_subscriber::registry().with(lines).with(spans).try_init()?;
+    let registry = tracing_subscriber::registry().with(lines);
+    match spans {
+        Some(spans) => registry.with(spans).try_init()?,
+        // A layer that is absent would be interested in everything: each span would be kept for nobody.
+        None => registry.try_init()?,
+    }
     Ok(Log { level: handle, flood })
 }
 

@@ -9,11 +9,11 @@ use std::time::Duration;
 use opentelemetry::metrics::{Histogram, Meter, MeterProvider};
 use opentelemetry::{KeyValue, StringValue, Value};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::metrics::{SdkMeterProvider, Stream};
 use prometheus::{Registry, TextEncoder};
 
 use super::instruments::{
-    AGE, HELD, INSTRUMENTS, Instrument, Kind, PROCESS, REQUEST, attribute as a,
+    AGE, HELD, INSTRUMENTS, Instrument, Kind, PROCESS, REQUEST, SHARD, attribute as a,
 };
 use super::otlp::Reader;
 
@@ -77,6 +77,14 @@ pub(super) fn resource(instance: &str) -> Resource {
         .build()
 }
 
+/// Room is made in advance for all the sets of attributes that an instrument may have, by default for
+/// 2,000. Ours have some dozens, but for the one that tells shards apart.
+fn small(instrument: &opentelemetry_sdk::metrics::Instrument) -> Option<Stream> {
+    const SETS_MAX: usize = 256;
+    let grows = [SHARD].iter().any(|it| it.name == instrument.name());
+    (!grows).then(|| Stream::builder().with_cardinality_limit(SETS_MAX).build().ok()).flatten()
+}
+
 impl Metrics {
     /// Sets up the instruments. `server` is the host and port of the service; `out` sends them out.
     ///
@@ -89,7 +97,8 @@ impl Metrics {
             // There is one scope, and it says nothing.
             .scope_info_enabled(false)
             .build()?;
-        let builder = SdkMeterProvider::builder().with_resource(resource(instance));
+        let builder =
+            SdkMeterProvider::builder().with_resource(resource(instance)).with_view(small);
         let builder = builder.with_reader(exporter);
         let provider = match out {
             Some(out) => builder.with_reader(out).build(),

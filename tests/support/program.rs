@@ -7,6 +7,7 @@ use std::process::{ExitStatus, Stdio};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::task::JoinSet;
 
 use crate::Result;
 
@@ -28,6 +29,8 @@ pub(crate) struct Program {
     child: Child,
     stdin: Option<ChildStdin>,
     lines: Lines<BufReader<ChildStdout>>,
+    /// Of a log that is in a pipe.
+    reader: JoinSet<()>,
 }
 
 impl Program {
@@ -56,13 +59,40 @@ impl Program {
         Self::spawn(name, command, environment, log)
     }
 
+    /// The same, with its log in a pipe that is read and forgotten, as by a collector of logs.
+    pub(crate) fn start_daemon_piped(
+        name: &'static str,
+        args: &[&str],
+        environment: &[(String, String)],
+    ) -> Result<Self> {
+        let mut command = Command::new("bash");
+        command.args(["-c", UNTIL_STDIN_ENDS, name]).arg(binary(name)?).args(args);
+        let mut program = Self::spawn_with(name, command, environment, Stdio::piped())?;
+        let log = program.child.stderr.take();
+        program.reader.spawn(async move {
+            if let Some(mut log) = log {
+                let _read = tokio::io::copy(&mut log, &mut tokio::io::sink()).await;
+            }
+        });
+        Ok(program)
+    }
+
     fn spawn(
         name: &'static str,
-        mut command: Command,
+        command: Command,
         environment: &[(String, String)],
         log: &Path,
     ) -> Result<Self> {
         let log = File::create(log).map_err(|error| format!("{}: {error}", log.display()))?;
+        Self::spawn_with(name, command, environment, log.into())
+    }
+
+    fn spawn_with(
+        name: &'static str,
+        mut command: Command,
+        environment: &[(String, String)],
+        log: Stdio,
+    ) -> Result<Self> {
         // Settings of the person who runs this may name a real broker, or a real token.
         for (key, _) in std::env::vars_os() {
             if key.to_string_lossy().starts_with("ORDERWRIGHT") {
@@ -80,7 +110,8 @@ impl Program {
             .map_err(|error| format!("cannot start {name}: {error}"))?;
         let stdin = child.stdin.take();
         let stdout = child.stdout.take().ok_or_else(|| format!("{name} has no stdout"))?;
-        Ok(Self { name, child, stdin, lines: BufReader::new(stdout).lines() })
+        let lines = BufReader::new(stdout).lines();
+        Ok(Self { name, child, stdin, lines, reader: JoinSet::new() })
     }
 
     /// The process, while it runs; of a daemon, the shell that ends it with us.

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn bounds_are_allowed_and_a_step_beyond_is_not() {
     for (name, allowed, refused) in [
-        ("BROKER__PREFETCH", ["1", "1000"], ["0", "1001"]),
+        ("BROKER__PREFETCH", ["1", "1024"], ["0", "1025"]),
         ("BROKER__HEARTBEAT", ["5s", "60s"], ["4s", "61s"]),
         ("TOPOLOGY__DELIVERY_LIMIT", ["20", "100000"], ["19", "100001"]),
         ("RETRY__JITTER", ["0", "0.5"], ["-0.1", "0.51"]),

@@ -1,0 +1,148 @@
+//! `make bench`: the daemon beside a bare pipeline that does the same requests and nothing else.
+//!
+//! ```text
+//! updates ──▶ RabbitMQ ──▶ orderwright, or bare ──▶ orderwright-sim ──▶ ledger
+//!              (backlog)   log to a pipe, metrics on   (answers after so long)
+//! ```
+//!
+//! Both are run in turn, so that a machine that gets slower slows down both, and what is compared is the
+//! ratio of their medians. Processor time counts for the workers alone.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program whose result is text")]
+
+mod figures;
+mod idle;
+mod process;
+mod scenario;
+mod stage;
+
+#[allow(dead_code, reason = "shared with the tests, which use all of it")]
+#[path = "../support/broker.rs"]
+mod broker;
+#[allow(dead_code, reason = "shared with the tests, which use all of it")]
+#[path = "../support/ledger.rs"]
+mod ledger;
+#[allow(dead_code, reason = "shared with the tests, which use all of it")]
+#[path = "../support/program.rs"]
+mod program;
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser as _;
+use tokio::time::timeout;
+
+use broker::Broker;
+use figures::Outcome;
+use scenario::{Against, SCENARIOS, Scenario};
+use stage::{Figures, Kind, Stage};
+
+/// How long one run may take: the million takes longest.
+const RUN_MAX: Duration = Duration::from_mins(20);
+
+/// Failures end the measurement and are read by a person, so they are sentences.
+type Result<T> = std::result::Result<T, String>;
+
+/// Measures the daemon beside a bare pipeline.
+#[derive(Debug, clap::Parser)]
+#[command(name = "bench")]
+struct Options {
+    /// Scenarios, with commas between; all but `deep` if absent. `list` prints them.
+    #[arg(long, value_delimiter = ',')]
+    scenarios: Vec<String>,
+    /// Runs of each.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=50))]
+    runs: u32,
+    /// Updates of each run; the scenario's own if absent.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(100..))]
+    updates: Option<u32>,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    if options.scenarios.iter().any(|name| name == "list") {
+        for it in &SCENARIOS {
+            println!("{:18} {}", it.name, it.about);
+        }
+        return ExitCode::SUCCESS;
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("bench: no runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let measured = runtime.block_on(measure(&options));
+    // Waits for nobody: what blocks could only be the broker's script, which ends with our pipe.
+    runtime.shutdown_background();
+    match measured {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("bench: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The scenarios that are asked for, and those that they are compared with.
+fn chosen(options: &Options) -> Result<Vec<Scenario>> {
+    let is_asked = |it: &Scenario| match options.scenarios.as_slice() {
+        [] => it.name != "deep",
+        names => names.iter().any(|name| name == it.name),
+    };
+    let known = |name: &String| SCENARIOS.iter().any(|it| it.name == name);
+    if let Some(name) = options.scenarios.iter().find(|name| !known(name)) {
+        return Err(format!("no scenario {name}; `--scenarios list` prints them"));
+    }
+    let mut chosen: Vec<_> = SCENARIOS.into_iter().filter(is_asked).collect();
+    for it in &mut chosen {
+        it.updates = options.updates.unwrap_or(it.updates);
+    }
+    Ok(chosen)
+}
+
+async fn measure(options: &Options) -> Result<()> {
+    let scenarios = chosen(options)?;
+    let broker = Broker::try_start().await?;
+    let mut outcomes = BTreeMap::new();
+    for scenario in &scenarios {
+        println!("{}: {}", scenario.name, scenario.about);
+        if scenario.name == "idle" {
+            idle::measure(scenario, &broker, options.runs).await?;
+            continue;
+        }
+        let mut outcome = Outcome::default();
+        for _ in 0..options.runs {
+            for kind in [Kind::Bare, Kind::Daemon] {
+                if kind == Kind::Bare && scenario.against != Against::Bare {
+                    continue;
+                }
+                let figures = timeout(RUN_MAX, run(scenario, &broker, kind)).await;
+                let figures = figures.map_err(|_elapsed| "not done in time".to_owned())??;
+                println!("  {}", figures::line(kind, &figures));
+                outcome.add(kind, figures);
+            }
+        }
+        outcomes.insert(scenario.name, outcome);
+    }
+    println!("\n{}", figures::table(&scenarios, &outcomes));
+    broker.end().await;
+    Ok(())
+}
+
+async fn run(scenario: &Scenario, broker: &Broker, kind: Kind) -> Result<Figures> {
+    let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
+    let stage = Stage::set(scenario, broker, folder.path()).await?;
+    let hottest = stage.publish().await?;
+    let figures = stage.measure(kind, hottest).await;
+    stage.end().await?;
+    figures
+}
+
+async fn free_port() -> Result<u16> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let address = listener.and_then(|listener| listener.local_addr());
+    address.map(|address| address.port()).map_err(|error| error.to_string())
+}
