@@ -15,6 +15,7 @@ mod answer;
 mod balance;
 mod balancer;
 mod browse;
+mod clean;
 mod connection;
 mod declare;
 mod delivery;
@@ -36,6 +37,7 @@ mod reshard;
 mod restore;
 mod session;
 mod shard;
+mod single_active;
 mod slot;
 mod standing;
 mod stream;
@@ -44,7 +46,7 @@ mod unsettled;
 mod watchdog;
 
 pub use answer::answered;
-pub use browse::{Ahead, Browser, Held, Ticket};
+pub use browse::{Ahead, Browser, Held, Taker, Ticket, Wear};
 pub use connection::{Link, close, connect};
 pub use declare::{Finding, Report};
 pub use delivery::{Begun, Delivery, Receipt, SettleError};
@@ -58,7 +60,7 @@ pub use prepare::{declare, generations, inspect};
 pub use publisher::{Bulk, Outgoing, Publisher, Sent};
 pub use reshard::{Patience, Progress, SHARDS_MAX, Step, Wanted, reshard, steps};
 pub use session::{Consumer, Intake, Stops};
-pub use slot::Source;
+pub use slot::{Order, Source};
 pub use standing::{Consumed, Standing};
 pub use topology::{Binding, Destination, Exchange, Kind, Part, Queue, Topology};
 
@@ -103,6 +105,18 @@ pub enum Error {
     /// A channel or connection ended.
     #[error("the broker ended the conversation")]
     Ended(#[from] lapin::Error),
+    /// A message was returned so often that its queue will give it up.
+    #[error(
+        "a message of this queue was delivered and returned {returns} times, and the queue gives it up after \
+         {limit}: nothing more is looked at. Raise its delivery-limit by a policy, or take all of them (--all), \
+         which returns none"
+    )]
+    WornOut {
+        /// How often.
+        returns: u64,
+        /// How often it may be.
+        limit: u64,
+    },
     /// The broker returned a message that no queue took.
     #[error("no queue is bound where exchange {exchange:?} routes key {routing_key:?}")]
     Returned {
@@ -205,6 +219,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// Of a publication: whether the message may get where it was to go, now or later.
+    #[must_use]
+    pub(crate) const fn leaves_doubt(&self) -> bool {
+        !matches!(self, Self::Withdrawn | Self::Nacked | Self::Returned { .. })
+    }
+
     /// Whether trying again can help.
     #[must_use]
     pub const fn may_heal(&self) -> bool {
@@ -215,6 +235,7 @@ impl Error {
             | Self::Unfinished { .. }
             | Self::TooManyShards { .. }
             | Self::NoQueue { .. }
+            | Self::WornOut { .. }
             | Self::InTheWay { .. } => false,
             Self::Unreachable { .. }
             | Self::Silent { .. }

@@ -1,9 +1,11 @@
 //! Where deliveries come in: decoded, then handed to their order's mailbox.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use lapin::BasicProperties;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -98,7 +100,7 @@ impl Front {
         let home = move |of: Generation| topology.of(of).shard_queue(shard_of(&key, of.shards));
         match source {
             Source::Shard { of, .. } => Some(Box::new(move || home(of))),
-            Source::Intake | Source::Left { .. } => {
+            Source::Intake { .. } | Source::Left { .. } => {
                 let generations = self.generations.clone();
                 Some(Box::new(move || home(generations.borrow().entry())))
             }
@@ -183,8 +185,8 @@ impl Front {
 }
 
 /// What a message may overwrite that was dead-lettered before.
-fn replayed(delivery: &Delivery) -> Option<Replay> {
-    let header = |name| header(&delivery.properties, name);
+pub(super) fn replayed(properties: &BasicProperties) -> Option<Replay> {
+    let header = |name| header(properties, name);
     decode::replay(&Marks {
         of: header(REPLAY_OF),
         id: header(REPLAY_ID),
@@ -194,6 +196,10 @@ fn replayed(delivery: &Delivery) -> Option<Replay> {
 }
 
 impl Intake for Front {
+    fn turn_to(&self, queues: &BTreeSet<&str>) {
+        self.forwarder.keep(queues);
+    }
+
     fn deliver(&self, delivery: Delivery) {
         self.tally.received();
         self.note_priority(&delivery);
@@ -226,7 +232,7 @@ impl Intake for Front {
         };
         match decoded {
             Ok(mut update) => {
-                update.replay = replayed(&delivery);
+                update.replay = replayed(&delivery.properties);
                 tracing::debug!(
                     { field::ORDER } = %update.key,
                     { field::QUEUE } = %delivery.receipt.queue(),

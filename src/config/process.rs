@@ -47,8 +47,9 @@ pub struct Balance {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String", extend("x-minimum" = "100ms", "x-maximum" = "1m"))]
     pub interval: Duration,
-    /// How long a shard of ours may have messages waiting, none at work and none delivered, before
-    /// it is subscribed to again.
+    /// How long a queue of ours may have messages waiting, none at work and none delivered, before
+    /// it is subscribed to again: a shard, or a queue of somebody else's that is taken from. Also where
+    /// `enabled` is off; but a shard that was never served is then judged only if no pod is active on it.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String", extend("x-minimum" = "1s", "x-maximum" = "10m"))]
     pub watch_interval: Duration,
@@ -77,7 +78,9 @@ pub struct DeadLetter {
     ///
     /// All of them are held in memory, by every pod. At the limit, an update that would park one more
     /// order is not dead-lettered: it stands in its queue with its order, and in the end with its
-    /// shard, until there is room. Nothing is dropped or let pass.
+    /// shard, until there is room. It is given back every half of `broker.consumer_timeout`, and after
+    /// `topology.delivery_limit` times the broker dead-letters it by itself: then later updates of its order
+    /// do pass. With the defaults that is after a day.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub parked_orders_max: usize,
     /// How often publishing a dead letter is tried again before the delivery is released.

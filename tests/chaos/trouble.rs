@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::Result;
 use crate::broker::Broker;
-use crate::fault::{Deck, Kind};
+use crate::fault::{Deck, Kind, Term};
 use crate::fleet::{Fleet, HEARTBEAT, Worker};
 use crate::ledger::Reader;
 use crate::reshard::reshard;
@@ -62,9 +62,10 @@ pub(crate) struct Trouble<'a> {
 
 impl Trouble<'_> {
     /// Draws faults from a deck and does them until the time is up.
-    pub(crate) async fn lane(&self, mut deck: Deck, until: Instant) -> Result<()> {
+    pub(crate) async fn lane(&self, mut deck: Deck, term: Term) -> Result<()> {
         while let Some((pause, kind, dice)) = deck.draw() {
-            if Instant::now() + pause >= until {
+            let rarest = deck.kinds().iter().map(|kind| self.count(*kind)).min();
+            if term.is_over(Instant::now() + pause, rarest.unwrap_or_default()) {
                 break;
             }
             sleep(pause).await;
@@ -76,6 +77,11 @@ impl Trouble<'_> {
             self.book.lock().unwrap_or_else(PoisonError::into_inner).push(injected);
         }
         Ok(())
+    }
+
+    fn count(&self, kind: Kind) -> u64 {
+        let book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        book.iter().filter(|fault| fault.kind == kind).count() as u64
     }
 
     /// `None` if there was nobody to do it to.
