@@ -9,6 +9,7 @@ mod course;
 mod death;
 mod earlier;
 mod fingerprint;
+mod former;
 mod groups;
 pub mod journal;
 mod manner;
@@ -26,11 +27,13 @@ pub use course::{Course, End, Fate, Next};
 pub use death::{Death, REASONS};
 pub use earlier::Earlier;
 pub use fingerprint::{Trouble, fingerprint, normalised};
+pub use former::former;
 pub use groups::{Group, Groups};
 pub use manner::{Manner, StopIf};
 pub use record::{
-    EARLIER, FINGERPRINT, FIRST_DEAD_LETTER, FIRST_TRACE, Given, HEADERS, ID as DEAD_LETTER_ID,
-    Limits, Original, REPLAY_ID, REPLAY_OF, REPLAYS, SEEN, header_bytes, letter_id, record,
+    EARLIER, FINGERPRINT, FIRST_DEAD_LETTER, FIRST_TRACE, FORMER, Given, HEADERS,
+    ID as DEAD_LETTER_ID, Limits, Original, REPLAY_ID, REPLAY_OF, REPLAYS, SEEN, header_bytes,
+    letter_id, record,
 };
 pub use replay::{
     CORRELATION_ID, REPLAY_ETAG, REPLAY_FORCED, REPLAY_HEADERS, REPLY_TO, header, publishers_reply,

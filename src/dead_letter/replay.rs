@@ -3,7 +3,9 @@
 use lapin::BasicProperties;
 use lapin::types::ShortString;
 
-use super::record::{EARLIER, FIRST_DEAD_LETTER, FIRST_TRACE, REPLAY_ID, REPLAY_OF, REPLAYS, SEEN};
+use super::record::{
+    EARLIER, FIRST_DEAD_LETTER, FIRST_TRACE, FORMER, REPLAY_ID, REPLAY_OF, REPLAYS, SEEN,
+};
 use crate::parking::unparks;
 use crate::properties;
 
@@ -19,7 +21,7 @@ pub const CORRELATION_ID: &str = "orderwright-correlation-id";
 
 /// The headers that a replayed message may carry, with their meaning. The names are part of the
 /// interface.
-pub const REPLAY_HEADERS: [(&str, &str); 11] = [
+pub const REPLAY_HEADERS: [(&str, &str); 12] = [
     (REPLAY_ID, "the replay that sent it"),
     (REPLAY_OF, "the dead letter that it was"),
     (REPLAY_ETAG, "the ETag that this dead letter saw last: under another one nothing is written"),
@@ -28,6 +30,7 @@ pub const REPLAY_HEADERS: [(&str, &str); 11] = [
     (FIRST_DEAD_LETTER, "the dead letter that it was first"),
     (FIRST_TRACE, "trace context of the handling that it died in first"),
     (EARLIER, "the deaths that it died before, as JSON"),
+    (FORMER, "what the letters before it would have written, where it was edited, as JSON"),
     (REPLAYS, "how often it was replayed, this time included"),
     (REPLY_TO, "the publisher's `reply_to`, empty if there was none: he is told as well"),
     (CORRELATION_ID, "the publisher's `correlation_id`"),

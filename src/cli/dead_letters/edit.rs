@@ -17,7 +17,7 @@ use crate::broker::{Error, Outgoing, Ticket};
 use crate::config::Loaded;
 use crate::dead_letter::journal::Event;
 use crate::dead_letter::{
-    Body, BodyChange, BodyError, Edition, Letter, Selection, edited, letter_id,
+    Body, BodyChange, BodyError, Edition, Letter, Selection, edited, former, letter_id,
 };
 use crate::decode::Envelope;
 
@@ -289,7 +289,9 @@ async fn sent(
 ) -> Result<Uuid, Error> {
     let now = jiff::Timestamp::now();
     let id = letter_id(now, fastrand::u128(..));
-    let edition = Edition { id, by, at: now, diff: &edit.diff.join("\n") };
+    let former = former(&original.letter, &original.body, &edit.body);
+    let (diff, former) = (edit.diff.join("\n"), former.as_deref());
+    let edition = Edition { id, by, at: now, diff: &diff, former };
     let queue = desk.queue(false);
     let message = Outgoing {
         exchange: desk.topology.dead_letters(),
