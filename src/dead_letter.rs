@@ -9,7 +9,6 @@ mod course;
 mod death;
 mod earlier;
 mod fingerprint;
-mod former;
 mod groups;
 pub mod journal;
 mod manner;
@@ -27,7 +26,6 @@ pub use course::{Course, End, Fate, Next};
 pub use death::{Death, REASONS};
 pub use earlier::Earlier;
 pub use fingerprint::{Trouble, fingerprint, normalised};
-pub use former::former;
 pub use groups::{Group, Groups};
 pub use manner::{Manner, StopIf};
 pub use record::{
@@ -36,7 +34,8 @@ pub use record::{
     letter_id, record,
 };
 pub use replay::{
-    CORRELATION_ID, REPLAY_ETAG, REPLAY_FORCED, REPLAY_HEADERS, REPLY_TO, header, publishers_reply,
+    CORRELATION_ID, FORMER_BYTES_MAX, REPLAY_ETAG, REPLAY_FORCED, REPLAY_HEADERS, REPLY_TO, header,
+    publishers_reply,
 };
 pub use select::{Pointer, Selection, Statuses, is_id};
 pub use stamp::{Decision, Edition, adopted, discarded, edited, restored, returned};

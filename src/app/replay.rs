@@ -15,6 +15,7 @@ mod calm;
 mod chain;
 mod check;
 pub mod edit;
+pub mod former;
 mod hold;
 mod message;
 mod order;

@@ -4,9 +4,11 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use uuid::Uuid;
 
-use super::replay::{REPLAY_ETAG, REPLAY_HEADERS, base, header, publishers_reply};
+use super::earlier;
+use super::replay::{
+    FORMER_BYTES_MAX, REPLAY_ETAG, REPLAY_HEADERS, base, header, publishers_reply,
+};
 use super::view::Found;
-use super::{earlier, former};
 use crate::config;
 use crate::dispatch::{Attempt, Letter};
 use crate::parking::{UNPARK, unparks};
@@ -218,7 +220,7 @@ pub fn record(
         for (name, value) in kept.filter(|(_, value)| size(value) <= KEPT_BYTES_MAX) {
             headers.insert(name.clone(), value.clone());
         }
-        for (name, most) in [(EARLIER, earlier::BYTES_MAX), (FORMER, former::BYTES_MAX)] {
+        for (name, most) in [(EARLIER, earlier::BYTES_MAX), (FORMER, FORMER_BYTES_MAX)] {
             let theirs = theirs.inner().get_key_value(name);
             if let Some((name, value)) = theirs.filter(|(_, it)| size(it) <= most) {
                 headers.insert(name.clone(), value.clone());

@@ -42,6 +42,9 @@ pub fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a str
     Some(properties::header(properties, name)?.unwrap_or_default())
 }
 
+/// Bytes of [`FORMER`]. What is more is left out altogether: the edited letter is superseded then, as any would be.
+pub const FORMER_BYTES_MAX: usize = 4 * 1024;
+
 /// The longest ETag that is read, in bytes.
 const ETAG_BYTES_MAX: usize = 1_024;
 

@@ -149,7 +149,7 @@ pub struct Edition<'a> {
     pub at: Timestamp,
     /// What is changed, place by place.
     pub diff: &'a str,
-    /// What the letters before it would have written, as [`super::former()`] says it.
+    /// What the letters before it would have written, by property, as JSON.
     pub former: Option<&'a str>,
 }
 

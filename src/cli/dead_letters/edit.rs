@@ -12,12 +12,13 @@ use super::desk::{Desk, Next, Operator, failed, reason};
 use super::moving::publish;
 use super::{Format, editor, plain};
 use crate::app::replay::edit as lock;
+use crate::app::replay::former::former;
 use crate::app::{exit, intake_contract};
 use crate::broker::{Error, Outgoing, Ticket};
 use crate::config::Loaded;
 use crate::dead_letter::journal::Event;
 use crate::dead_letter::{
-    Body, BodyChange, BodyError, Edition, Letter, Selection, edited, former, letter_id,
+    Body, BodyChange, BodyError, Edition, Letter, Selection, edited, letter_id,
 };
 use crate::decode::Envelope;
 
