@@ -125,8 +125,9 @@ impl Settings {
     /// The longest time that the requests and waits of one delivery can take.
     ///
     /// Every attempt the budgets allow runs into both deadlines, and every wait is as long as jitter
-    /// can make it. Waits for a target that throttles or is down are not among them: where they grow too
-    /// long, the shard is given back. Beyond half of
+    /// can make it. Waits for a target that throttles or is down are not among them, nor those for a quota,
+    /// in line or in a batch's queue: nothing is on the wire then, and where they grow too long, they end and
+    /// the shard is given back. Beyond half of
     /// `broker.consumer_timeout` this is refused: past the whole of it, the broker closes the
     /// channel under a delivery that is still being worked on.
     pub fn hold_max(&self) -> Duration {
@@ -145,8 +146,8 @@ impl Settings {
     }
 
     /// The most bytes of message bodies that the broker can have handed to this process at its first
-    /// start: `prefetch` deliveries of every shard and every queue of `topology.intake`, each as large
-    /// as allowed.
+    /// start: `prefetch` deliveries of every shard and every queue that is taken from besides, each as
+    /// large as allowed.
     pub fn memory_max(&self) -> u64 {
         let queues = u64::from(self.topology.shards).saturating_add(self.intake());
         queues.saturating_mul(self.queue_memory_max())
@@ -160,7 +161,8 @@ impl Settings {
     }
 
     fn intake(&self) -> u64 {
-        u64::try_from(self.topology.intake.len()).unwrap_or(u64::MAX)
+        let Topology { intake, intake_unordered, .. } = &self.topology;
+        u64::try_from(intake.len() + intake_unordered.len()).unwrap_or(u64::MAX)
     }
 
     fn queue_memory_max(&self) -> u64 {

@@ -1,7 +1,7 @@
 //! The settings, in the words of the dispatch and of the protocol.
 
 use crate::config::{self, BatchMode, Settings};
-use crate::dispatch::{Breaking, Limits, Throttling};
+use crate::dispatch::{Allowance, Breaking, Limits, Throttling};
 use crate::protocol::backoff::Retry;
 use crate::protocol::guard::Transition;
 use crate::protocol::{Guard, Rules, Superseded, Texts};
@@ -9,6 +9,10 @@ use crate::protocol::{Guard, Rules, Superseded, Texts};
 /// Losses of its holder from which on a message is worked on alone. Every message that was prefetched
 /// counts when its pod goes, so a few deployments in a row must not be enough.
 const LOSSES_SUSPECT: u64 = 8;
+
+/// And at most this part of those that it may have: an innocent one is settled before the guilty one in every
+/// second loss, so each that is left makes it twice as sure to survive.
+const SUSPECT_PART: u64 = 3;
 
 /// How much is done at once, and how often.
 pub(super) fn limits(settings: &Settings) -> Limits {
@@ -21,8 +25,9 @@ pub(super) fn limits(settings: &Settings) -> Limits {
     };
     let (throttle, breaker) = (&settings.throttle, &settings.breaker);
     // Where requests are gathered, only the gatherer knows how many there are.
+    let (requests, window) = (throttle.quota_requests, throttle.quota_window);
     let quota = match settings.target.batch.mode {
-        BatchMode::Off => throttle.quota_share(),
+        BatchMode::Off => Allowance::new(requests, window, throttle.quota_pods),
         BatchMode::On => None,
     };
     Limits {
@@ -30,7 +35,7 @@ pub(super) fn limits(settings: &Settings) -> Limits {
         throttling: Throttling {
             told: [throttle.told_wait_min, throttle.told_wait_max],
             untold: [throttle.untold_wait_min, throttle.untold_wait_max],
-            quota: quota.map(|share| (share, throttle.quota_window)),
+            quota,
         },
         breaking: Breaking {
             orders_min: breaker.orders_min,
@@ -38,7 +43,7 @@ pub(super) fn limits(settings: &Settings) -> Limits {
             probe_interval: breaker.probe_interval,
         },
         settle_window: settings.dispatch.settle_window,
-        losses_suspect: LOSSES_SUSPECT,
+        losses_suspect: LOSSES_SUSPECT.min(losses_max / SUSPECT_PART),
         losses_max,
         rules: Rules {
             conflicts: retry(&settings.retry.conflicts),
@@ -76,5 +81,20 @@ pub(super) fn guard(settings: &Settings) -> Guard {
         sequence_property: (!property.is_empty()).then(|| property.into()),
         // What is not written as it must be has ended the start.
         transitions: settings.guard.transitions().flatten().map(transition).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suspects_have_losses_left_to_be_told_apart_whatever_the_limit() {
+        for (delivery_limit, suspect, max) in [(20, 3, 10), (48, 8, 24), (100, 8, 50)] {
+            let mut settings = Settings::default();
+            settings.topology.delivery_limit = delivery_limit;
+            let limits = limits(&settings);
+            assert_eq!((limits.losses_suspect, limits.losses_max), (suspect, max));
+        }
     }
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 /// What can be done to the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
 pub(crate) enum Kind {
@@ -21,6 +23,10 @@ pub(crate) enum Kind {
     Cut,
     /// A worker's connections to the service fall silent, and come back.
     Mute,
+    /// The service refuses most requests as too many, for a while.
+    Throttle,
+    /// The service answers everything, of every worker, as one that is down, for a while.
+    Down,
     /// A queue in the middle of the consistent-hash ring is unbound and bound again.
     Ring,
     /// Another number of shards; half of the time the command is killed and started again.
@@ -51,7 +57,7 @@ pub(crate) enum Lane {
     Worker,
     /// A worker that is not heard of for several heartbeats. One at a time, so that there is progress.
     Silence,
-    /// The service out of a worker's reach.
+    /// The service: out of a worker's reach, or in trouble for all of them.
     Service,
     /// The broker, or one of its nodes: never two at a time.
     Broker,
@@ -61,7 +67,7 @@ pub(crate) enum Lane {
 
 impl Kind {
     /// All kinds, in the order of the report.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Kill,
         Self::Term,
         Self::Scale,
@@ -69,6 +75,8 @@ impl Kind {
         Self::Stop,
         Self::Cut,
         Self::Mute,
+        Self::Throttle,
+        Self::Down,
         Self::Ring,
         Self::Reshard,
         Self::Broker,
@@ -91,6 +99,8 @@ impl Kind {
             Self::Stop => "stop",
             Self::Cut => "cut",
             Self::Mute => "mute",
+            Self::Throttle => "throttle",
+            Self::Down => "down",
             Self::Ring => "ring",
             Self::Reshard => "reshard",
             Self::Broker => "broker",
@@ -110,6 +120,8 @@ impl Kind {
             Self::Stop => "SIGSTOP for more than three heartbeats, then SIGCONT",
             Self::Cut => "a worker's link to the broker silent, then healed",
             Self::Mute => "a worker's link to the service silent, then healed",
+            Self::Throttle => "the service takes three quarters of what is needed, then all again",
+            Self::Down => "the service answers 503, 401, 403, pages or no tags, then well again",
             Self::Ring => "a middle queue of the hash ring unbound and bound again",
             Self::Reshard => "another number of shards, by a command that may be killed",
             Self::Broker => "the broker (of a cluster one node) restarted in good order",
@@ -140,6 +152,8 @@ impl Kind {
             | Self::Stop
             | Self::Cut
             | Self::Mute
+            | Self::Throttle
+            | Self::Down
             | Self::Ring
             | Self::Reshard
             | Self::Broker => true,
@@ -149,7 +163,9 @@ impl Kind {
     /// What it may do to messages.
     pub(crate) const fn grade(self) -> Grade {
         match self {
-            Self::Term | Self::Scale | Self::Ring | Self::Reshard => Grade::Graceful,
+            Self::Term | Self::Scale | Self::Throttle | Self::Down | Self::Ring | Self::Reshard => {
+                Grade::Graceful
+            }
             Self::Kill
             | Self::Reset
             | Self::Stop
@@ -168,7 +184,7 @@ impl Kind {
             // The ring is worst where messages wait: while a worker is stopped or cut off.
             Self::Kill | Self::Term | Self::Scale | Self::Reset | Self::Ring => Lane::Worker,
             Self::Stop | Self::Cut => Lane::Silence,
-            Self::Mute => Lane::Service,
+            Self::Mute | Self::Throttle | Self::Down => Lane::Service,
             Self::Reshard => Lane::Shards,
             Self::Broker | Self::Crash | Self::Node | Self::Freeze => Lane::Broker,
         }
@@ -186,11 +202,29 @@ impl Lane {
         match self {
             Self::Worker => 1_500..4_500,
             Self::Silence => 1_000..3_000,
-            Self::Service => 5_000..15_000,
+            Self::Service => 4_000..10_000,
             Self::Broker => 14_000..26_000,
             // There and back takes a minute and more while workers are silent: no time to lose.
             Self::Shards => 500..1_500,
         }
+    }
+}
+
+/// How long faults go on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Term {
+    /// The time is up, if each kind came about as often as it is due.
+    pub(crate) until: Instant,
+    /// It is up in any case.
+    pub(crate) latest: Instant,
+    /// How often each kind is to come about.
+    pub(crate) due: u64,
+}
+
+impl Term {
+    /// Whether no fault is done at this time any more, in a lane whose rarest kind came so often.
+    pub(crate) fn is_over(self, at: Instant, rarest: u64) -> bool {
+        at >= self.latest || (at >= self.until && rarest >= self.due)
     }
 }
 
@@ -210,6 +244,11 @@ impl Deck {
         // Lanes with one seed would draw in step.
         let rng = fastrand::Rng::with_seed(seed.wrapping_mul(8).wrapping_add(lane as u64));
         Self { lane, kinds, left: Vec::new(), rng }
+    }
+
+    /// The kinds that it draws.
+    pub(crate) fn kinds(&self) -> &[Kind] {
+        &self.kinds
     }
 
     /// The next fault, the pause before it, and dice for its details. `None` if the lane is empty.
@@ -257,5 +296,24 @@ mod tests {
         };
         assert_eq!(draw(1), draw(1));
         assert_ne!(draw(1), draw(2));
+    }
+
+    #[test]
+    fn faults_go_on_until_each_kind_came_as_often_as_it_is_due_but_not_for_ever() {
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let term = Term { until: at(300), latest: at(450), due: 5 };
+        assert!(!term.is_over(at(299), 9));
+        assert!(term.is_over(at(300), 5) && !term.is_over(at(300), 4));
+        assert!(!term.is_over(at(449), 4) && term.is_over(at(450), 0));
+    }
+
+    #[test]
+    fn every_kind_is_in_the_list_of_the_document() {
+        let document = include_str!("../../CONTRIBUTING.md");
+        let row = document.lines().find(|line| line.starts_with("| `FAULTS` |")).unwrap();
+        let named: BTreeSet<&str> = row.split(|it: char| !it.is_ascii_lowercase()).collect();
+        let missing: Vec<_> = Kind::ALL.iter().filter(|it| !named.contains(it.name())).collect();
+        assert!(missing.is_empty(), "{missing:?} in {row}");
     }
 }
