@@ -29,13 +29,12 @@ pub use fingerprint::{Trouble, fingerprint, normalised};
 pub use groups::{Group, Groups};
 pub use manner::{Manner, StopIf};
 pub use record::{
-    EARLIER, FINGERPRINT, FIRST_DEAD_LETTER, FIRST_TRACE, FORMER, Given, HEADERS,
-    ID as DEAD_LETTER_ID, Limits, Original, REPLAY_ID, REPLAY_OF, REPLAYS, SEEN, header_bytes,
-    letter_id, record,
+    EARLIER, FINGERPRINT, FIRST_DEAD_LETTER, FIRST_TRACE, Given, HEADERS, ID as DEAD_LETTER_ID,
+    Limits, Original, REPLAY_ID, REPLAY_OF, REPLAYS, SEEN, header_bytes, letter_id, record,
 };
 pub use replay::{
-    CORRELATION_ID, FORMER_BYTES_MAX, REPLAY_ETAG, REPLAY_FORCED, REPLAY_HEADERS, REPLY_TO, header,
-    publishers_reply,
+    CORRELATION_ID, FORMER, FORMER_BYTES_MAX, REPLAY_ETAG, REPLAY_FORCED, REPLAY_HEADERS, REPLY_TO,
+    header, publishers_reply,
 };
 pub use select::{Pointer, Selection, Statuses, is_id};
 pub use stamp::{Decision, Edition, adopted, discarded, edited, restored, returned};

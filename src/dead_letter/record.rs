@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::earlier;
 use super::replay::{
-    FORMER_BYTES_MAX, REPLAY_ETAG, REPLAY_HEADERS, base, header, publishers_reply,
+    FORMER, FORMER_BYTES_MAX, REPLAY_ETAG, REPLAY_HEADERS, base, header, publishers_reply,
 };
 use super::view::Found;
 use crate::config;
@@ -79,8 +79,6 @@ pub(super) const EDITS: &str = "orderwright-edits";
 pub(super) const EDITED_AT: &str = "orderwright-edited-at";
 pub(super) const EDITED_BY: &str = "orderwright-edited-by";
 pub(super) const EDIT_DIFF: &str = "orderwright-edit-diff";
-/// Of an edited letter: what those before it would have written.
-pub const FORMER: &str = "orderwright-edit-former";
 /// It was restored, imported or taken over: it stands behind letters that died later.
 pub(super) const RETURNED_AT: &str = "orderwright-returned-at";
 pub(super) const DISCARDED_AT: &str = "orderwright-discarded-at";

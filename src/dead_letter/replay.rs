@@ -3,9 +3,7 @@
 use lapin::BasicProperties;
 use lapin::types::ShortString;
 
-use super::record::{
-    EARLIER, FIRST_DEAD_LETTER, FIRST_TRACE, FORMER, REPLAY_ID, REPLAY_OF, REPLAYS, SEEN,
-};
+use super::record::{EARLIER, FIRST_DEAD_LETTER, FIRST_TRACE, REPLAY_ID, REPLAY_OF, REPLAYS, SEEN};
 use crate::parking::unparks;
 use crate::properties;
 
@@ -42,7 +40,9 @@ pub fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a str
     Some(properties::header(properties, name)?.unwrap_or_default())
 }
 
-/// Bytes of [`FORMER`]. What is more is left out altogether: the edited letter is superseded then, as any would be.
+/// Of an edited letter: what those before it would have written.
+pub const FORMER: &str = "orderwright-edit-former";
+/// Bytes of that. What is more is left out altogether: the edited letter is superseded then, as any would be.
 pub const FORMER_BYTES_MAX: usize = 4 * 1024;
 
 /// The longest ETag that is read, in bytes.

@@ -8,6 +8,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use uuid::Uuid;
 
 use super::record;
+use super::replay::FORMER;
 use super::view::{Letter, Writer};
 use crate::properties::republished;
 
@@ -165,7 +166,7 @@ pub fn edited(
     let kept = adopted(properties, letter, queue, edition.at);
     let mut headers = FieldTable::default();
     for (name, value) in kept.headers().iter().flat_map(FieldTable::inner) {
-        if name.as_str() != record::FORMER {
+        if name.as_str() != FORMER {
             headers.insert(name.clone(), value.clone());
         }
     }
@@ -180,7 +181,7 @@ pub fn edited(
     put(&mut headers, record::EDITED_BY, edition.by);
     put(&mut headers, record::EDIT_DIFF, &diff);
     if let Some(former) = edition.former {
-        put(&mut headers, record::FORMER, former);
+        put(&mut headers, FORMER, former);
     }
     kept.with_headers(headers)
 }

@@ -255,7 +255,7 @@ impl Letter {
                 by: headers.text(record::EDITED_BY).unwrap_or_default(),
                 diff: headers.text(record::EDIT_DIFF).unwrap_or_default(),
             }),
-            former: headers.text(record::FORMER).and_then(|text| serde_json::from_str(&text).ok()),
+            former: headers.text(replay::FORMER).and_then(|text| serde_json::from_str(&text).ok()),
             traceparent: headers.text("traceparent"),
             version: headers.text(record::VERSION),
             instance: headers.text(record::INSTANCE),
