@@ -27,6 +27,7 @@ pub mod backoff;
 pub mod compare;
 pub mod complaint;
 pub mod guard;
+pub mod merge;
 pub mod plan;
 mod rules;
 pub mod verdict;
