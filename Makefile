@@ -39,9 +39,9 @@ batch-measure: ## Updates a second with $$batch and without, as a ratio; SECONDS
 	@$(CARGO) build --quiet --bins
 	@$(CARGO) run --quiet --example batch -- $(foreach flag,seconds runs quota operations,$(call chaos_flag,$(flag)))
 
-telemetry-measure: ## What log, metrics and traces cost, as ratios, optimised; UPDATES= RUNS= SHARDS=
+telemetry-measure: ## What log, metrics and traces cost, as ratios, optimised; UPDATES= RUNS= SHARDS= FIGURES=
 	@$(CARGO) build --quiet --release --bins
-	@$(CARGO) run --quiet --release --example overhead -- $(foreach flag,updates runs shards,$(call chaos_flag,$(flag)))
+	@$(CARGO) run --quiet --release --example overhead -- $(foreach flag,updates runs shards figures,$(call chaos_flag,$(flag)))
 
 bench: ## The daemon beside a bare pipeline, optimised, as ratios; SCENARIOS= (`list` prints them) RUNS= UPDATES=
 	@$(CARGO) build --quiet --release --bins --examples
@@ -63,6 +63,7 @@ release: ## What is shipped, in target/dist: stripped programs, man pages, compl
 	@deploy/release.sh
 
 browser-test: ## The status page in a real Chromium; PICTURES= is where its pictures go
+	@$(CARGO) build --quiet --bins
 	@$(CARGO) run --quiet --example browser -- $(or $(PICTURES),$(CURDIR)/.cache)
 
 # The pages are read by those who work on the code, with the private items: links to those are fine.

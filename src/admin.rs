@@ -25,7 +25,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 pub use actions::{Actions, Control};
 pub use explanation::{Explanation, Parked};
 pub use history::Sample;
-pub use report::{Broker, Letters, Order, Report, Shard, Stuck, Target};
+pub use report::{Broker, Letters, Order, Parking, Report, Shard, Stuck, Target};
 pub use server::{Serving, obey, serve};
 
 use crate::telemetry::metrics::Metrics;
@@ -212,6 +212,7 @@ impl Admin {
         }
         let missing = report.shards.iter().filter(|shard| shard.is_missing);
         because.extend(missing.map(|shard| format!("{} is not subscribed to", shard.queue)));
+        because.extend(report.topology.iter().cloned());
         Health::new(because, report.degraded())
     }
 

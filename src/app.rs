@@ -15,8 +15,10 @@ mod notice;
 mod overtakers;
 mod parker;
 pub mod replay;
+mod rounds;
 mod sight;
 pub mod target;
+mod watched;
 mod written;
 
 use std::sync::Arc;
@@ -44,6 +46,8 @@ use explain::Places;
 use intake::Front;
 pub(crate) use intake::contract as intake_contract;
 use limits::{guard, limits, texts};
+pub use metering::Scene;
+use rounds::Rounds;
 use sight::{Bounds, Sight};
 
 /// How long closing channels and connections may take once everything is settled.
@@ -90,6 +94,7 @@ pub struct App {
     tally: Arc<Tally>,
     settle_waits: Arc<AtomicU64>,
     admin: Arc<Admin>,
+    rounds: Arc<Rounds>,
     stop: CancellationToken,
     force: CancellationToken,
 }
@@ -161,7 +166,7 @@ impl App {
     pub async fn build(
         settings: Settings,
         instance: &str,
-        (admin, metrics): (Arc<Admin>, Arc<Metrics>),
+        (admin, metrics, scene): (Arc<Admin>, Arc<Metrics>, Scene),
     ) -> Result<Self, Error> {
         let link = Link::new(&settings.broker, &format!("orderwright {instance}"))?;
         let topology = Topology::of_all(&settings);
@@ -187,6 +192,8 @@ impl App {
         let (limits, judging) = (limits(&settings), (guard(&settings), texts(&settings)));
         let dispatch = Arc::new(Dispatch::new(edges, limits, judging, tally.clone(), stop.clone()));
         let forwarder = Arc::new(Forwarder::new(&publisher, &topology, settings.broker.prefetch));
+        let looks = link.named(&format!("orderwright {instance} looks"));
+        let rounds = Arc::new(Rounds::new(looks, publisher.clone(), &topology, &settings));
         let stops = Stops { stop: stop.clone(), force: force.clone() };
         let (generations, known) = watch::channel(generations);
         let consumer = Consumer::new(
@@ -210,10 +217,11 @@ impl App {
             settle_waits: Arc::clone(&settle_waits),
             bounds: Bounds::new(&settings),
             written,
+            rounds: rounds.clone(),
             places: Places::new(&settings, &known, parking.as_ref()),
             shows_orders: settings.admin.show_orders,
         });
-        metering::observe(&metrics, &sight);
+        scene.set(sight.clone());
         admin.show(sight);
         admin.obey(Arc::new(Helm(consumer.clone())));
         Ok(Self {
@@ -229,6 +237,7 @@ impl App {
             tally,
             settle_waits,
             admin,
+            rounds,
             stop,
             force,
         })
@@ -246,6 +255,10 @@ impl App {
         let front = Front::new(&self.settings, dispatch, tally, forwarder, self.generations);
         let mut tasks = JoinSet::new();
         tasks.spawn(self.consumer.clone().run(self.connection, Arc::new(front)));
+        // Ends with the drain. If it ended by itself, nothing would stand still for it.
+        let mut looking = JoinSet::new();
+        let (rounds, consumer) = (self.rounds, self.consumer.clone());
+        looking.spawn(async move { rounds.run(&consumer).await });
         let asked = async {
             tokio::pin!(shutdown);
             tokio::select! { biased;
@@ -260,6 +273,7 @@ impl App {
         let failed = ends_by_itself(&mut tasks, asked).await;
         // From here on nothing begins: what is on the wire is finished, backoffs are given up.
         self.stop.cancel();
+        looking.abort_all();
         self.admin.enter(Phase::Draining);
         let grace = self.settings.drain.grace;
         tracing::info!(orders = self.dispatch.running(), grace = ?grace, "draining");

@@ -12,6 +12,7 @@
 mod admission;
 mod attempt;
 mod card;
+mod held;
 mod keeper;
 mod letter;
 mod mailbox;
@@ -20,72 +21,38 @@ mod pass;
 mod record;
 mod router;
 mod runner;
+mod story;
 mod tally;
 mod walk;
 
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 pub use admission::{Breaking, Quota, Status, Throttling};
 pub use attempt::Attempt;
 pub use card::{Busy, Doing};
+pub use held::Held;
 pub use letter::{Letter, PARKED_BEHIND};
 pub use outcome::Outcome;
 pub use router::Mailboxes;
+pub use story::settlement_lost;
 pub use tally::{Snapshot, Tally};
 
 use crate::order::{ETag, OrderKey, OrderUpdate, Sequence};
 use crate::protocol::{Guard, Reply, Rules, Texts};
+use crate::telemetry::field;
+use crate::telemetry::panics::caught;
 use admission::Admission;
 use router::{Routed, Router};
 use runner::Runner;
-
-/// A message in our hands, with the right to settle it once.
-pub trait Held: Send + Sync + 'static {
-    /// Says, while it lives, that the message is being worked on: its channel is not given back.
-    type Begun: Send + Sync;
-
-    /// Begins work on the message. `None` if its channel is gone or about to be given back: the
-    /// broker hands the message out again, and this copy must not start anything.
-    fn begin(&self) -> Option<Self::Begun>;
-
-    /// Whether [`Self::begin`] would do.
-    fn may_begin(&self) -> bool;
-
-    /// Whether the channel that it came by still lives. If not, nothing may be written any more.
-    fn is_live(&self) -> bool;
-
-    /// Completes when the channel is gone: what is on the wire must be aborted.
-    fn lost(&self) -> impl Future<Output = ()> + Send;
-
-    /// Completes when the channel is gone or about to be given back: a wait is over.
-    fn ending(&self) -> impl Future<Output = ()> + Send;
-
-    /// Completes when no request of a former owner of the message can be at work any more.
-    fn settled(&self) -> impl Future<Output = ()> + Send;
-
-    /// How often a holder of the message was lost while it held it.
-    fn losses(&self) -> u64;
-
-    /// The span of its handling.
-    fn span(&self, order: &OrderKey) -> tracing::Span;
-
-    /// For a message that can neither be settled nor skipped: the broker hands out again all that
-    /// came by its channel, in order.
-    fn give_up_channel(begun: &Self::Begun);
-
-    /// A request of unknown outcome may still be at work: whoever gets the channel's messages next
-    /// must wait for it.
-    fn doubt(begun: &Self::Begun);
-}
 
 /// Identifies one attempt to the service: in its logs, and in our own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,12 +141,18 @@ enum Item<H> {
     Release(H),
 }
 
-impl<H> Item<H> {
+impl<H: Held> Item<H> {
     fn held(&self) -> &H {
         match self {
             Self::Update(job) => &job.held,
             Self::Release(held) => held,
         }
+    }
+
+    /// When it arrived. `None` of a copy whose channel is gone: another one of it comes.
+    fn arrived(&self) -> Option<Instant> {
+        let held = self.held();
+        held.is_live().then(|| held.arrived())
     }
 
     /// A release has none: it passes nothing, and nothing passes it.
@@ -286,16 +259,23 @@ impl<E: Effects> Dispatch<E> {
     /// and holds up none.
     pub fn refuse(&self, held: E::Held, letter: Letter) {
         let shared = self.shared.clone();
-        self.shared.runners.spawn(async move {
+        let span = held.span(letter.order.as_deref());
+        let refusing = async move {
             let code = letter.code;
             let Some(begun) = held.begin() else { return };
-            let settling = AssertUnwindSafe(shared.effects.dead_letter(held, letter));
-            let done = settling.catch_unwind().await.unwrap_or_else(|_panic| {
+            let settled = caught(shared.effects.dead_letter(held, letter)).await;
+            let done = settled.unwrap_or_else(|panicked| {
+                tracing::error!(
+                    { field::REASON } = code,
+                    { field::ERROR } = %panicked,
+                    "a bug: settling this message panicked"
+                );
                 E::Held::give_up_channel(&begun);
                 false
             });
             shared.tally.settled_letter(code, done);
-        });
+        };
+        self.shared.runners.spawn(refusing.instrument(span));
     }
 
     /// Waits until every runner has ended. Call after `stop`: runners then end as soon as what is
@@ -322,12 +302,12 @@ impl<E: Effects> Dispatch<E> {
 
     /// Every busy order, in no certain order.
     pub fn busy(&self) -> Vec<Busy> {
-        self.shared.router.busy()
+        self.shared.router.busy(Item::arrived)
     }
 
     /// One order by its canonical key, if it is busy.
     pub fn one(&self, key: &str) -> Option<Busy> {
-        self.shared.router.one(key)
+        self.shared.router.one(key, Item::arrived)
     }
 
     /// Runners at work.

@@ -86,6 +86,18 @@ pub enum Settlement {
     DeadLetter(Code),
 }
 
+impl Settlement {
+    /// Its stable name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::AlreadyApplied => "already_applied",
+            Self::Superseded => "superseded",
+            Self::DeadLetter(_) => "dead_lettered",
+        }
+    }
+}
+
 /// Waits for the reply to a GET.
 #[derive(Debug, PartialEq)]
 pub struct Fetching {

@@ -8,6 +8,7 @@ pub mod log;
 pub mod metrics;
 pub mod otlp;
 mod out;
+pub mod panics;
 pub mod trace;
 
 use std::sync::Arc;
@@ -98,6 +99,8 @@ pub mod field {
     pub const ETAG_SENT: &str = "etag_sent";
     /// Duration in milliseconds.
     pub const MILLISECONDS: &str = "milliseconds";
+    /// Time since a delivery arrived, in milliseconds.
+    pub const HELD_MILLISECONDS: &str = "held_milliseconds";
     /// Our identifier of an attempt.
     pub const REQUEST_ID: &str = "request_id";
     /// The service's identifier of a request.

@@ -3,7 +3,7 @@
 # Python package without installing anything. Prints the path of the program on stdout.
 #
 # ORDERWRIGHT_OTLP_AGENT names one that is there already. Where there is no Python with pip, Debian's is
-# unpacked for this one download, and removed again.
+# unpacked for this one download, and removed again. Exit code 69: it cannot be had here.
 
 set -euo pipefail
 
@@ -14,6 +14,7 @@ VERSION=0.0.1a15
 SHA256=2f4117e58410c933e0dc042a268ef738dab2e3a5d63b5831209acdac2a6ddcb7
 
 note() { echo "otlp: $*" >&2; }
+because() { note "$*; set ORDERWRIGHT_OTLP_AGENT"; }
 
 # Gives the functions that unpack Debian's packages.
 # shellcheck source=deploy/local/broker/unpacked.sh
@@ -76,15 +77,19 @@ fi
 tree=$CACHE/rotel-$VERSION
 if [[ ! -x $tree/rotel-agent ]]; then
     if [[ $(uname -sm) != 'Linux x86_64' ]]; then
-        echo "otlp: no package for $(uname -sm); set ORDERWRIGHT_OTLP_AGENT" >&2
-        exit 1
+        because "there is no package for $(uname -sm)"
+        exit 69
     fi
     mkdir -p -- "$CACHE"
     work=$(mktemp -d "$CACHE/rotel.XXXXXX")
     trap 'rm -rf -- "$work"' EXIT
-    python "$work" -m pip download --quiet --timeout 60 --disable-pip-version-check --no-deps \
+    python3 -m pip --version >/dev/null 2>&1 || unpacked_possible || exit 69
+    if ! python "$work" -m pip download --quiet --timeout 60 --disable-pip-version-check --no-deps \
         --only-binary=:all: --implementation cp --python-version 311 \
-        --platform manylinux_2_34_x86_64 --dest "$work" "rotel==$VERSION" >&2
+        --platform manylinux_2_34_x86_64 --dest "$work" "rotel==$VERSION" >&2; then
+        because "the package could not be fetched (see above)"
+        exit 69
+    fi
     wheel=$(compgen -G "$work/*.whl")
     printf '%s  %s\n' "$SHA256" "$wheel" | sha256sum --check --quiet >&2
     python "$work" -m zipfile -e "$wheel" "$work/tree"

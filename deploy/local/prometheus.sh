@@ -2,7 +2,7 @@
 # Debian's Prometheus and its promtool, for the tests of rules and dashboard: unpacked into the cache
 # without installing anything. Prints the folder that holds both programs on stdout.
 #
-# ORDERWRIGHT_PROMETHEUS names a folder where they are already.
+# ORDERWRIGHT_PROMETHEUS names a folder where they are already. Exit code 69: they cannot be had here.
 
 set -euo pipefail
 
@@ -20,13 +20,11 @@ if [[ -n ${ORDERWRIGHT_PROMETHEUS:-} ]]; then
     exit 0
 fi
 
-if ! id=$(. /etc/os-release && [[ $ID = debian ]] && printf '%s' "$VERSION_CODENAME"); then
-    note "this machine is not Debian: put prometheus and promtool into a folder and set ORDERWRIGHT_PROMETHEUS"
-    exit 1
-fi
+because() { note "$*; put prometheus and promtool into a folder and set ORDERWRIGHT_PROMETHEUS"; }
+unpacked_possible || exit 69
 # The machine's own suite: the programs run with the machine's own C library.
 # shellcheck disable=SC2034 # download_alone reads it
-SUITE=$id
+SUITE=$(. /etc/os-release && printf '%s' "${VERSION_CODENAME:-none}")
 tree=$CACHE/prometheus-$SUITE
 if [[ ! -x $tree/promtool ]]; then
     mkdir -p -- "$CACHE"
@@ -34,7 +32,10 @@ if [[ ! -x $tree/promtool ]]; then
     trap 'rm -rf -- "$work"' EXIT
     note "fetching Prometheus from Debian's $SUITE (once; about 30 MB)"
     # Of the files that it looks for some are missing on every machine.
-    (set +o errexit +o pipefail && download_alone "$work/apt" prometheus)
+    if ! (set +o pipefail && download_alone "$work/apt" prometheus); then
+        because "the package could not be fetched (see above)"
+        exit 69
+    fi
     dpkg-deb --fsys-tarfile "$work"/apt/cache/archives/prometheus_*.deb |
         tar --extract --directory "$work" --no-same-owner ./usr/bin
     # By a rename: that it is there means that it is whole. Whoever was first has won.

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::Admin;
 use super::report::{Order, Shard};
 use super::routes::error;
+use super::{Admin, Health, Identity};
 
 /// What a pod knows of one order, whether or not it has anything to do with it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -48,6 +48,7 @@ pub struct Parked {
 #[derive(Debug, Serialize)]
 struct Named<'a> {
     instance: &'a str,
+    version: &'static str,
     #[serde(flatten)]
     explanation: Explanation,
 }
@@ -62,8 +63,13 @@ pub(super) fn answer(admin: &Admin, query: Option<&str>) -> Response {
         return error(StatusCode::SERVICE_UNAVAILABLE, "the broker is not reached yet");
     };
     match view.explain(&order) {
-        Ok(explanation) => {
-            Json(Named { instance: &admin.identity.instance, explanation }).into_response()
+        Ok(mut explanation) => {
+            // What is amiss with the pod is amiss with all its orders.
+            let Health { because, degraded, .. } = admin.ready();
+            let troubles = because.iter().chain(&degraded);
+            explanation.says.extend(troubles.map(|text| format!("this pod: {text}")));
+            let Identity { instance, version, .. } = &admin.identity;
+            Json(Named { instance, version, explanation }).into_response()
         }
         Err(text) => error(StatusCode::BAD_REQUEST, &text),
     }

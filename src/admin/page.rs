@@ -35,8 +35,8 @@ struct Page<'a> {
     /// What is amiss, a sentence each.
     troubles: Vec<String>,
     charts: Vec<Chart>,
-    /// The time that the charts span.
-    span: String,
+    /// The time that the charts span, once there is one.
+    span: Option<String>,
     counts: Vec<(String, String)>,
     settings: Vec<(String, String)>,
     reloads: bool,
@@ -47,7 +47,8 @@ pub(super) fn page(admin: &Admin, query: Option<&str>) -> Response {
     let status = Status::of(admin);
     let (charts, span) = {
         let history = admin.history();
-        (charts(&history), seconds(&history.span().as_secs_f64()))
+        let span = history.span();
+        (charts(&history), (!span.is_zero()).then(|| seconds(&span.as_secs_f64())))
     };
     let (state, mood) = state(&status);
     let page = Page {

@@ -11,11 +11,15 @@ use serde_json::Value;
 pub struct Report {
     /// The broker, as we stand with it.
     pub broker: Broker,
+    /// What of the broker's objects is not as it should be, as the last look found it: a sentence each.
+    pub topology: Vec<String>,
     /// Every queue that should be consumed from.
     pub shards: Vec<Shard>,
     /// The service, as we know it.
     pub target: Target,
-    /// Orders that are worked on, the one that is held longest first. At most 200.
+    /// The orders that stand still behind a dead letter, where dead letters park. Of all pods.
+    pub parking: Option<Parking>,
+    /// Orders that are worked on, the one whose oldest update arrived first at the top. At most 200.
     pub orders: Vec<Order>,
     /// How many there are.
     pub orders_busy: usize,
@@ -70,6 +74,8 @@ pub struct Shard {
     pub unsettled: usize,
     /// Age of the oldest of them.
     pub oldest_seconds: Option<f64>,
+    /// How often it stood still and was subscribed to again.
+    pub stood_still: u64,
 }
 
 /// The service.
@@ -95,6 +101,17 @@ pub struct Target {
     pub token_seconds: Option<f64>,
 }
 
+/// Orders that stand still.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Parking {
+    /// How many.
+    pub orders: u64,
+    /// How many there may be.
+    pub orders_max: usize,
+    /// For how long the first of them does.
+    pub oldest_seconds: Option<f64>,
+}
+
 /// An order that is worked on.
 #[expect(clippy::struct_field_names, reason = "what the log calls it")]
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -109,6 +126,8 @@ pub struct Order {
     pub state_seconds: f64,
     /// How long its update is held by the one who works on it.
     pub held_seconds: f64,
+    /// How long ago the oldest of its updates arrived that are here, at work or behind it.
+    pub oldest_seconds: f64,
     /// Attempts at that update.
     pub attempt: u32,
     /// The ETag that its last GET brought.
@@ -155,6 +174,20 @@ impl fmt::Display for Stuck {
     }
 }
 
+impl Parking {
+    fn trouble(&self) -> Option<String> {
+        let Self { orders, orders_max, .. } = self;
+        let is_full = usize::try_from(*orders).is_ok_and(|orders| orders >= *orders_max);
+        let full = if is_full {
+            "; no more can be parked, and the next one waits in its shard"
+        } else {
+            ""
+        };
+        let noun = if *orders == 1 { "order stands" } else { "orders stand" };
+        (*orders > 0).then(|| format!("{orders} {noun} still behind a dead letter{full}"))
+    }
+}
+
 impl Report {
     /// What is amiss, and no reason to take this pod for broken.
     pub(super) fn degraded(&self) -> Vec<String> {
@@ -170,6 +203,7 @@ impl Report {
         if self.broker.alarm {
             degraded.push("the broker takes no messages".to_owned());
         }
+        degraded.extend(self.parking.as_ref().and_then(Parking::trouble));
         degraded
     }
 }

@@ -61,11 +61,14 @@ fn report() -> Report {
         is_missing: false,
         unsettled: 0,
         oldest_seconds: None,
+        stood_still: 0,
     };
     Report {
         broker,
+        topology: Vec::new(),
         shards: vec![shard],
         target,
+        parking: None,
         orders: Vec::new(),
         orders_busy: 0,
         updates_waiting: 0,
@@ -107,10 +110,32 @@ async fn readiness_is_a_connection_and_its_subscriptions_and_the_service_only_de
     fake.0.lock().unwrap().shards[0].is_missing = true;
     assert_eq!(admin.ready().because, ["q is not subscribed to"]);
     *fake.0.lock().unwrap() = report();
+    fake.0.lock().unwrap().topology.push("queue x: missing".to_owned());
+    assert_eq!(admin.ready().because, ["queue x: missing"]);
+    *fake.0.lock().unwrap() = report();
     admin.enter(Phase::Draining);
     assert_eq!(admin.ready().because, ["it drains"]);
     admin.enter(Phase::Consuming);
     assert_eq!(admin.ready().because, ["it drains"], "a drain is never left again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn orders_that_stand_still_degrade_a_pod_and_it_says_when_no_more_may() {
+    let (admin, fake) = consuming();
+    let mut parking = Parking { orders: 0, orders_max: 2, oldest_seconds: None };
+    let full = "2 orders stand still behind a dead letter; no more can be parked, and the next one waits \
+                in its shard";
+    for (orders, degraded) in
+        [(0, vec![]), (1, vec!["1 order stands still behind a dead letter"]), (2, vec![full])]
+    {
+        parking.orders = orders;
+        fake.0.lock().unwrap().parking = Some(parking.clone());
+        let ready = admin.ready();
+        assert_eq!(
+            (ready.ok, ready.degraded),
+            (true, degraded.into_iter().map(String::from).collect())
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]

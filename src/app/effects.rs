@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
 
-use super::message::Message;
+use super::message::{Message, Name};
 use super::notice::Asked;
 use super::parker::{GivenBack, Parker};
+use super::watched::Watched;
 use super::written::Written;
 use crate::broker::{Notice, Notices, Outgoing, Parking, Publisher, Topology, origin};
 use crate::config::Settings;
@@ -20,8 +19,8 @@ use crate::dispatch::{Effects, Gate, Held, Letter, Outcome, Trail};
 use crate::odata::Client;
 use crate::order::{ETag, OrderKey};
 use crate::parking::Release;
+use crate::protocol::Reply;
 use crate::protocol::backoff::{Retry, jittered};
-use crate::protocol::{Fault, Reply, Settlement};
 use crate::telemetry::metrics::{Method, Metrics};
 use crate::telemetry::{field, trace};
 
@@ -96,13 +95,8 @@ impl Edges {
         method: Method,
         request: Pin<Box<impl Future<Output = Reply>>>,
     ) -> Reply {
-        let (span, since) =
-            (trace::request(method, (&self.server.0, self.server.1)), Instant::now());
-        let reply = request.instrument(span.clone()).await;
-        let answer = answer(&reply);
-        self.metrics.request(method, answer, since.elapsed());
-        trace::answered(&span, answer);
-        reply
+        let server = (self.server.0.as_str(), self.server.1);
+        Watched::new(&self.metrics, method, server).perform(request).await
     }
 
     fn notify(&self, notices: Vec<Notice>) {
@@ -135,19 +129,9 @@ impl Edges {
         }
         false
     }
-}
 
-impl Effects for Edges {
-    type Held = Message;
-
-    async fn gate(&self, held: &Message, order: &str) -> Gate {
-        match &self.parker {
-            Some(parker) => Box::pin(parker.gate(held, order)).await,
-            None => Gate::Open,
-        }
-    }
-
-    async fn release(&self, held: Message) -> bool {
+    /// Lets an order that stands still go on, then acks.
+    async fn let_go(&self, held: Message) -> bool {
         let asked = Release::asked(&held.delivery.properties);
         match (&self.parker, asked) {
             (Some(parker), Some(Ok(release))) => {
@@ -166,44 +150,8 @@ impl Effects for Edges {
         held.delivery.receipt.ack().is_ok()
     }
 
-    async fn get(&self, key: &OrderKey, trail: Trail) -> Reply {
-        self.watched(Method::Get, Box::pin(self.client.get(key, trail))).await
-    }
-
-    async fn patch(
-        &self,
-        held: &Message,
-        key: &OrderKey,
-        etag: &ETag,
-        body: &str,
-        trail: Trail,
-    ) -> Reply {
-        let life = held.delivery.receipt.life();
-        let patch = self.client.patch(key, etag, body, trail, move || life.is_live());
-        self.watched(Method::Patch, Box::pin(patch)).await
-    }
-
-    async fn probe(&self, trail: Trail) -> Reply {
-        self.client.probe(trail).await
-    }
-
-    async fn ack(&self, held: Message, outcome: Outcome) -> bool {
-        let took = held.took(self.now());
-        let asked = Asked::by(&held.delivery.properties);
-        let is_acked = held.delivery.receipt.ack().is_ok();
-        // An ack that was lost brings the message again, and that time tells.
-        if is_acked {
-            let name = self::outcome(outcome.settlement);
-            self.metrics.settled(name, took);
-            trace::settled(name, None);
-            if let Some(asked) = asked {
-                self.notify(asked.settled(&outcome, self.now()));
-            }
-        }
-        is_acked
-    }
-
-    async fn dead_letter(&self, mut held: Message, letter: Letter) -> bool {
+    /// Publishes the dead letter, awaits its confirm, then acks.
+    async fn bury(&self, mut held: Message, letter: Letter) -> bool {
         // Before the letter: one that comes again later is not written again and again.
         let parks = match &self.parker {
             None => None,
@@ -235,7 +183,6 @@ impl Effects for Edges {
             confirmed = confirmed && parker.died(&held, order, id).await;
         }
         let order = letter.order.as_deref();
-        let id = held.delivery.properties.message_id().as_ref().map(ToString::to_string);
         if !confirmed {
             // Neither settled nor skipped: later updates of the order must not overtake it. The
             // broker hands out the whole shard again, in order.
@@ -245,7 +192,9 @@ impl Effects for Edges {
         tracing::warn!(
             { field::ORDER } = order,
             { field::REASON } = letter.code,
-            { field::MESSAGE_ID } = id,
+            { field::MESSAGE_ID } = held.message_id(),
+            { field::QUEUE } = &**held.queue(),
+            { field::TRACE_ID } = trace::trace_id(),
             attempts = letter.attempts.len(),
             "dead-lettered"
         );
@@ -254,7 +203,6 @@ impl Effects for Edges {
         let is_acked = held.delivery.receipt.ack().is_ok();
         if is_acked {
             self.metrics.settled("dead_lettered", took);
-            trace::settled("dead_lettered", Some(letter.code));
             let kind = header(&outgoing.properties, FINGERPRINT).unwrap_or_default();
             self.written.note(kind, &letter, self.now());
             if let Some(asked) = asked {
@@ -262,6 +210,79 @@ impl Effects for Edges {
             }
         }
         is_acked
+    }
+}
+
+impl Effects for Edges {
+    type Held = Message;
+
+    async fn gate(&self, held: &Message, order: &str) -> Gate {
+        match &self.parker {
+            Some(parker) => Box::pin(parker.gate(held, order)).await,
+            None => Gate::Open,
+        }
+    }
+
+    async fn release(&self, held: Message) -> bool {
+        let name = Name::of(&held, None);
+        let done = self.let_go(held).await;
+        if done {
+            trace::settled("release", None);
+        } else {
+            name.lost("release");
+        }
+        done
+    }
+
+    async fn get(&self, key: &OrderKey, trail: Trail) -> Reply {
+        self.watched(Method::Get, Box::pin(self.client.get(key, trail))).await
+    }
+
+    async fn patch(
+        &self,
+        held: &Message,
+        key: &OrderKey,
+        etag: &ETag,
+        body: &str,
+        trail: Trail,
+    ) -> Reply {
+        let life = held.delivery.receipt.life();
+        let patch = self.client.patch(key, etag, body, trail, move || life.is_live());
+        self.watched(Method::Patch, Box::pin(patch)).await
+    }
+
+    async fn probe(&self, trail: Trail) -> Reply {
+        self.client.probe(trail).await
+    }
+
+    async fn ack(&self, held: Message, outcome: Outcome) -> bool {
+        let took = held.took(self.now());
+        let asked = Asked::by(&held.delivery.properties);
+        let (message, name) =
+            (Name::of(&held, Some(outcome.order.clone())), outcome.settlement.as_str());
+        let is_acked = held.delivery.receipt.ack().is_ok();
+        // An ack that was lost brings the message again, and that time tells.
+        if is_acked {
+            self.metrics.settled(name, took);
+            trace::settled(name, None);
+            if let Some(asked) = asked {
+                self.notify(asked.settled(&outcome, self.now()));
+            }
+        } else {
+            message.lost(name);
+        }
+        is_acked
+    }
+
+    async fn dead_letter(&self, held: Message, letter: Letter) -> bool {
+        let (name, code) = (Name::of(&held, letter.order.clone()), letter.code);
+        let done = self.bury(held, letter).await;
+        if done {
+            trace::settled("dead_lettered", Some(code));
+        } else {
+            name.lost("dead_lettered");
+        }
+        done
     }
 
     fn now(&self) -> Timestamp {
@@ -275,28 +296,5 @@ impl Effects for Edges {
     fn uuid(&self) -> uuid::Uuid {
         // Names requests in logs. Guards nothing, so no secure randomness is spent on it.
         uuid::Builder::from_random_bytes(fastrand::u128(..).to_le_bytes()).into_uuid()
-    }
-}
-
-fn outcome(settlement: Settlement) -> &'static str {
-    match settlement {
-        Settlement::Applied => "applied",
-        Settlement::AlreadyApplied => "already_applied",
-        Settlement::Superseded => "superseded",
-        Settlement::DeadLetter(_) => "dead_lettered",
-    }
-}
-
-/// The status, or in one word why none came.
-fn answer(reply: &Reply) -> Result<u16, &'static str> {
-    match reply {
-        Ok(answer) => Ok(answer.status),
-        Err(Fault::Unreachable) => Err("unreachable"),
-        Err(Fault::Untrusted) => Err("certificate"),
-        Err(Fault::Timeout) => Err("timeout"),
-        Err(Fault::Broken) => Err("broken"),
-        Err(Fault::TooLarge) => Err("too_large"),
-        Err(Fault::Csrf) => Err("csrf"),
-        Err(Fault::SignIn(_)) => Err("sign_in"),
     }
 }

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use super::sight::Sight;
 use super::target::canonical;
-use crate::admin::{Explanation, Order, Parked, Shard, Target};
+use crate::admin::{Explanation, Order, Parked, Shard};
 use crate::broker::{Generations, Parking};
 use crate::config;
 use crate::shard::shard_of;
@@ -45,7 +45,6 @@ impl Places {
         let mut says = vec![place(shard, queue.as_ref())];
         says.extend(parked.as_ref().map(stands_still));
         says.push(at_work.as_ref().map_or_else(at_rest, work));
-        says.extend(trouble(&sight.target()));
         let order = sight.name(&order);
         let generation = u64::from(live.number);
         Ok(Explanation { order, shard, generation, queue, at_work, parked, says })
@@ -53,10 +52,16 @@ impl Places {
 }
 
 fn place(shard: u16, queue: Option<&Shard>) -> String {
-    let Some(Shard { queue, subscribed, served, unsettled, oldest_seconds, .. }) = queue else {
+    let Some(Shard { queue, subscribed, served, unsettled, oldest_seconds, stood_still, .. }) =
+        queue
+    else {
         return format!("it belongs to shard {shard}, which this pod does not know yet");
     };
-    let place = format!("it belongs to shard {shard}, {queue}");
+    let stood = match stood_still {
+        0 => String::new(),
+        times => format!(" (which stood still {times} times and was subscribed to again)"),
+    };
+    let place = format!("it belongs to shard {shard}, {queue}{stood}");
     match (served, subscribed) {
         (true, _) => {
             let oldest = oldest_seconds.map(|age| format!(", the oldest for {age:.1} s"));
@@ -82,16 +87,13 @@ fn work(order: &Order) -> String {
     let Order { meaning, state_seconds, held_seconds, attempt, etag, behind, .. } = order;
     let etag = etag.as_ref().map(|etag| format!(", last ETag seen {etag}")).unwrap_or_default();
     format!(
-        "it is at work: {meaning}, for {state_seconds:.1} s; attempt {attempt}, held for \
-         {held_seconds:.1} s, {behind} updates behind it{etag}"
+        "it is at work: {meaning}, for {state_seconds:.1} s; attempt {attempt}, begun \
+         {held_seconds:.1} s ago, {behind} updates behind it, the oldest of all here for \
+         {:.1} s{etag}",
+        order.oldest_seconds
     )
 }
 
 fn at_rest() -> String {
     "no update of it is in this pod's hands".to_owned()
-}
-
-fn trouble(target: &Target) -> Option<String> {
-    let reason = target.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
-    (target.state != "works").then(|| format!("the service is {}{reason}", target.state))
 }

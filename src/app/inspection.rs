@@ -149,32 +149,46 @@ fn explain(object: &str, finding: &Finding) -> (String, String) {
     (what, fix.to_owned())
 }
 
-/// Declares or checks the objects, and looks at the rest. Warnings are logged.
+/// Declares or checks the objects, and looks at the rest.
 ///
 /// # Errors
-/// [`Error::Topology`] with all that stands in the way of a start; [`Error::Slow`]; or the broker's.
+/// [`Error::Slow`], or the broker's.
+pub(super) async fn look(
+    connection: &lapin::Connection,
+    publisher: &Publisher,
+    topology: &Topology,
+    (settings, declare): (&Settings, bool),
+) -> Result<(Inspection, Option<Generations>), Error> {
+    let looking = async {
+        if declare {
+            return broker::declare(connection, publisher, topology).await;
+        }
+        let (report, known) = broker::inspect(connection, topology).await?;
+        if report.faults().next().is_some() {
+            return Ok((report, known));
+        }
+        let generations = broker::generations(connection, publisher, topology).await?;
+        Ok((report, Some(generations)))
+    };
+    // An answer that the loss of the connection overtook would be waited for without end.
+    let (report, generations) =
+        timeout(settings.broker.start_timeout, looking).await.map_err(|_elapsed| Error::Slow)??;
+    let inspection = inspect(&report, topology, generations.as_ref(), settings).await?;
+    Ok((inspection, generations))
+}
+
+/// Makes ready to start. Warnings are logged.
+///
+/// # Errors
+/// [`Error::Topology`] with all that stands in the way of a start, or as [`look`].
 pub(super) async fn prepare(
     connection: &lapin::Connection,
     publisher: &Publisher,
     topology: &Topology,
     settings: &Settings,
 ) -> Result<Generations, Error> {
-    let preparing = async {
-        if settings.topology.declare {
-            return broker::declare(connection, publisher, topology).await;
-        }
-        let (report, _) = broker::inspect(connection, topology).await?;
-        if report.faults().next().is_some() {
-            return Ok((report, None));
-        }
-        let generations = broker::generations(connection, publisher, topology).await?;
-        Ok((report, Some(generations)))
-    };
-    // An answer that the loss of the connection overtook would be waited for without end.
-    let (report, generations) = timeout(settings.broker.start_timeout, preparing)
-        .await
-        .map_err(|_elapsed| Error::Slow)??;
-    let inspection = inspect(&report, topology, generations.as_ref(), settings).await?;
+    let how = (settings, settings.topology.declare);
+    let (inspection, generations) = look(connection, publisher, topology, how).await?;
     let of = |severity| inspection.all().filter(move |it| it.severity == severity);
     for finding in of(Severity::Warn).filter(|it| is_worth_a_line(it)) {
         tracing::warn!(

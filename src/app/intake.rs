@@ -1,6 +1,5 @@
 //! Where deliveries come in: decoded, then handed to their order's mailbox.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -24,6 +23,7 @@ use crate::parking::Release;
 use crate::protocol::Code;
 use crate::shard::shard_of;
 use crate::telemetry::field;
+use crate::telemetry::panics::caught_now;
 
 /// The reason code of a message that asks for a release in a way that makes no sense.
 const RELEASE_INVALID: &str = "release_invalid";
@@ -109,7 +109,7 @@ impl Front {
         let priority = *delivery.properties.priority();
         if let Some(messages) = self.overtakers.note(priority, delivery.arrived) {
             tracing::warn!(
-                { field::QUEUE } = delivery.receipt.queue(),
+                { field::QUEUE } = %delivery.receipt.queue(),
                 messages,
                 "messages carry a high priority: the broker hands them out before older ones of their order"
             );
@@ -122,7 +122,7 @@ impl Front {
         let (_, routing_key) = origin(delivery);
         let cause = Cause::of(&routing_key, order);
         let due = self.reminders.is_due(cause, Instant::now());
-        let queue = delivery.receipt.queue();
+        let queue: &str = delivery.receipt.queue();
         match cause {
             Cause::Ring => {
                 self.tally.misplaced_by_ring();
@@ -211,18 +211,25 @@ impl Intake for Front {
             return self.release(asked, delivery);
         }
         // A panic here would take the shard's channel with it, in the wrong way.
-        let decoded = catch_unwind(AssertUnwindSafe(|| decode(&self.contract, envelope)));
-        let Ok(decoded) = decoded else {
-            let detail = "decoding it panicked; the log has more".to_owned();
-            let letter = Letter::untried(Code::Bug.as_str(), detail, None, first_seen);
-            return self.dispatch.refuse(self.held(delivery), letter);
+        let decoded = match caught_now(|| decode(&self.contract, envelope)) {
+            Ok(decoded) => decoded,
+            Err(panicked) => {
+                tracing::error!(
+                    { field::ERROR } = panicked.place(),
+                    { field::QUEUE } = %delivery.receipt.queue(),
+                    "a bug: decoding a message panicked"
+                );
+                let detail = "decoding it panicked; the log has more".to_owned();
+                let letter = Letter::untried(Code::Bug.as_str(), detail, None, first_seen);
+                return self.dispatch.refuse(self.held(delivery), letter);
+            }
         };
         match decoded {
             Ok(mut update) => {
                 update.replay = replayed(&delivery);
                 tracing::debug!(
                     { field::ORDER } = %update.key,
-                    { field::QUEUE } = delivery.receipt.queue(),
+                    { field::QUEUE } = %delivery.receipt.queue(),
                     { field::MESSAGE_ID } = text(delivery.properties.message_id()),
                     redelivered = delivery.redelivered,
                     "received"

@@ -10,8 +10,7 @@ use tokio::time::Instant;
 
 use crate::broker::{Begun, Delivery};
 use crate::dead_letter::FIRST_TRACE;
-use crate::dispatch::Held;
-use crate::order::OrderKey;
+use crate::dispatch::{Held, settlement_lost};
 use crate::properties::header;
 use crate::telemetry::metrics::Took;
 use crate::telemetry::trace;
@@ -81,15 +80,27 @@ impl Held for Message {
         self.delivery.delivery_count()
     }
 
-    fn span(&self, order: &OrderKey) -> tracing::Span {
+    fn arrived(&self) -> Instant {
+        self.delivery.arrived
+    }
+
+    fn queue(&self) -> &Arc<str> {
+        self.delivery.receipt.queue()
+    }
+
+    fn message_id(&self) -> Option<&str> {
+        self.delivery.properties.message_id().as_ref().map(ShortString::as_str)
+    }
+
+    fn span(&self, order: Option<&str>) -> tracing::Span {
         let properties = &self.delivery.properties;
         let header = |name| header(properties, name)?.ok();
         let parent = header("traceparent");
         let carried = parent.map(|parent| trace::Carried { parent, state: header("tracestate") });
         trace::process(trace::Processed {
-            order: order.canonical(),
-            queue: self.delivery.receipt.queue(),
-            message_id: properties.message_id().as_ref().map(ShortString::as_str),
+            order,
+            queue: self.queue(),
+            message_id: self.message_id(),
             carried,
             died_in: header(FIRST_TRACE),
         })
@@ -105,5 +116,25 @@ impl Held for Message {
 
     async fn lost(&self) {
         self.delivery.receipt.lost().await;
+    }
+}
+
+/// What the log calls a message, for longer than it is here.
+pub(super) struct Name {
+    order: Option<Arc<str>>,
+    queue: Arc<str>,
+    message_id: Option<String>,
+}
+
+impl Name {
+    pub(super) fn of(held: &Message, order: Option<Arc<str>>) -> Self {
+        let message_id = held.message_id().map(str::to_owned);
+        Self { order, queue: held.queue().clone(), message_id }
+    }
+
+    /// It was finished, and its settlement is lost.
+    pub(super) fn lost(&self, outcome: &'static str) {
+        let message = (&*self.queue, self.message_id.as_deref());
+        settlement_lost(self.order.as_deref(), outcome, message);
     }
 }

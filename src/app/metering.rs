@@ -1,6 +1,6 @@
 //! Which instrument looks at what.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 
@@ -9,18 +9,49 @@ use crate::dispatch::Doing;
 use crate::telemetry::instruments::{self as i, attribute as a};
 use crate::telemetry::metrics::{Metrics, Tell};
 
-/// Has every instrument that is looked at look at the daemon.
-pub(super) fn observe(metrics: &Metrics, sight: &Arc<Sight>) {
-    let on = |instrument, look: fn(&Sight, &Tell<'_>)| {
-        let sight = sight.clone();
-        metrics.observe(instrument, move |tell| look(&sight, tell));
-    };
-    updates(&on);
-    attempts(&on);
-    holding(&on);
-    parking(&on);
-    broker(&on);
-    on(i::BUILD, |_, tell| tell(1.0, &[(a::VERSION, env!("CARGO_PKG_VERSION"))]));
+/// What the instruments look at: nothing before the broker is reached.
+#[derive(Clone, Default)]
+pub struct Scene(Arc<OnceLock<Arc<Sight>>>);
+
+impl std::fmt::Debug for Scene {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scene").field("is_set", &self.0.get().is_some()).finish()
+    }
+}
+
+impl Scene {
+    /// Has every instrument that is looked at look at the daemon, from now on: a pod that never reaches its
+    /// broker has numbers as well.
+    #[must_use]
+    pub fn new(metrics: &Metrics) -> Self {
+        let scene = Self::default();
+        let on = |instrument, look: fn(&Sight, &Tell<'_>)| {
+            let scene = scene.clone();
+            metrics.observe(instrument, move |tell| {
+                if let Some(sight) = scene.0.get() {
+                    look(sight, tell);
+                }
+            });
+        };
+        updates(&on);
+        attempts(&on);
+        holding(&on);
+        parking(&on);
+        broker(&on);
+        metrics.observe(i::BUILD, |tell| tell(1.0, &[(a::VERSION, env!("CARGO_PKG_VERSION"))]));
+        let seen = scene.clone();
+        metrics.observe(i::CONNECTED, move |tell| {
+            let connected = seen.0.get().is_some_and(|it| it.consumer.standing().connected);
+            tell(f64::from(u8::from(connected)), &[]);
+        });
+        scene
+    }
+
+    /// The daemon has come up.
+    pub(super) fn set(&self, sight: Arc<Sight>) {
+        // The first one stays.
+        let _again = self.0.set(sight);
+    }
 }
 
 type On<'a> = dyn Fn(i::Instrument, fn(&Sight, &Tell<'_>)) + 'a;
@@ -124,9 +155,6 @@ fn parking(on: &On<'_>) {
 }
 
 fn broker(on: &On<'_>) {
-    on(i::CONNECTED, |sight, tell| {
-        tell(f64::from(u8::from(sight.consumer.standing().connected)), &[]);
-    });
     on(i::ALARM, |sight, tell| tell(f64::from(u8::from(sight.publisher.is_blocked())), &[]));
     on(i::RECONNECTS, |sight, tell| tell(number(sight.consumer.standing().reconnects), &[]));
     on(i::SUBSCRIBED, |sight, tell| {

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::effects::Edges;
 use super::explain::Places;
+use super::rounds::Rounds;
 use super::written::{Kind, Written};
 use crate::admin::{
-    Broker, Explanation, Letters, Order, Report, Sample, Shard, Stuck, Target, View,
+    Broker, Explanation, Letters, Order, Parking, Report, Sample, Shard, Stuck, Target, View,
 };
 use crate::broker::{Consumer, Forwarder, Publisher, Standing};
 use crate::config::Settings;
@@ -36,6 +38,7 @@ pub(super) struct Sight {
     pub(super) settle_waits: Arc<AtomicU64>,
     pub(super) bounds: Bounds,
     pub(super) written: Arc<Written>,
+    pub(super) rounds: Arc<Rounds>,
     pub(super) places: Places,
     pub(super) shows_orders: bool,
 }
@@ -70,6 +73,24 @@ impl Bounds {
             | Doing::Resting => self.hold,
         }
     }
+
+    /// What should have moved on long ago, under its name for those who look.
+    fn stuck(self, busy: &Busy, name: impl Fn(&str) -> String) -> Option<Stuck> {
+        let max = self.of(busy.doing);
+        (busy.doing_for > max).then(|| Stuck {
+            order: name(&busy.order),
+            state: busy.doing.as_str(),
+            state_seconds: busy.doing_for.as_secs_f64(),
+            max_seconds: max.as_secs_f64(),
+        })
+    }
+}
+
+/// What stands for an order's key.
+fn hidden(order: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    order.hash(&mut hasher);
+    format!("#{:016x}", hasher.finish())
 }
 
 impl Sight {
@@ -96,12 +117,7 @@ impl Sight {
 
     /// An order's key, or what stands for it.
     pub(super) fn name(&self, order: &str) -> String {
-        if self.shows_orders {
-            return order.to_owned();
-        }
-        let mut hasher = DefaultHasher::new();
-        order.hash(&mut hasher);
-        format!("#{:016x}", hasher.finish())
+        if self.shows_orders { order.to_owned() } else { hidden(order) }
     }
 
     fn order(&self, busy: &Busy) -> Order {
@@ -111,6 +127,7 @@ impl Sight {
             meaning: busy.doing.meaning(),
             state_seconds: busy.doing_for.as_secs_f64(),
             held_seconds: busy.held_for.as_secs_f64(),
+            oldest_seconds: busy.oldest_for.as_secs_f64(),
             attempt: busy.attempt,
             etag: busy.etag.as_ref().map(|etag| etag.as_str().to_owned()),
             behind: busy.behind,
@@ -127,9 +144,13 @@ impl Sight {
         shards(&self.consumer.standing()).into_iter().find(|it| it.number == Some(number))
     }
 
-    /// The service.
-    pub(super) fn target(&self) -> Target {
-        target(&self.dispatch.status(), self.client.token_left())
+    fn parking(&self) -> Option<Parking> {
+        let parking = self.places.parking.as_ref()?;
+        let Figures { orders, oldest, .. } = parking.figures();
+        let seconds = |since: Timestamp| Timestamp::now().duration_since(since).as_secs_f64();
+        // A clock that runs ahead of ours makes no negative age.
+        let oldest_seconds = oldest.map(|since| seconds(since).max(0.0));
+        Some(Parking { orders, orders_max: parking.orders_max(), oldest_seconds })
     }
 
     fn letters(&self, (fingerprint, kind): (String, Kind)) -> Letters {
@@ -137,30 +158,23 @@ impl Sight {
         let order = order.map(|order| self.name(&order));
         Letters { fingerprint, reason, count, last, order }
     }
-
-    fn stuck(&self, busy: &Busy) -> Option<Stuck> {
-        let max = self.bounds.of(busy.doing);
-        (busy.doing_for > max).then(|| Stuck {
-            order: self.name(&busy.order),
-            state: busy.doing.as_str(),
-            state_seconds: busy.doing_for.as_secs_f64(),
-            max_seconds: max.as_secs_f64(),
-        })
-    }
 }
 
 impl View for Sight {
     fn report(&self) -> Report {
         let (standing, mut busy) = (self.consumer.standing(), self.dispatch.busy());
-        busy.sort_by_key(|busy| std::cmp::Reverse(busy.held_for));
+        busy.sort_by_key(|busy| std::cmp::Reverse(busy.oldest_for));
+        let stuck = |busy: &Busy| self.bounds.stuck(busy, |order| self.name(order));
         Report {
             broker: broker(&standing, &self.publisher),
+            topology: self.rounds.faults(),
             shards: shards(&standing),
-            target: self.target(),
+            target: target(&self.dispatch.status(), self.client.token_left()),
+            parking: self.parking(),
             orders: busy.iter().take(ORDERS_MAX).map(|busy| self.order(busy)).collect(),
             orders_busy: busy.len(),
             updates_waiting: busy.iter().map(|busy| busy.behind).sum(),
-            stuck: busy.iter().filter_map(|busy| self.stuck(busy)).take(ORDERS_MAX).collect(),
+            stuck: busy.iter().filter_map(stuck).take(ORDERS_MAX).collect(),
             dead_letters: self.written.kinds().into_iter().map(|kind| self.letters(kind)).collect(),
             counts: json!(self.counts()),
         }
@@ -208,6 +222,7 @@ fn shards(standing: &Standing) -> Vec<Shard> {
         is_missing: missing.contains(&it.queue),
         unsettled: it.unsettled,
         oldest_seconds: it.oldest.map(|age| age.as_secs_f64()),
+        stood_still: it.stood_still,
     };
     standing.queues.iter().map(shard).collect()
 }
@@ -228,5 +243,33 @@ fn target(status: &Status, token: Option<Duration>) -> Target {
         limit: status.limit,
         rate: status.rate,
         token_seconds: token.map(|left| left.as_secs_f64()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_that_is_stuck_is_named_as_it_is_to_be_shown() {
+        let bounds = Bounds::new(&Settings::default());
+        let busy = |seconds| Busy {
+            order: "USMF/SO-1".into(),
+            doing: Doing::Get,
+            doing_for: Duration::from_secs(seconds),
+            held_for: Duration::ZERO,
+            oldest_for: Duration::ZERO,
+            attempt: 1,
+            etag: None,
+            behind: 0,
+        };
+        let most = bounds.get.as_secs();
+        assert_eq!(bounds.stuck(&busy(most), hidden), None);
+        let stuck = bounds.stuck(&busy(most + 1), hidden).unwrap().to_string();
+        assert!(stuck.starts_with("order #") && !stuck.contains("SO-1"), "{stuck}");
+        let shown = bounds.stuck(&busy(most + 1), str::to_owned).unwrap().to_string();
+        assert!(shown.starts_with("order USMF/SO-1 has been at get"), "{shown}");
+        assert_eq!(hidden("USMF/SO-1"), hidden("USMF/SO-1"));
+        assert_ne!(hidden("USMF/SO-1"), hidden("USMF/SO-2"));
     }
 }

@@ -272,7 +272,7 @@ impl Receipt {
     }
 
     /// The queue it came from.
-    pub fn queue(&self) -> &str {
+    pub fn queue(&self) -> &Arc<str> {
         &self.lease.queue
     }
 

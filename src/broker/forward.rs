@@ -5,13 +5,12 @@
 //! a crash between confirm and ack sends it once more, which is a redelivery like any other.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt};
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use tokio::sync::mpsc;
@@ -22,6 +21,7 @@ use super::{Delivery, Error, Outgoing, Publisher, Topology};
 use crate::properties::{FORWARDED_EXCHANGE, FORWARDED_ROUTING_KEY, header, republished};
 use crate::protocol::backoff::Retry;
 use crate::telemetry::field;
+use crate::telemetry::panics::caught;
 
 /// A message that was forwarded this often finds no home: pods disagree on the number of shards.
 const FORWARDS_MAX: u32 = 8;
@@ -166,19 +166,22 @@ impl Lane {
     async fn one(&self, job: Job) -> Arc<str> {
         let Job { order, home, delivery } = job;
         // A channel that is gone or given back hands everything out again.
-        if let Some(begun) = delivery.receipt.begin() {
-            let sending = AssertUnwindSafe(self.send(&home, delivery)).catch_unwind();
-            if sending.await.is_err() {
-                tracing::error!("a bug: forwarding a message panicked");
-                begun.give_up_channel();
-            }
+        if let Some(begun) = delivery.receipt.begin()
+            && let Err(panicked) = caught(self.send(&home, delivery)).await
+        {
+            tracing::error!(
+                { field::ORDER } = %order,
+                { field::ERROR } = %panicked,
+                "a bug: forwarding this message panicked"
+            );
+            begun.give_up_channel();
         }
         order
     }
 
     async fn send(&self, home: &Home, delivery: Delivery) {
         if let Err(error) = self.publish(home, &delivery).await {
-            tracing::warn!(%error, { field::QUEUE } = delivery.receipt.queue(), "cannot forward");
+            tracing::warn!(%error, { field::QUEUE } = %delivery.receipt.queue(), "cannot forward");
             return delivery.receipt.give_up_channel();
         }
         self.forwarded.fetch_add(1, Ordering::Relaxed);
@@ -201,7 +204,7 @@ impl Lane {
             let Err(error) = sending.await else { return Ok(()) };
             let Some(wait) = RETRY.wait(spent) else { return Err(error) };
             if spent == 0 {
-                tracing::warn!(%error, { field::QUEUE } = delivery.receipt.queue(), "cannot forward yet");
+                tracing::warn!(%error, { field::QUEUE } = %delivery.receipt.queue(), "cannot forward yet");
             }
             spent += 1;
             tokio::select! { biased;

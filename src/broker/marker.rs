@@ -104,7 +104,7 @@ impl Marker {
             () = delivery.receipt.ending() => return,
             said = settling => said,
         };
-        let queue = delivery.receipt.queue();
+        let queue: &str = delivery.receipt.queue();
         if let Err(error) = said {
             tracing::warn!({ field::QUEUE } = queue, %error, "cannot say that a shard is drained");
             return delivery.receipt.give_up_channel();

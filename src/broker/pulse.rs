@@ -6,7 +6,7 @@
 //! only a clock that has moved on.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use lapin::options::BasicQosOptions;
@@ -56,9 +56,32 @@ pub(super) struct Session {
     pub(super) pulse: Arc<Pulse>,
     /// The connection is gone, or silent for too long: all its leases are.
     pub(super) lost: CancellationToken,
+    /// That it is lost has been said.
+    told: Arc<AtomicBool>,
 }
 
 impl Session {
+    /// Begins with a broker that has just answered.
+    pub(super) fn new(heartbeat: Duration) -> Self {
+        let (pulse, lost) = (Arc::new(Pulse::new(heartbeat)), CancellationToken::new());
+        Self { pulse, lost, told: Arc::default() }
+    }
+
+    /// Says that the connection is lost: once, however many shards find it out.
+    pub(super) fn tell_lost(&self, error: Option<&lapin::Error>) {
+        if !self.told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                error = error.map(tracing::field::display),
+                "lost the connection to the broker; what was delivered comes again"
+            );
+        }
+    }
+
+    /// What has been said already says that it is lost.
+    pub(super) fn is_told(&self) {
+        self.told.store(true, Ordering::Relaxed);
+    }
+
     /// Asks the broker for a sign of life, over and over, and gives the session up when none comes.
     pub(super) async fn watch(&self, connection: &Connection, heartbeat: Duration) {
         let mut channel: Option<Channel> = None;

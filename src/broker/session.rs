@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lapin::Connection;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +21,7 @@ use super::balancer::Balancer;
 use super::connection::close;
 use super::parking::Parking;
 use super::peers::Peers;
-use super::pulse::{Pulse, Session};
+use super::pulse::Session;
 use super::restore::Restorer;
 use super::slot::{Slot, Source};
 use super::standing::{Counts, add};
@@ -29,6 +29,7 @@ use super::watchdog::Watchdog;
 use super::{Delivery, Error, Generation, Generations, Link, Publisher, Topology, connect};
 use crate::config;
 use crate::protocol::backoff;
+use crate::telemetry::panics::caught;
 
 /// Takes deliveries. Never waits: the prefetch is the only back-pressure there is.
 pub trait Intake: Send + Sync + 'static {
@@ -69,6 +70,7 @@ pub struct Consumer {
     ready: CancellationToken,
     channels: AtomicU64,
     pub(super) counts: Counts,
+    reconnected: Notify,
 }
 
 impl Consumer {
@@ -102,6 +104,7 @@ impl Consumer {
             ready: CancellationToken::new(),
             channels: AtomicU64::new(0),
             counts: Counts::default(),
+            reconnected: Notify::new(),
         }
     }
 
@@ -114,6 +117,11 @@ impl Consumer {
     /// Completes once every queue has been subscribed to for the first time.
     pub async fn ready(&self) {
         self.ready.cancelled().await;
+    }
+
+    /// Completes once a connection was lost and another one made. For one who waits.
+    pub async fn reconnected(&self) {
+        self.reconnected.notified().await;
     }
 
     /// Runs until the drain is done. Begins with a connection that is there, and makes new ones with
@@ -152,6 +160,7 @@ impl Consumer {
                         self.restore(&connected).await;
                     }
                     add(&self.counts.reconnects);
+                    self.reconnected.notify_one();
                     tracing::info!("connected to the broker again");
                     connection = Some(connected);
                 }
@@ -197,10 +206,7 @@ impl Consumer {
         let slots = self.slots(&generations);
         self.peers.renew();
         let connection = Arc::new(connection);
-        let session = Session {
-            pulse: Arc::new(Pulse::new(self.settings.heartbeat)),
-            lost: CancellationToken::new(),
-        };
+        let session = Session::new(self.settings.heartbeat);
         self.counts.connected.store(true, Ordering::Relaxed);
         let mut helpers = self.clone().helpers(&connection, &session, &slots, generations.live);
         let turned = CancellationToken::new();
@@ -212,16 +218,21 @@ impl Consumer {
         for slot in &slots {
             let (connection, session) = (connection.clone(), session.clone());
             let one = One { slot: slot.clone(), connection, session, turned: turned.clone() };
-            shards.spawn(self.clone().slot(one, intake.clone(), unready.clone()));
+            shards.spawn(caught(self.clone().slot(one, intake.clone(), unready.clone())));
         }
         let mut changes = self.generations.subscribe();
         loop {
             tokio::select! {
                 ended = shards.join_next() => match ended {
                     None => break,
-                    Some(Ok(())) => {}
-                    Some(Err(error)) => {
-                        tracing::error!(%error, "a bug: the task of a shard panicked; connecting anew");
+                    // Nobody aborts them.
+                    Some(Ok(Ok(())) | Err(_)) => {}
+                    Some(Ok(Err(panicked))) => {
+                        tracing::error!(
+                            error = %panicked,
+                            "a bug: the task of a shard panicked; connecting anew"
+                        );
+                        session.is_told();
                         session.lost.cancel();
                     }
                 },
@@ -235,6 +246,10 @@ impl Consumer {
             }
         }
         self.counts.connected.store(false, Ordering::Relaxed);
+        if !turned.is_cancelled() && !self.stops.stop.is_cancelled() {
+            // No shard may have been subscribed to.
+            session.tell_lost(None);
+        }
         helpers.shutdown().await;
         close(&connection, self.settings.connect_timeout).await;
         turned.is_cancelled()

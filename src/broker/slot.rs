@@ -1,5 +1,6 @@
 //! A queue that is consumed from, and what is known of the leases on it.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -48,12 +49,15 @@ pub(super) struct Slot {
     pub(super) lease: watch::Sender<Option<Arc<Lease>>>,
     /// When a lease on it last ended with something on the wire.
     broken: Mutex<Option<Instant>>,
+    /// How often it stood still and was subscribed to again.
+    pub(super) stood_still: AtomicU64,
 }
 
 impl Slot {
     pub(super) fn new(source: Source, queue: Arc<str>) -> Self {
         let lease = watch::Sender::new(None);
-        Self { source, queue, lease, broken: Mutex::new(None) }
+        let (broken, stood_still) = (Mutex::new(None), AtomicU64::new(0));
+        Self { source, queue, lease, broken, stood_still }
     }
 
     /// Notes that a lease ended with something on the wire.

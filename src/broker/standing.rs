@@ -70,6 +70,8 @@ pub struct Consumed {
     pub unsettled: usize,
     /// Time since the arrival of the oldest of them.
     pub oldest: Option<Duration>,
+    /// How often it stood still and was subscribed to again.
+    pub stood_still: u64,
 }
 
 impl Standing {
@@ -112,6 +114,7 @@ impl Consumer {
                 is_served: lease.as_ref().is_some_and(|lease| lease.was_served()),
                 unsettled: lease.as_ref().map_or(0, |lease| lease.unsettled.len()),
                 oldest: lease.and_then(|lease| lease.unsettled.oldest()).map(|at| at.elapsed()),
+                stood_still: get(&slot.stood_still),
             }
         };
         let Counts { connected, reconnects, given_back, abandoned, broken, watchdog } =

@@ -62,6 +62,7 @@ impl Watchdog<'_> {
                         "messages wait and none is delivered; subscribing again"
                     );
                     add(self.fired);
+                    add(&slot.stood_still);
                     lease.ending.cancel();
                 }
                 Ok(Err(error)) => tracing::debug!(%error, "cannot look at a shard"),

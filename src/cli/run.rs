@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{Output, block_on, complain, fail, instance, print};
 use crate::admin::{Actions, Admin, Identity, Serving};
-use crate::app::{App, Ended, exit};
+use crate::app::{App, Ended, Scene, exit};
 use crate::config::{Loaded, Settings, Sources, catalogue};
 use crate::telemetry::Telemetry;
 
@@ -111,6 +111,7 @@ async fn run(arguments: &Arguments, loaded: Loaded, name: &str, telemetry: &Tele
     };
     let begun = Instant::now();
     let metrics = telemetry.metrics.clone();
+    let scene = Scene::new(&metrics);
     let admin = Arc::new(Admin::new(identity(&loaded.settings, name), metrics.clone()));
     // Until the end: the drain is worth looking at as well.
     let _serving = match listen(&loaded.settings, &admin).await {
@@ -124,7 +125,7 @@ async fn run(arguments: &Arguments, loaded: Loaded, name: &str, telemetry: &Tele
     let built = tokio::select! { biased;
         // Nothing has been consumed: there is nothing to drain.
         () = asked() => return exit::OK,
-        built = App::build(loaded.settings, name, (admin, metrics)) => built,
+        built = App::build(loaded.settings, name, (admin, metrics, scene)) => built,
     };
     let app = match built {
         Ok(app) => app,

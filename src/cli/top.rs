@@ -1,5 +1,6 @@
 //! `orderwright top`: one or many pods in a terminal, again and again.
 
+mod screen;
 mod view;
 
 use std::io::{self, IsTerminal};
@@ -11,18 +12,11 @@ use super::pods::{self, Pods};
 use super::{complain, fail, print};
 use crate::app::exit;
 use crate::config::Loaded;
+use screen::{Screen, Wish, Wishes};
 use view::{Frame, Look};
 
 /// Where nobody says how large the terminal is.
 const SIZE: (usize, usize) = (100, 30);
-
-/// Another screen, without a cursor; and back to the one that was there.
-const BEGIN: &str = "\x1b[?1049h\x1b[?25l";
-const END: &str = "\x1b[?25h\x1b[?1049l";
-/// To the upper left corner; the rest of the line, and of the screen, empty.
-const HOME: &str = "\x1b[H";
-const LINE_END: &str = "\x1b[K\r\n";
-const REST: &str = "\x1b[J";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -31,7 +25,7 @@ const REST: &str = "\x1b[J";
   orderwright top --admin http://orderwright-pods:9464     every address of a name
   orderwright top --once                                   one look, for scripts and small terminals
 
-Rates are those between two looks. Ctrl-C ends it.
+Rates are those between two looks. q or Ctrl-C ends it.
 
 Exit codes: 0 done, 64 usage, 69 no pod answered (with --once)")]
 pub(super) struct Arguments {
@@ -72,15 +66,24 @@ pub(super) async fn run(arguments: Arguments, loaded: Loaded) -> u8 {
         complain("top needs a terminal: ask for --once, or for /status");
         return exit::USAGE;
     }
-    print(BEGIN);
-    let interrupt = tokio::signal::ctrl_c();
-    tokio::pin!(interrupt);
+    // What ends it is heard before there is anything to put back.
+    let mut wishes = match Wishes::listen() {
+        Ok(wishes) => wishes,
+        Err(error) => return fail(exit::BUG, &error),
+    };
+    let mut screen = Screen::enter();
     let mut tick = interval(Duration::from_secs(arguments.every));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut before = None;
     loop {
         let now = tokio::select! { biased;
-            _interrupted = &mut interrupt => break,
+            wish = wishes.next() => match wish {
+                Wish::End => return exit::OK,
+                Wish::Pause => {
+                    screen.pause();
+                    continue;
+                }
+            },
             now = async {
                 tick.tick().await;
                 look().await
@@ -88,12 +91,9 @@ pub(super) async fn run(arguments: Arguments, loaded: Loaded) -> u8 {
         };
         let (width, height) = size();
         let frame = Frame { before: before.as_ref(), now: &now };
-        let lines = frame.lines(width, height.saturating_sub(1));
-        print(&format!("{HOME}{}{LINE_END}{REST}", lines.join(LINE_END)));
+        screen::show(&frame.lines(width, height.saturating_sub(1)));
         before = Some(now);
     }
-    print(END);
-    exit::OK
 }
 
 /// Columns and rows.

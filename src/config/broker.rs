@@ -134,6 +134,13 @@ pub struct Topology {
     ///
     /// `false` where the broker's operators declare them; a missing one then fails the start.
     pub declare: bool,
+    /// How often a running daemon looks whether the broker's objects are still as they should be.
+    ///
+    /// As a start does: over AMQP, and what that does not show, such as bindings, over
+    /// `broker.management_url`. Each look takes a connection of its own and some requests, of every pod.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", extend("x-minimum" = "1s", "x-maximum" = "1day"))]
+    pub check_interval: Duration,
     /// How often the broker delivers one message before it dead-letters it by itself.
     ///
     /// The net for a message that kills its worker. Everything prefetched counts when its pod dies,
@@ -165,6 +172,7 @@ impl Default for Topology {
             shards: 64,
             intake: Vec::new(),
             declare: true,
+            check_interval: Duration::from_mins(5),
             delivery_limit: 100,
             // Ten years: an auditor's time, and little space.
             journal_age_max: Duration::from_hours(87_660),

@@ -207,6 +207,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("topology.shards", "64"),
     ("topology.intake", "[]"),
     ("topology.declare", "true"),
+    ("topology.check_interval", "\"5m\""),
     ("topology.delivery_limit", "100"),
     ("topology.journal_age_max", "\"10years\""),
     ("topology.journal_bytes_max", "1000000000"),

@@ -83,6 +83,8 @@ pub struct Busy {
     pub doing_for: Duration,
     /// How long the update at work is held by its runner.
     pub held_for: Duration,
+    /// How long ago the oldest of its updates arrived that are not settled, at work or behind it.
+    pub oldest_for: Duration,
     /// Attempts at that update.
     pub attempt: u32,
     /// The ETag that its last GET brought.
@@ -93,6 +95,8 @@ pub struct Busy {
 
 #[derive(Debug)]
 struct Now {
+    /// When what is at work arrived.
+    arrived: Instant,
     begun: Instant,
     doing: Doing,
     since: Instant,
@@ -108,15 +112,23 @@ impl Card {
     pub(super) fn new() -> Self {
         let now = Instant::now();
         let doing = Doing::SettleWindow;
-        Self(Mutex::new(Now { begun: now, doing, since: now, attempt: 0, etag: None }))
+        Self(Mutex::new(Now {
+            arrived: now,
+            begun: now,
+            doing,
+            since: now,
+            attempt: 0,
+            etag: None,
+        }))
     }
 
-    /// The next update of the order is begun.
-    pub(super) fn begin(&self) {
+    /// The next update of the order is begun, which arrived then.
+    pub(super) fn begin(&self, arrived: Instant) {
         let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let at = Instant::now();
         // Its ETag stays: nobody has looked at the order since.
         *now = Now {
+            arrived,
             begun: at,
             doing: Doing::SettleWindow,
             since: at,
@@ -142,13 +154,16 @@ impl Card {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).etag = Some(etag.clone());
     }
 
-    pub(super) fn read(&self, order: Arc<str>, behind: usize) -> Busy {
+    /// `waiting` is when the oldest arrived of those that wait, of which there are `behind`.
+    pub(super) fn read(&self, order: Arc<str>, behind: usize, waiting: Option<Instant>) -> Busy {
         let now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let oldest = waiting.map_or(now.arrived, |waiting| waiting.min(now.arrived));
         Busy {
             order,
             doing: now.doing,
             doing_for: now.since.elapsed(),
             held_for: now.begun.elapsed(),
+            oldest_for: oldest.elapsed(),
             attempt: now.attempt,
             etag: now.etag.clone(),
             behind,

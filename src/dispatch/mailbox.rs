@@ -46,6 +46,12 @@ impl<T> Mailbox<T> {
         self.waiting.len()
     }
 
+    /// The least of what they say, such as when each came. Not that of the first one: sequences are
+    /// restored.
+    pub(super) fn oldest<A: Ord>(&self, of: impl Fn(&T) -> Option<A>) -> Option<A> {
+        self.waiting.iter().filter_map(of).min()
+    }
+
     /// The next item that is still live.
     pub(super) fn next(&mut self, is_live: impl Fn(&T) -> bool) -> Option<T> {
         while let Some(item) = self.waiting.pop_front() {

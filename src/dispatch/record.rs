@@ -4,13 +4,33 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{Attempt, Trail};
+use super::{Attempt, Held, Trail};
 use crate::order::{ETag, OrderKey};
 use crate::protocol::{Code, Complaint, Reply, Settlement, Step};
 use crate::telemetry::{field, trace};
 
 /// Characters of the service's error code that are kept.
 const CODE_CHARACTERS_MAX: usize = 128;
+
+/// How a walk ended.
+pub(super) enum Ended {
+    Settled(Settlement),
+    /// A drain, or the channel is gone: the broker keeps the message.
+    Released,
+}
+
+/// What a walk leaves behind.
+pub(super) struct Walked {
+    pub(super) attempts: Vec<Attempt>,
+    /// Whether it met a conflict.
+    pub(super) conflicts: bool,
+    /// Whether a PATCH was sent of which nobody knows what became.
+    pub(super) unsure: bool,
+    /// The order's ETag at its end, as far as is known.
+    pub(super) etag: Option<ETag>,
+    /// What the update would change, as the last GET showed it, unless that was settled.
+    pub(super) seen: Option<String>,
+}
 
 /// An attempt under way, with the right to make it.
 pub(super) struct Running<T> {
@@ -44,7 +64,7 @@ impl<T> Running<T> {
     /// It is over, and this is the step that follows.
     pub(super) fn end(self, step: &Step) -> Attempt {
         let Self { begun, mut record, .. } = self;
-        record.milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        record.milliseconds = milliseconds(begun);
         match step {
             Step::Settle(Settlement::Applied) => record.outcome = "applied",
             Step::Settle(Settlement::AlreadyApplied) => record.outcome = "already_applied",
@@ -60,10 +80,22 @@ impl<T> Running<T> {
         }
         record
     }
+
+    /// It was given up with its channel: whether what it sent came about, nobody will know.
+    pub(super) fn abort(self) -> Attempt {
+        let Self { begun, record, .. } = self;
+        Attempt { outcome: "aborted", milliseconds: milliseconds(begun), ..record }
+    }
+}
+
+fn milliseconds(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Attempt {
-    pub(super) fn log(&self, order: &OrderKey) {
+    /// Tells the whole story where it is the only attempt: what came, from where and when, and what came
+    /// of it.
+    pub(super) fn log(&self, order: &OrderKey, held: &impl Held) {
         tracing::info!(
             { field::ORDER } = %order,
             { field::ATTEMPT } = self.number,
@@ -75,6 +107,9 @@ impl Attempt {
             { field::MILLISECONDS } = self.milliseconds,
             { field::REQUEST_ID } = %self.request_id,
             { field::SERVICE_REQUEST_ID } = self.service_request_id.as_deref(),
+            { field::MESSAGE_ID } = held.message_id(),
+            { field::QUEUE } = &**held.queue(),
+            { field::HELD_MILLISECONDS } = milliseconds(held.arrived()),
             { field::TRACE_ID } = trace::trace_id(),
             "attempt"
         );

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use dashmap::{DashMap, Entry};
+use tokio::time::Instant;
 
 use super::card::{Busy, Card};
 use super::mailbox::Mailbox;
@@ -19,6 +20,12 @@ struct Entered<T> {
     mailbox: Mailbox<T>,
     /// What the runner is at.
     card: Arc<Card>,
+}
+
+impl<T> Entered<T> {
+    fn read(&self, key: &Arc<str>, arrived: impl Fn(&T) -> Option<Instant>) -> Busy {
+        self.card.read(key.clone(), self.mailbox.len(), self.mailbox.oldest(arrived))
+    }
 }
 
 /// The mailboxes in numbers.
@@ -84,18 +91,16 @@ impl<T> Router<T> {
         }
     }
 
-    /// Every busy order. One part of the map after the other: no picture of a single moment.
-    pub(super) fn busy(&self) -> Vec<Busy> {
-        let read = |entry: dashmap::mapref::multiple::RefMulti<'_, Arc<str>, Entered<T>>| {
-            entry.card.read(entry.key().clone(), entry.mailbox.len())
-        };
-        self.mailboxes.iter().map(read).collect()
+    /// Every busy order. One part of the map after the other: no picture of a single moment. `arrived`
+    /// says when an item did, unless it counts no more.
+    pub(super) fn busy(&self, arrived: impl Fn(&T) -> Option<Instant>) -> Vec<Busy> {
+        self.mailboxes.iter().map(|entry| entry.read(entry.key(), &arrived)).collect()
     }
 
-    /// One order, if it is busy.
-    pub(super) fn one(&self, key: &str) -> Option<Busy> {
+    /// One order, if it is busy. As [`Self::busy`].
+    pub(super) fn one(&self, key: &str, arrived: impl Fn(&T) -> Option<Instant>) -> Option<Busy> {
         let entry = self.mailboxes.get(key)?;
-        Some(entry.card.read(entry.key().clone(), entry.mailbox.len()))
+        Some(entry.read(entry.key(), arrived))
     }
 
     /// How much is held. As [`Self::busy`].

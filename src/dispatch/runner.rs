@@ -1,19 +1,19 @@
 //! The task of one busy order: performs the steps that the protocol asks for, one update after the
 //! other, and decides nothing itself.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use futures_util::FutureExt;
 use tokio::time::sleep;
 use tracing::Instrument;
 
 use super::card::{Card, Doing};
-use super::walk::{Ended, Walk, Walked};
-use super::{Effects, Gate, Held, Item, Job, Letter, Outcome, PARKED_BEHIND, Shared};
+use super::record::{Ended, Walked};
+use super::walk::Walk;
+use super::{Effects, Gate, Held, Item, Job, Letter, Outcome, PARKED_BEHIND, Shared, story};
 use crate::order::Replay;
 use crate::protocol::{Code, Settlement};
 use crate::telemetry::field;
+use crate::telemetry::panics::{Panicked, caught};
 
 pub(super) struct Runner<E: Effects> {
     pub(super) shared: Arc<Shared<E>>,
@@ -28,10 +28,13 @@ impl<E: Effects> Runner<E> {
         while let Some(next) = item {
             match next {
                 Item::Update(job) => {
-                    let span = job.held.span(&job.update.key);
+                    let span = job.held.span(Some(&self.key));
                     self.handle(job).instrument(span).await;
                 }
-                Item::Release(held) => Box::pin(self.release(held)).await,
+                Item::Release(held) => {
+                    let span = held.span(Some(&self.key));
+                    Box::pin(self.release(held)).instrument(span).await;
+                }
             }
             let stopping = self.shared.stop.is_cancelled();
             item = self.shared.router.next(&self.key, |item| !stopping && item.held().may_begin());
@@ -41,14 +44,14 @@ impl<E: Effects> Runner<E> {
     async fn handle(&self, job: Job<E::Held>) {
         // Not begun, so not counted as given back: the broker hands it out again.
         let Some(begun) = job.held.begin() else { return };
-        self.card.begin();
+        self.card.begin(job.held.arrived());
         let gate = self.shared.pass(&job.held, self.shared.effects.gate(&job.held, &self.key));
-        match AssertUnwindSafe(gate).catch_unwind().await {
+        match caught(gate).await {
             Ok(Some(Gate::Open)) => self.work(job, begun).await,
             Ok(Some(Gate::Next)) => self.work(in_turn(job), begun).await,
             Ok(Some(Gate::Behind(head))) => Box::pin(self.park(job, &begun, head)).await,
-            Ok(None) => self.shared.tally.released(),
-            Err(_panic) => self.failed(&begun),
+            Ok(None) => self.given_back(&job.held),
+            Err(panicked) => self.failed(&begun, &panicked),
         }
     }
 
@@ -56,29 +59,41 @@ impl<E: Effects> Runner<E> {
     async fn park(&self, job: Job<E::Held>, begun: &<E::Held as Held>::Begun, head: uuid::Uuid) {
         self.card.doing(Doing::Settling);
         let letter = Letter::behind(head, self.key.clone(), job.first_seen);
-        let settling = AssertUnwindSafe(self.shared.effects.dead_letter(job.held, letter));
-        let done = settling.catch_unwind().await.unwrap_or_else(|_panic| {
-            self.failed(begun);
-            false
-        });
+        let settling = caught(self.shared.effects.dead_letter(job.held, letter));
+        let done = self.done(settling.await, begun);
         self.shared.tally.settled_letter(PARKED_BEHIND, done);
+    }
+
+    fn given_back(&self, held: &E::Held) {
+        self.shared.tally.released();
+        story::given_back(&self.key, held);
     }
 
     /// The order is to go on.
     async fn release(&self, held: E::Held) {
         let Some(begun) = held.begin() else { return };
-        self.card.begin();
+        self.card.begin(held.arrived());
         self.card.doing(Doing::Settling);
-        let settling = AssertUnwindSafe(self.shared.effects.release(held));
-        if settling.catch_unwind().await.is_err() {
-            self.failed(&begun);
-        }
+        let released = caught(self.shared.effects.release(held)).await;
+        self.done(released, &begun);
     }
 
     /// The receipt may have gone with a panic: what waits behind this message must not overtake it.
-    fn failed(&self, begun: &<E::Held as Held>::Begun) {
-        tracing::error!({ field::ORDER } = %self.key, "a bug: settling this message panicked");
+    fn failed(&self, begun: &<E::Held as Held>::Begun, panicked: &Panicked) {
+        tracing::error!(
+            { field::ORDER } = %self.key,
+            { field::ERROR } = %panicked,
+            "a bug: settling this message panicked"
+        );
         E::Held::give_up_channel(begun);
+    }
+
+    /// Whether it was settled.
+    fn done(&self, settled: Result<bool, Panicked>, begun: &<E::Held as Held>::Begun) -> bool {
+        settled.unwrap_or_else(|panicked| {
+            self.failed(begun, &panicked);
+            false
+        })
     }
 
     async fn work(&self, job: Job<E::Held>, begun: <E::Held as Held>::Begun) {
@@ -86,25 +101,31 @@ impl<E: Effects> Runner<E> {
         let mut walk = Walk::new(&self.shared, (&update, &held), &self.card);
         // The receipt stays out here: a panic in the walk costs this message its handling, never
         // its settlement.
-        let ended = AssertUnwindSafe(walk.run()).catch_unwind().await;
+        let ended = caught(walk.run()).await;
         let Walked { attempts, conflicts, unsure, etag, seen } = walk.end();
         if unsure && !matches!(ended, Ok(Ended::Settled(Settlement::Applied))) {
             E::Held::doubt(&begun);
         }
         let settlement = match ended {
             Ok(Ended::Settled(settlement)) => settlement,
-            Ok(Ended::Released) => return self.shared.tally.released(),
-            Err(_panic) => {
-                tracing::error!({ field::ORDER } = %self.key, "a bug: handling this message panicked");
+            Ok(Ended::Released) => return self.given_back(&held),
+            Err(panicked) => {
+                tracing::error!(
+                    { field::ORDER } = %self.key,
+                    { field::ERROR } = %panicked,
+                    "a bug: handling this message panicked"
+                );
                 Settlement::DeadLetter(Code::Bug)
             }
         };
         // A dead letter for a message that is redelivered anyway would be a second one.
         if !held.is_live() {
+            let told = (&**held.queue(), held.message_id());
+            story::settlement_lost(Some(&self.key), settlement.as_str(), told);
             return self.shared.tally.settled(settlement, conflicts, false);
         }
         self.card.doing(Doing::Settling);
-        let settling = AssertUnwindSafe(async {
+        let settling = caught(async {
             match settlement {
                 Settlement::Applied | Settlement::AlreadyApplied | Settlement::Superseded => {
                     let outcome = Outcome { settlement, order: self.key.clone(), etag };
@@ -118,10 +139,7 @@ impl<E: Effects> Runner<E> {
                 }
             }
         });
-        let done = settling.catch_unwind().await.unwrap_or_else(|_panic| {
-            self.failed(&begun);
-            false
-        });
+        let done = self.done(settling.await, &begun);
         self.shared.tally.settled(settlement, conflicts, done);
         // That PATCH may still be at work, and it would land on the next update's state.
         if unsure && matches!(settlement, Settlement::DeadLetter(_)) {

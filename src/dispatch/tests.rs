@@ -1,5 +1,6 @@
 //! Against a made-up world in virtual time.
 
+mod cards;
 mod ending;
 mod outages;
 mod parked;
@@ -27,6 +28,8 @@ struct Message {
     ending: CancellationToken,
     settle: Duration,
     losses: u64,
+    arrived: Instant,
+    queue: Arc<str>,
 }
 
 impl Held for Message {
@@ -55,7 +58,19 @@ impl Held for Message {
         sleep(self.settle).await;
     }
 
-    fn span(&self, _: &OrderKey) -> tracing::Span {
+    fn arrived(&self) -> Instant {
+        self.arrived
+    }
+
+    fn queue(&self) -> &Arc<str> {
+        &self.queue
+    }
+
+    fn message_id(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+
+    fn span(&self, _: Option<&str>) -> tracing::Span {
         tracing::Span::none()
     }
 
@@ -319,6 +334,8 @@ impl Bench {
             ending: self.ending.clone(),
             settle: self.settle,
             losses: self.losses,
+            arrived: Instant::now(),
+            queue: "queue".into(),
         }
     }
 

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::admission::Turn;
 use super::card::{Card, Doing};
-use super::record::{Running, note_reply};
+use super::record::{Ended, Running, Walked, note_reply};
 use super::{Attempt, Effects, Held, Shared, Trail};
 use crate::order::{ETag, OrderUpdate};
 use crate::protocol::{
@@ -22,13 +22,6 @@ use crate::protocol::{
 const SUSPECT_WAIT_MAX: Duration = Duration::from_millis(500);
 /// Most attempts that are kept. The budgets allow fewer; an outage is waited out at every length.
 const ATTEMPTS_MAX: usize = 64;
-
-/// How a walk ended.
-pub(super) enum Ended {
-    Settled(Settlement),
-    /// A drain, or the channel is gone: the broker keeps the message.
-    Released,
-}
 
 /// One handling of one message.
 pub(super) struct Walk<'a, E: Effects> {
@@ -54,19 +47,6 @@ pub(super) struct Walk<'a, E: Effects> {
     failed: Option<Failed>,
     /// How often the target had been down when the last attempt began.
     epoch: Option<u64>,
-}
-
-/// What a walk leaves behind.
-pub(super) struct Walked {
-    pub(super) attempts: Vec<Attempt>,
-    /// Whether it met a conflict.
-    pub(super) conflicts: bool,
-    /// Whether a PATCH was sent of which nobody knows what became.
-    pub(super) unsure: bool,
-    /// The order's ETag at its end, as far as is known.
-    pub(super) etag: Option<ETag>,
-    /// What the update would change, as the last GET showed it, unless that was settled.
-    pub(super) seen: Option<String>,
 }
 
 /// A failure of the target, or of this order at it.
@@ -212,10 +192,10 @@ impl<'a, E: Effects> Walk<'a, E> {
         self.made = self.made.saturating_add(1);
         let mut attempt = Running::new(self.made, trail, self.shared.effects.now(), turns);
         if !self.held.is_live() {
-            return None;
+            return self.aborted(attempt);
         }
         let reply = tokio::select! { biased;
-            () = self.held.lost() => return None,
+            () = self.held.lost() => return self.aborted(attempt),
             reply = self.shared.effects.get(&self.update.key, trail) => reply,
         };
         attempt.record.get_status = reply.as_ref().ok().map(|answer| answer.status);
@@ -274,18 +254,18 @@ impl<'a, E: Effects> Walk<'a, E> {
             return Some(step);
         }
         if !self.held.is_live() {
-            return None;
+            return self.aborted(attempt);
         }
-        let (key, etag, sent) = (&self.update.key, patching.etag().clone(), Instant::now());
+        let (key, etag, sent) = (&self.update.key, patching.etag(), Instant::now());
+        attempt.record.etag_sent = Some(etag.clone());
         let body = self.shared.guard.body(self.update);
         // Until it is answered, whatever ends the walk: a lost channel, or a panic.
         let before = std::mem::replace(&mut self.unsure, true);
         self.card.doing(Doing::Patch);
         let reply = tokio::select! { biased;
-            () = self.held.lost() => return None,
-            reply = self.shared.effects.patch(self.held, key, &etag, &body, attempt.trail) => reply,
+            () = self.held.lost() => return self.aborted(attempt),
+            reply = self.shared.effects.patch(self.held, key, etag, &body, attempt.trail) => reply,
         };
-        attempt.record.etag_sent = Some(etag);
         attempt.record.patch_status = reply.as_ref().ok().map(|answer| answer.status);
         let verdict = protocol::verdict::verdict(Request::Patch, &reply, &self.shared.texts);
         let verdict = self.hear(Request::Patch, sent, verdict, &mut attempt);
@@ -322,6 +302,12 @@ impl<'a, E: Effects> Walk<'a, E> {
         verdict
     }
 
+    /// The channel was lost: somebody else may get the message now.
+    fn aborted(&self, attempt: Running<Turns<'a>>) -> Option<Step> {
+        attempt.abort().log(&self.update.key, self.held);
+        None
+    }
+
     /// An attempt is over, and its turn with it.
     fn over(&mut self, step: &Step, mut attempt: Running<Turns<'a>>) {
         // Only a dead letter shows it, and this may become one.
@@ -331,7 +317,7 @@ impl<'a, E: Effects> Walk<'a, E> {
             self.seen = protocol::concerned(&order, self.update, &self.shared.guard);
         }
         let record = attempt.end(step);
-        record.log(&self.update.key);
+        record.log(&self.update.key, self.held);
         if self.attempts.len() >= ATTEMPTS_MAX {
             // The first one is kept: it tells how it began.
             self.attempts.remove(1);

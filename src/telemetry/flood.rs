@@ -20,14 +20,46 @@ const SHOWN_MAX: u64 = 20;
 /// Characters of a line that stand for those that are not shown.
 const SAID_MAX: usize = 200;
 
-/// What one place in the code has said since it was last told.
+/// Queues and reasons that one place in the code is told apart by; all others count together.
+const SUBJECTS_MAX: usize = 8;
+
+/// What a line is about, where it says that.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Subject {
+    queue: Option<String>,
+    reason: Option<String>,
+}
+
+/// What was said about one thing since it was last told.
 #[derive(Debug, Default)]
-struct Place {
+struct Count {
+    subject: Subject,
     times: u64,
     said: String,
 }
 
-/// Counts warnings and errors by the place in the code that they come from: as many as there are.
+/// What one place in the code has said.
+#[derive(Debug, Default)]
+struct Place {
+    known: Vec<Count>,
+    others: Count,
+}
+
+impl Place {
+    /// Where this is counted.
+    fn count(&mut self, subject: Subject) -> &mut Count {
+        let Self { known, others } = self;
+        let at = known.iter().position(|count| count.subject == subject);
+        if at.is_none() && known.len() < SUBJECTS_MAX {
+            known.push(Count { subject, ..Count::default() });
+            return known.last_mut().unwrap_or(others);
+        }
+        at.and_then(|at| known.get_mut(at)).unwrap_or(others)
+    }
+}
+
+/// Counts warnings and errors by the place in the code that they come from, of which there are as many as
+/// there are, and by what they are about.
 #[derive(Debug, Default)]
 pub(super) struct Flood {
     places: Mutex<HashMap<tracing::callsite::Identifier, Place>>,
@@ -40,39 +72,54 @@ impl Flood {
         if *metadata.level() > Level::WARN || metadata.fields().field(field::ORDER).is_some() {
             return true;
         }
+        let mut line = Line::default();
+        event.record(&mut line);
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = places.entry(metadata.callsite()).or_default();
-        place.times += 1;
-        if place.times == SHOWN_MAX + 1 {
-            let mut said = Said(String::new());
-            event.record(&mut said);
-            place.said = said.0;
+        let count = places.entry(metadata.callsite()).or_default().count(line.subject);
+        count.times += 1;
+        if count.times == SHOWN_MAX + 1 {
+            count.said = line.said;
         }
-        place.times <= SHOWN_MAX
+        count.times <= SHOWN_MAX
     }
 
     /// Says how often each was said that was not shown, and begins to count anew.
     pub(super) fn tell(&self) {
         let places =
             std::mem::take(&mut *self.places.lock().unwrap_or_else(PoisonError::into_inner));
-        for place in places.into_values().filter(|place| place.times > SHOWN_MAX) {
+        let counts = places.into_values().flat_map(|it| it.known.into_iter().chain([it.others]));
+        for Count { subject, times, said } in counts.filter(|count| count.times > SHOWN_MAX) {
             tracing::warn!(
-                { field::TIMES } = place.times - SHOWN_MAX,
-                { field::SAID } = place.said,
+                { field::TIMES } = times - SHOWN_MAX,
+                { field::SAID } = said,
+                { field::QUEUE } = subject.queue,
+                { field::REASON } = subject.reason,
                 "said more often than is shown"
             );
         }
     }
 }
 
-/// The message of an event.
-struct Said(String);
+/// What an event says.
+#[derive(Default)]
+struct Line {
+    subject: Subject,
+    said: String,
+}
 
-impl Visit for Said {
+impl Visit for Line {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if field.name() == "message" {
-            self.0 = format!("{value:?}").chars().take(SAID_MAX).collect();
+        let text = || format!("{value:?}").chars().take(SAID_MAX).collect::<String>();
+        match field.name() {
+            "message" => self.said = text(),
+            field::QUEUE => self.subject.queue = Some(text()),
+            field::REASON => self.subject.reason = Some(text()),
+            _ => {}
         }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.record_debug(field, &format_args!("{value}"));
     }
 }
 
@@ -126,6 +173,10 @@ mod tests {
                 tracing::warn!({ field::ORDER } = order, "dead-lettered");
                 tracing::info!("as usual");
             }
+            for number in 0..600 {
+                let queue = format!("q{}", number % 20);
+                tracing::warn!({ field::QUEUE } = %queue, "cannot subscribe");
+            }
             flood.tell();
             flood.tell();
         });
@@ -134,5 +185,12 @@ mod tests {
         assert_eq!(count("the broker is away"), 21, "20 and what they are counted by: {text}");
         assert_eq!((count("dead-lettered"), count("as usual")), (50, 50));
         assert_eq!(count("said more often than is shown times=30"), 1, "{text}");
+        // Of 20 queues, 30 lines each: eight are told apart, the others counted together.
+        assert_eq!(count(" cannot subscribe queue=q"), 9 * 20, "{text}");
+        for queue in 0..8 {
+            let told = format!("times=10 said=\"cannot subscribe\" queue=\"q{queue}\"");
+            assert_eq!(count(&told), 1, "{told} in {text}");
+        }
+        assert_eq!(count("times=340 said=\"cannot subscribe\""), 1, "{text}");
     }
 }

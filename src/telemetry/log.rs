@@ -15,6 +15,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry};
 use super::flood::{Damped, Flood};
 use super::line::Line;
 use super::out::Out;
+use super::panics;
 use super::trace::SPANS;
 use crate::config::{self, LogFormat};
 
@@ -95,6 +96,7 @@ pub fn init(settings: &config::Log, tracer: Option<&SdkTracerProvider>) -> Resul
         // A layer that is absent would be interested in everything: each span would be kept for nobody.
         None => registry.try_init()?,
     }
+    panics::log();
     Ok(Log { level: handle, flood })
 }
 

@@ -40,8 +40,8 @@ impl Extractor for Carried<'_> {
 /// A message that is about to be worked on.
 #[derive(Debug, Clone, Copy)]
 pub struct Processed<'a> {
-    /// Canonical order key.
-    pub order: &'a str,
+    /// Canonical order key, where it could be told.
+    pub order: Option<&'a str>,
     /// Queue that it came from.
     pub queue: &'a str,
     /// AMQP message id.

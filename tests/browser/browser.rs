@@ -1,26 +1,43 @@
 //! The status page in a real Chromium: with and without scripts, light and dark, wide and narrow.
 //!
-//! Serves the page of a daemon that is made up, and needs no broker. `make browser-test` runs it; the
-//! pictures stay in the folder that it names, to be looked at.
+//! Most of it looks at daemons that are made up: whatever they show, they show it when they are told. One
+//! is real, with a broker and a simulator. `make browser-test` runs it; the pictures stay in the folder that
+//! it names, to be looked at.
 
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::indexing_slicing,
     clippy::print_stdout,
     reason = "a test that cannot go on must fail, and say where"
 )]
 
+#[allow(dead_code, reason = "shared with the tests, which use all of it")]
+#[path = "../support/broker.rs"]
+mod broker;
+#[path = "devtools.rs"]
+mod devtools;
+#[path = "house.rs"]
+mod house;
+#[path = "life.rs"]
+mod life;
 #[path = "made_up.rs"]
 mod made_up;
+#[allow(dead_code, reason = "shared with the tests, which use all of it")]
+#[path = "../support/program.rs"]
+mod program;
+#[path = "real.rs"]
+mod real;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::Arc;
-use std::time::Duration;
 
-use orderwright::admin::{Admin, Identity, Phase, serve};
-use orderwright::telemetry::metrics::Metrics;
 use serde_json::json;
+
+use house::House;
+
+/// What helpers return: an error that is a sentence.
+type Result<T> = std::result::Result<T, String>;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/local/chromium.sh");
 
@@ -150,40 +167,25 @@ fn light_and_dark_wide_and_narrow_look_different(browser: &Browser, folder: &Pat
     }
 }
 
-/// One with some minutes behind it: samples are taken at its own pace, which a clock that stands still
-/// lets pass at once.
-async fn daemon() -> Arc<Admin> {
-    let configuration =
-        json!({"broker.url": "amqp://guest:***@127.0.0.1:5672/%2f", "broker.prefetch": 16});
-    let identity = Identity { instance: "pod-1".to_owned(), version: "0.0.0", configuration };
-    let metrics = Metrics::new("pod-1", ("localhost", 80), None).unwrap();
-    let admin = Arc::new(Admin::new(identity, Arc::new(metrics)));
-    admin.show(Arc::new(made_up::MadeUp::default()));
-    admin.enter(Phase::Consuming);
-    tokio::time::pause();
-    let _elapsed = tokio::time::timeout(Duration::from_mins(11), admin.watch()).await;
-    tokio::time::resume();
-    admin
-}
-
 fn main() {
     let folder = std::env::args_os().nth(1).map_or_else(std::env::temp_dir, PathBuf::from);
     let program = chromium();
-    let (ready, address) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let admin = daemon().await;
-            let serving = serve("127.0.0.1:0".parse().unwrap(), admin).await.unwrap();
-            ready.send(serving.address).unwrap();
-            std::future::pending::<()>().await;
-        });
-    });
-    let browser = Browser { program, url: format!("http://{}/", address.recv().unwrap()) };
+    let house = House::open();
+    let browser = Browser { program: program.clone(), url: house.url() };
     with_scripts_the_page_changes_in_place(&browser);
     without_scripts_everything_is_there(&browser);
     page_stands_still_where_it_is_asked_to(&browser);
     light_and_dark_wide_and_narrow_look_different(&browser, &folder);
-    println!("pictures: {}/{{light,dark}}-{{wide,narrow}}.png", folder.display());
-    println!("4 passed, 0 failed");
+    life::tab_leads_through_the_page_in_its_order_and_past_what_is_closed(&program, &house);
+    life::refresh_keeps_the_focus_and_what_is_open_and_brings_what_is_new(&program, &house);
+    life::page_of_a_pod_that_starts_becomes_that_of_one_that_works(&program, &house);
+    life::page_that_is_open_over_a_rollout_shows_the_new_version(&program, &house);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let real = real::page_of_a_real_daemon_is_what_it_does(&program, &folder);
+    let real = runtime.block_on(real);
+    // Waits for nobody: what blocks could only be the broker's script, which ends with our pipe.
+    runtime.shutdown_background();
+    real.unwrap_or_else(|reason| panic!("the page of a real daemon: {reason}"));
+    println!("pictures: {}/{{real,{{light,dark}}-{{wide,narrow}}}}.png", folder.display());
+    println!("9 passed, 0 failed");
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use orderwright::admin::{
-    Broker, Explanation, Letters, Order, Report, Sample, Shard, Target, View,
+    Broker, Explanation, Letters, Order, Parking, Report, Sample, Shard, Target, View,
 };
 use serde_json::json;
 
@@ -33,6 +33,7 @@ fn order(number: u32) -> Order {
         meaning,
         state_seconds: 0.4 * f64::from(number),
         held_seconds: 90.0 / f64::from(number),
+        oldest_seconds: 900.0 / f64::from(number),
         attempt: 1 + number % 3,
         etag: (number % 4 != 2)
             .then(|| format!("W/\"JzEsNTYzNzE0NDU3NjswLDU2MzcxNDU1{number:04}Jw==\"")),
@@ -50,6 +51,7 @@ fn shard(number: u16) -> Shard {
         is_missing: number == 3,
         unsettled: usize::from(number) * 3 % 7,
         oldest_seconds: (number.is_multiple_of(2)).then(|| 12.0 + f64::from(number)),
+        stood_still: 0,
     }
 }
 
@@ -74,6 +76,7 @@ impl View for MadeUp {
                 stood_still: 1,
                 oldest_seconds: Some(90.0),
             },
+            topology: Vec::new(),
             shards: (0..8).map(shard).collect(),
             target: Target {
                 state: "throttled",
@@ -86,6 +89,7 @@ impl View for MadeUp {
                 rate: Some(22.25),
                 token_seconds: Some(2_400.0),
             },
+            parking: Some(Parking { orders: 2, orders_max: 1000, oldest_seconds: Some(4_000.0) }),
             orders: (1..=12).map(order).collect(),
             orders_busy: 42,
             updates_waiting: 17,

@@ -41,6 +41,10 @@ async fn daemon_that_waits_for_its_broker_lives_and_is_neither_started_nor_ready
     let (code, status) = get(&root, "/status").await;
     assert_eq!(code, StatusCode::OK);
     assert!(status.contains("\"phase\":\"starting\"") && !status.contains("s3cr3t"), "{status}");
+    let (_, metrics) = get(&root, "/metrics").await;
+    for sample in ["orderwright_broker_connected 0", "orderwright_build{version="] {
+        assert!(metrics.contains(sample), "no {sample} in:\n{metrics}");
+    }
     assert!(daemon.stop().await.status.success());
 }
 
@@ -124,18 +128,33 @@ async fn drain_is_seen_to_its_end_with_what_it_waits_for() {
 async fn target_that_is_down_leaves_the_pod_ready_and_orders_can_be_hidden() {
     let own_port = ["--orders", "4", "--listen-admin", "127.0.0.1:0"];
     let stage = Stage::new("admin-down", &own_port).await;
-    stage.simulator.faults(&json!({"f18_refuse_connections": 1})).await.unwrap();
-    let hidden = [("ADMIN__SHOW_ORDERS", "false"), ("BROKER__URL", &stage.url().await)];
+    let hidden = [("ADMIN__SHOW_ORDERS", "false"), ("DEAD_LETTER__ON_DEAD_LETTER", "park")];
     let daemon = stage.daemon(&hidden).await;
     let root = daemon.admin().await;
+    stage.publish(&[message("SO-099999", &json!({"DeliveryDate": "2025-01-01"}))]).await;
+    shows(&root, |status| status["counts"]["dead_lettered"]["not_found"] == 1).await;
+    stage.simulator.faults(&json!({"f18_refuse_connections": 1})).await.unwrap();
     stage.publish(&updates(4, 2)).await;
     daemon.logs("the target does not work").await;
     let status = shows(&root, |status| status["target"]["state"] == "down").await;
     assert_eq!(status["target"]["reason"], "unreachable");
     assert_eq!(status["ready"]["ok"], true, "{status}");
-    assert_eq!(status["ready"]["degraded"], json!(["the service is down: unreachable"]));
+    let degraded =
+        ["the service is down: unreachable", "1 order stands still behind a dead letter"];
+    assert_eq!(status["ready"]["degraded"], json!(degraded));
     assert_eq!(status["orders_busy"], 4);
-    assert!(!status.to_string().contains("SO-0"), "{status}");
+    assert!(status["dead_letters"][0]["order"].as_str().unwrap().starts_with('#'), "{status}");
+    // Wherever orders could show: those that are worked on, and the one that died and stands still.
+    let explain = |order: &str| format!("/explain?order=USMF%2FSO-{order}");
+    let (at_work, dead) = (explain("000001"), explain("099999"));
+    for path in ["/status", "/", "/livez", "/readyz", &at_work, &dead, "/metrics"] {
+        let (_, said) = get(&root, path).await;
+        assert!(!said.contains("SO-0"), "{path}: {said}");
+    }
+    let (at_work, dead) = (json_of(&root, &at_work).await, json_of(&root, &dead).await);
+    assert_eq!(at_work["at_work"]["order"], at_work["order"], "{at_work}");
+    assert!(at_work["order"].as_str().unwrap().starts_with('#'), "{at_work}");
+    assert_eq!((&dead["parked"]["letters"], &dead["at_work"]), (&json!(1), &Value::Null), "{dead}");
     let (_, metrics) = get(&root, "/metrics").await;
     assert!(metrics.contains("orderwright_breaker_open 1"), "{metrics}");
     daemon.stop().await;

@@ -135,6 +135,11 @@ impl Daemon {
         self.stderr.find(text, 1, |line| line.contains(text)).await
     }
 
+    /// Waits for a line of the log that holds both texts.
+    pub(crate) async fn logs_both(&self, one: &str, other: &str) -> String {
+        self.stderr.find(one, 1, |line| line.contains(one) && line.contains(other)).await
+    }
+
     /// Waits until so many lines of the log hold this text.
     pub(crate) async fn logs_times(&self, text: &str, times: usize) {
         self.stderr.find(text, times, |line| line.contains(text)).await;

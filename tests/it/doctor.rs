@@ -8,6 +8,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use crate::admin::{json_of, shows};
 use crate::broker;
 use crate::daemon::{Daemon, PATIENCE, orderwright};
 use crate::reshard::Reshard;
@@ -328,4 +329,65 @@ async fn management_api_that_does_not_answer_is_told_and_stops_no_start() {
         assert!(line.contains("WARN") && line.contains("unreachable"), "{line}");
         assert!(line.contains(words), "{line}");
     }
+}
+
+/// What is missing changes under a daemon that runs: it sees that, and that it is mended.
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_binding_makes_a_running_pod_unready_until_it_is_there_again() {
+    let Some(clinic) = Clinic::open("lost-binding").await else { return };
+    let settings = clinic
+        .settings(&[("TOPOLOGY__DECLARE", "false"), ("TOPOLOGY__CHECK_INTERVAL", "1s")])
+        .await;
+    let declared = orderwright(&settings).args(["topology", "declare"]).output().await.unwrap();
+    assert!(declared.status.success(), "{declared:?}");
+    let daemon = Daemon::start(&settings).await;
+    let root = daemon.admin().await;
+    assert_eq!(json_of(&root, "/readyz").await["ok"], true);
+    clinic.unbind("dead-letters", "dead-letters").await;
+    let status = shows(&root, |status| status["ready"]["ok"] == false).await;
+    let because = status["ready"]["because"][0].as_str().unwrap();
+    assert!(because.starts_with("binding") && because.contains("dead-letters"), "{because}");
+    assert!(because.contains("run `orderwright topology declare`"), "{because}");
+    let page = reqwest::get(format!("{root}/")).await.unwrap().text().await.unwrap();
+    assert!(page.contains("messages go nowhere"), "{page}");
+    let told = daemon.logs("not as it should be: missing").await;
+    assert!(told.contains("\"level\":\"ERROR\"") && told.contains("binding_missing"), "{told}");
+    clinic.bind("dead-letters", "dead-letters").await;
+    shows(&root, |status| status["ready"]["ok"] == true).await;
+    daemon.logs("the broker's objects are as they should be again").await;
+    let ended = daemon.stop().await;
+    assert_eq!(ended.log.matches("not as it should be: missing").count(), 1, "{}", ended.log);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_binding_is_made_again_where_declaring_is_ours() {
+    let Some(clinic) = Clinic::open("bound-again").await else { return };
+    let settings = clinic.settings(&[("TOPOLOGY__CHECK_INTERVAL", "1s")]).await;
+    let daemon = Daemon::start(&settings).await;
+    let mut letters = clinic.stage.letters().await;
+    clinic.unbind("dead-letters", "dead-letters").await;
+    daemon.logs("declaring the broker's objects again").await;
+    clinic.raw.publish(lapin::BasicProperties::default(), b"not JSON").await;
+    assert_eq!(letters.next().await.reason(), "json_malformed");
+    daemon.stop().await;
+}
+
+/// What AMQP shows needs no management API.
+#[tokio::test(flavor = "multi_thread")]
+async fn queue_that_is_gone_makes_a_running_pod_unready_without_a_management_api() {
+    let stage = Stage::new("gone-unroutable", &["--orders", "1"]).await;
+    let settings = stage.settings(&[("TOPOLOGY__CHECK_INTERVAL", "1s")]).await;
+    let declared = orderwright(&settings).args(["topology", "declare"]).output().await.unwrap();
+    assert!(declared.status.success(), "{declared:?}");
+    let daemon =
+        stage.daemon(&[("TOPOLOGY__DECLARE", "false"), ("TOPOLOGY__CHECK_INTERVAL", "1s")]).await;
+    let root = daemon.admin().await;
+    stage.channel().await.delete_queue("unroutable").await;
+    let status = shows(&root, |status| status["ready"]["ok"] == false).await;
+    let because = status["ready"]["because"][0].as_str().unwrap();
+    assert!(
+        because.ends_with(".unroutable: missing: run `orderwright topology declare`"),
+        "{status}"
+    );
+    daemon.stop().await;
 }

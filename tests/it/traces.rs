@@ -1,113 +1,25 @@
 //! What a collector gets: a receiver that we did not write prints what it understood.
 
-use std::process::Stdio;
+mod receiver;
+
 use std::sync::{Arc, Mutex};
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::json;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::process::{Child, ChildStdout, Command};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
-use crate::daemon::{PATIENCE, orderwright};
+use crate::admin::shows;
+use crate::daemon::orderwright;
 use crate::stage::{Stage, message, update};
-
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/local/otlp.sh");
+use crate::wire::wired;
+use receiver::{Receiver, Seen, spans};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PUBLISHER: &str = "b7ad6b7169203331";
-
-/// A running receiver. Killed when dropped.
-struct Receiver {
-    _child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-    endpoint: String,
-}
-
-/// A span, as the receiver prints it.
-#[derive(Debug, Default)]
-struct Seen {
-    trace: String,
-    parent: String,
-    id: String,
-    name: String,
-    kind: String,
-    attributes: Vec<(String, String)>,
-    /// Trace and span of each.
-    links: Vec<(String, String)>,
-}
-
-impl Seen {
-    fn attribute(&self, name: &str) -> &str {
-        let found = self.attributes.iter().find(|(key, _)| key == name);
-        found.map_or("", |(_, value)| value)
-    }
-}
-
-async fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
-}
-
-impl Receiver {
-    async fn start() -> Self {
-        let agent = Command::new("bash").arg(SCRIPT).output().await.unwrap();
-        let why = String::from_utf8_lossy(&agent.stderr).into_owned();
-        assert!(agent.status.success(), "no OTLP receiver can be had: {why}");
-        let agent = String::from_utf8(agent.stdout).unwrap();
-        let (http, grpc) = (free_port().await, free_port().await);
-        let mut child = Command::new(agent.trim())
-            .args(["start", "--exporter", "blackhole", "--debug-log-verbosity", "detailed"])
-            .args(["--debug-log", "traces", "--debug-log", "metrics"])
-            .args(["--otlp-http-endpoint", &format!("127.0.0.1:{http}")])
-            .args(["--otlp-grpc-endpoint", &format!("127.0.0.1:{grpc}")])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut receiver =
-            Self { _child: child, lines, endpoint: format!("http://127.0.0.1:{http}") };
-        receiver.until("Starting Rotel").await;
-        receiver
-    }
-
-    /// What it prints, up to a line that holds this.
-    async fn until(&mut self, part: &str) -> Vec<String> {
-        let mut seen = Vec::new();
-        let reading = async {
-            while let Some(line) = self.lines.next_line().await.unwrap() {
-                let is_it = line.contains(part);
-                seen.push(line);
-                if is_it {
-                    return;
-                }
-            }
-            panic!("the receiver ended without saying {part:?}");
-        };
-        timeout(PATIENCE, reading).await.unwrap();
-        seen
-    }
-
-    /// All that it has been sent so far. It prints in the order in which it is sent, so a span of our own
-    /// is the end.
-    async fn all(&mut self) -> Vec<String> {
-        let span = json!({
-            "traceId": "ffffffffffffffffffffffffffffffff", "spanId": "ffffffffffffffff", "name": "end",
-            "kind": 1, "startTimeUnixNano": "1", "endTimeUnixNano": "2",
-            "attributes": [{"key": "end.of.test", "value": {"stringValue": "yes"}}],
-        });
-        let body = json!({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]});
-        let request = reqwest::Client::new().post(format!("{}/v1/traces", self.endpoint));
-        let request = request.header("content-type", "application/json").body(body.to_string());
-        assert!(request.send().await.unwrap().status().is_success());
-        self.until("end.of.test").await
-    }
-}
 
 /// What goes on to the service, written down on the way.
 struct Relay {
@@ -150,33 +62,6 @@ async fn link(client: TcpStream, server: TcpStream, sent: Arc<Mutex<Vec<u8>>>) {
     }
 }
 
-fn spans(lines: &[String]) -> Vec<Seen> {
-    let mut spans = Vec::<Seen>::new();
-    for line in lines {
-        if line.starts_with("Span #") {
-            spans.push(Seen::default());
-        }
-        let Some(span) = spans.last_mut() else { continue };
-        if line.contains("SpanLink #") {
-            span.links.push(<(String, String)>::default());
-        }
-        if let Some((name, value)) = line.trim().trim_start_matches("-> ").split_once(':') {
-            let (name, value) = (name.trim(), value.trim().to_owned());
-            match (name, span.links.last_mut()) {
-                ("Trace ID", Some((trace, _))) => *trace = value,
-                ("ID", Some((_, id))) => *id = value,
-                ("Trace ID", None) => span.trace = value,
-                ("Parent ID", _) => span.parent = value,
-                ("ID", None) => span.id = value,
-                ("Name", _) if span.name.is_empty() => span.name = value,
-                ("Kind", _) => span.kind = value,
-                _ => span.attributes.push((name.to_owned(), value)),
-            }
-        }
-    }
-    spans
-}
-
 fn traced(flags: &str) -> BasicProperties {
     let mut headers = FieldTable::default();
     let parent = format!("00-{TRACE}-{PUBLISHER}-{flags}");
@@ -187,7 +72,7 @@ fn traced(flags: &str) -> BasicProperties {
 #[tokio::test(flavor = "multi_thread")]
 async fn trace_goes_on_from_the_message_by_the_processing_to_each_request_and_to_the_service() {
     let stage = Stage::new("traces", &["--orders", "3"]).await;
-    let mut receiver = Receiver::start().await;
+    let Some(mut receiver) = Receiver::start().await else { return };
     let relay = Relay::before(stage.simulator_url()).await;
     let target = format!("{}/data", relay.url);
     let settings = [
@@ -251,7 +136,7 @@ async fn replay_links_to_the_handling_that_the_message_died_in_first() {
     let stage = Stage::new("links", &["--orders", "1"]).await;
     let refused = json!({"on": "patch", "do": "status", "status": 400});
     stage.simulator.faults(&json!({"next": [refused]})).await.unwrap();
-    let mut receiver = Receiver::start().await;
+    let Some(mut receiver) = Receiver::start().await else { return };
     let settings = [
         ("OTLP__ENDPOINT", receiver.endpoint.as_str()),
         ("OTLP__SAMPLE_RATIO", "1"),
@@ -278,6 +163,94 @@ async fn replay_links_to_the_handling_that_the_message_died_in_first() {
     let first = (died.trace.clone(), died.id.clone());
     assert_eq!(again.links, [first], "{}", lines.join("\n"));
     assert!(died.links.is_empty(), "{died:?}");
+}
+
+fn with(headers: &[(&str, &str)]) -> BasicProperties {
+    let mut table = FieldTable::default();
+    for (name, value) in headers {
+        let name = format!("orderwright-{name}");
+        table.insert(name.as_str().into(), AMQPValue::LongString((*value).into()));
+    }
+    BasicProperties::default().with_headers(table)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn request_that_is_given_up_with_its_channel_has_a_span_that_says_so() {
+    let stage = Stage::new("aborted-span", &["--orders", "1", "--patch-latency", "2s"]).await;
+    let Some(mut receiver) = Receiver::start().await else { return };
+    let settings = [
+        ("OTLP__ENDPOINT", receiver.endpoint.as_str()),
+        ("OTLP__SAMPLE_RATIO", "1"),
+        ("DISPATCH__SETTLE_WINDOW", "4s"),
+    ];
+    let (proxy, daemon) = wired(&stage, &settings).await;
+    let root = daemon.admin().await;
+    stage.channel().await.publish(traced("01"), update(1, 1).as_bytes()).await;
+    shows(&root, |status| status["orders"][0]["state"] == "patch").await;
+    proxy.cut();
+    shows(&root, |status| status["counts"]["already_applied"] == 1).await;
+    assert!(daemon.stop().await.status.success());
+
+    let lines = receiver.all().await;
+    let spans = spans(&lines);
+    let of = |name: &str| spans.iter().find(|span| span.name.starts_with(name)).unwrap();
+    assert_eq!(of("PATCH").attribute("error.type"), "Str(aborted)", "{spans:#?}");
+    assert_eq!(of("consume ").attribute("orderwright.outcome"), "Str(given_back)", "{spans:#?}");
+    let handled = spans.iter().filter(|span| span.name.starts_with("consume "));
+    assert!(handled.clone().all(|span| span.trace == TRACE), "{spans:#?}");
+    assert_eq!(handled.count(), 2, "{spans:#?}");
+}
+
+/// Asks for the release of an order, or so it says.
+fn release(headers: &[(&str, &str)]) -> BasicProperties {
+    with(headers).with_type("orderwright.release".into())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_belongs_to_no_order_has_a_span_and_its_replay_a_link_to_it() {
+    let stage = Stage::new("refused-spans", &["--orders", "1"]).await;
+    let Some(mut receiver) = Receiver::start().await else { return };
+    let settings = [
+        ("OTLP__ENDPOINT", receiver.endpoint.as_str()),
+        ("OTLP__SAMPLE_RATIO", "1"),
+        ("OTLP__METRICS_INTERVAL", "10m"),
+    ];
+    let daemon = stage.daemon(&settings).await;
+    let raw = stage.channel().await;
+    raw.publish(BasicProperties::default(), b"not JSON").await;
+    let letter = stage.letters().await.next().await;
+    assert_eq!(letter.reason(), "json_malformed");
+    let died_in = letter.header("first-traceparent");
+    raw.publish(with(&[("first-traceparent", &died_in)]), b"not JSON").await;
+    raw.publish(release(&[]), b"").await;
+    let head = uuid::Uuid::nil().to_string();
+    let asked = [("order", "USMF/SO-000001"), ("release-head", &head), ("release-letters", "1")];
+    raw.publish(release(&asked), b"").await;
+    daemon.logs_times("\"dead-lettered\"", 3).await;
+    daemon.logs("nothing to release").await;
+    assert!(daemon.stop().await.status.success());
+
+    let lines = receiver.all().await;
+    let spans = spans(&lines);
+    let handled: Vec<_> = spans.iter().filter(|span| span.name.starts_with("consume ")).collect();
+    let of = |wanted: &str| -> Vec<&Seen> {
+        let is_it = |span: &&&Seen| span.attribute("error.type") == format!("Str({wanted})");
+        handled.iter().filter(is_it).copied().collect()
+    };
+    let [died, again] = of("json_malformed")[..] else { panic!("{handled:#?}") };
+    let own = |span: &Seen| format!("00-{}-{}-01", span.trace, span.id);
+    assert_eq!(own(died), died_in, "{died:?}");
+    assert_eq!(died.attribute("orderwright.outcome"), "Str(dead_lettered)");
+    assert_eq!(died.attribute("orderwright.order"), "", "nobody knows it");
+    assert_eq!(again.links, [(died.trace.clone(), died.id.clone())], "{}", lines.join("\n"));
+    assert_eq!(of("release_invalid").len(), 1, "{handled:#?}");
+    let released: Vec<_> = handled
+        .iter()
+        .filter(|span| span.attribute("orderwright.outcome") == "Str(release)")
+        .map(|span| span.attribute("orderwright.order"))
+        .collect();
+    assert_eq!(released, ["Str(USMF/SO-000001)"], "{handled:#?}");
+    assert_eq!(handled.len(), 4, "{handled:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

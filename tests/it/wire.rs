@@ -186,12 +186,15 @@ async fn loss_of_the_connection_in_mid_work_cancels_nothing_and_loses_nothing() 
     stage.publish(&updates(12, 3)).await;
     patches(&stage, 20).await;
     proxy.cut();
-    daemon.logs("lost the shard").await;
+    daemon.logs("lost the connection").await;
     daemon.logs("connected to the broker again").await;
     let ledger = stage.applied(36).await;
     let ended = daemon.stop().await;
 
     assert!(ended.status.success(), "{ended:?}");
+    let said = |text| ended.log.matches(text).count();
+    let told = (said("lost the connection to the broker"), said("lost the shard"));
+    assert_eq!(told, (1, 0), "one failure, one line:\n{}", ended.log);
     assert_eq!(ledger.overlaps, 0, "{}", stage.simulator.bad_orders().await.unwrap());
     let leases = judged(&proxy);
     closed_at_last(&leases);

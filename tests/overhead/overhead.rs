@@ -14,6 +14,8 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program whose result is text")]
 
 mod sink;
+mod spans;
+mod table;
 
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
 #[path = "../support/broker.rs"]
@@ -26,7 +28,7 @@ mod ledger;
 mod program;
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -38,6 +40,7 @@ use broker::Broker;
 use ledger::Reader;
 use program::Program;
 use sink::Sink;
+use table::{Figures, Round};
 
 /// Different orders. More than can be at work.
 const ORDERS: u64 = 2_000;
@@ -58,11 +61,14 @@ type Result<T> = std::result::Result<T, String>;
 #[command(name = "overhead")]
 struct Options {
     /// Updates in each run.
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1_000..=1_000_000))]
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1_000..=1_000_000))]
     updates: u64,
     /// Runs of each kind.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=50))]
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u64).range(0..=100))]
     runs: u64,
+    /// Keeps what was measured in this file, and counts what is in it already: for a few runs at a time.
+    #[arg(long)]
+    figures: Option<PathBuf>,
     /// Shards, each of which holds what `broker.prefetch` allows: what the memory depends on.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
     shards: u16,
@@ -74,15 +80,16 @@ struct Kind {
     name: &'static str,
     log: &'static str,
     is_scraped: bool,
-    /// Part of the updates whose spans are sent, and metrics with them.
+    /// Part of the updates whose spans are sent.
     traces: Option<&'static str>,
 }
 
 const OFF: Kind = Kind { name: "nothing", log: "off", is_scraped: false, traces: None };
-const KINDS: [Kind; 5] = [
+const KINDS: [Kind; 6] = [
     OFF,
     Kind { name: "log at info", log: "info", ..OFF },
     Kind { name: "metrics, scraped every second", is_scraped: true, ..OFF },
+    Kind { name: "traces of 10 %", traces: Some("0.1"), ..OFF },
     Kind {
         name: "log, metrics and traces of 10 %",
         log: "info",
@@ -96,17 +103,6 @@ const KINDS: [Kind; 5] = [
         traces: Some("1"),
     },
 ];
-
-/// What one run came to.
-#[derive(Debug, Clone, Copy)]
-struct Figures {
-    /// Updates a second.
-    rate: f64,
-    /// Seconds of processor time of the daemon for 1,000 updates.
-    processor: f64,
-    /// Most memory that the daemon had in use, in MiB.
-    memory: f64,
-}
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -130,68 +126,45 @@ fn main() -> ExitCode {
 }
 
 async fn measure(options: &Options) -> Result<()> {
+    let mut rounds = options.figures.as_deref().map(table::kept).transpose()?.unwrap_or_default();
     let (broker, sink) = (Broker::try_start().await?, Sink::open().await?);
-    let mut all = KINDS.map(|_| Vec::new());
-    // In turn, so that a machine that gets slower slows down all.
-    for round in 1..=options.runs {
-        for (kind, figures) in KINDS.iter().zip(&mut all) {
-            let run = Box::pin(run(&broker, &sink, *kind, options));
-            let run = timeout(RUN_MAX, run).await;
-            let run = run.map_err(|_elapsed| format!("{}: not done in time", kind.name))??;
-            println!(
-                "{round}: {}: {:.0} updates a second, {:.3} s of processor time for 1,000, {:.0} MiB",
-                kind.name, run.rate, run.processor, run.memory
-            );
-            figures.push(run);
+    for _ in 0..options.runs {
+        let round = round(&broker, &sink, rounds.len(), options).await?;
+        if let Some(file) = &options.figures {
+            table::keep(file, &round)?;
         }
+        rounds.push(round);
     }
-    println!("\n{}", table(&all));
     broker.end().await;
+    println!("\n{}", table::table(&rounds));
+    println!("rounds: {}", rounds.len());
+    let seconds = spans::off()?;
+    println!("spans that nobody collects: {:.2} µs for an update", seconds * 1e6);
     Ok(())
 }
 
-/// Medians (lowest to highest), and the ratios of the medians.
-fn table(all: &[Vec<Figures>]) -> String {
-    let mut table = String::from(
-        "| what is on | updates a second | ratio | processor time for 1,000 | ratio | peak memory |\n\
-         | --- | --- | --- | --- | --- | --- |\n",
-    );
-    let sorted = |figures: &[Figures], of: fn(&Figures) -> f64| {
-        let mut values: Vec<_> = figures.iter().map(of).collect();
-        values.sort_by(f64::total_cmp);
-        values
-    };
-    let at = |values: &[f64], index: usize| values.get(index).copied().unwrap_or_default();
-    let median = |values: &[f64]| at(values, values.len() / 2);
-    let columns = |figures: &Vec<Figures>| {
-        [
-            sorted(figures, |it| it.rate),
-            sorted(figures, |it| it.processor),
-            sorted(figures, |it| it.memory),
-        ]
-    };
-    let Some([off_rate, off_processor, _]) = all.first().map(columns) else { return table };
-    for (kind, [rate, processor, memory]) in KINDS.iter().zip(all.iter().map(columns)) {
-        let last = rate.len().saturating_sub(1);
-        // Writing to a String cannot fail.
-        let _infallible = writeln!(
-            table,
-            "| {} | {:.0} ({:.0} to {:.0}) | {:.2} | {:.2} s ({:.2} to {:.2}) | {:.2} | {:.0} MiB ({:.0} to {:.0}) |",
+/// One run of each kind, each round beginning with another one: none is always the one after the pause.
+async fn round(broker: &Broker, sink: &Sink, number: usize, options: &Options) -> Result<Round> {
+    let mut round = vec![None; KINDS.len()];
+    for step in 0..KINDS.len() {
+        let index = (number + step) % KINDS.len();
+        let (Some(kind), Some(figures)) = (KINDS.get(index), round.get_mut(index)) else {
+            continue;
+        };
+        let run = Box::pin(run(broker, sink, *kind, options));
+        let run = timeout(RUN_MAX, run).await;
+        let run = run.map_err(|_elapsed| format!("{}: not done in time", kind.name))??;
+        println!(
+            "{}: {}: {:.0} updates a second, {:.3} s of processor time for 1,000, {:.0} MiB",
+            number + 1,
             kind.name,
-            median(&rate),
-            at(&rate, 0),
-            at(&rate, last),
-            median(&rate) / median(&off_rate),
-            median(&processor),
-            at(&processor, 0),
-            at(&processor, last),
-            median(&processor) / median(&off_processor),
-            median(&memory),
-            at(&memory, 0),
-            at(&memory, last),
+            run.rate,
+            run.processor,
+            run.memory
         );
+        *figures = Some(run);
     }
-    table
+    round.into_iter().collect::<Option<_>>().ok_or_else(|| "not all were run".to_owned())
 }
 
 async fn run(broker: &Broker, sink: &Sink, kind: Kind, options: &Options) -> Result<Figures> {
@@ -248,6 +221,8 @@ fn settings(
     if let Some(ratio) = kind.traces {
         all.push(("OTLP__ENDPOINT", sink.url()));
         all.push(("OTLP__SAMPLE_RATIO", ratio.to_owned()));
+        // Those of the metrics have a row of their own.
+        all.push(("OTLP__METRICS", kind.is_scraped.to_string()));
     }
     all.into_iter().map(|(name, value)| (format!("ORDERWRIGHT__{name}"), value)).collect()
 }

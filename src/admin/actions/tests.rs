@@ -105,7 +105,8 @@ async fn actions_are_done_once_and_say_what_came_of_them() {
     assert!(status == "400" && body.contains("must be one of off, error"), "{status} {body}");
     let (status, body) = with_token(&serving, "GET /explain?order=USMF%2FSO-1", "").await;
     assert!(
-        status == "200" && body.contains(r#""instance":"pod-1","order":"USMF/SO-1","shard":3"#),
+        status == "200"
+            && body.contains(r#""instance":"pod-1","version":"0","order":"USMF/SO-1","shard":3"#),
         "{body}"
     );
     let done = control.0.lock().unwrap().clone();

@@ -1,8 +1,10 @@
 "use strict";
-// Fetches the page anew and puts its living part in the place of the old one. Without this the page
+// Fetches the page anew and puts what has changed in the place of the old. Without this the page
 // reloads itself. Nothing is swapped while somebody selects text in it, or does not look.
 const EVERY = 5000;
 const ANSWER_MAX = 4000;
+// What changes, by its id. Of a pod that was starting, also what there is to see.
+const PARTS = ["up", "sections", "live", "all-settings"];
 const part = (page, id) => page.getElementById(id);
 const say = (text, mood) => {
   const state = part(document, "state");
@@ -14,20 +16,26 @@ let runs = location.search !== "?refresh=off";
 
 function selects() {
   const selection = document.getSelection();
-  return !selection.isCollapsed && part(document, "live").contains(selection.anchorNode);
+  return !selection.isCollapsed && part(document, "main").contains(selection.anchorNode);
 }
 
-function swap(page) {
-  const old = part(document, "live");
+function replace(old, fresh) {
+  // What somebody has opened stays so.
+  if (old.open) fresh.open = true;
+  if (old.outerHTML === fresh.outerHTML) return;
   const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
   const scrolled = new Map(Array.from(old.querySelectorAll(".wide"), (it) => [it.id, it.scrollLeft]));
-  const fresh = document.importNode(part(page, "live"), true);
   old.replaceWith(fresh);
   for (const [id, left] of scrolled) if (part(document, id)) part(document, id).scrollLeft = left;
   if (focused && part(document, focused)) part(document, focused).focus({ preventScroll: true });
+}
+
+function swap(page) {
+  // Another version has another page, and perhaps another script.
+  if (part(page, "version").textContent !== part(document, "version").textContent) return location.reload();
+  for (const id of PARTS) replace(part(document, id), document.importNode(part(page, id), true));
   const state = part(page, "state");
   say(state.textContent, state.className.replace("state ", ""));
-  part(document, "up").textContent = part(page, "up").textContent;
   document.title = page.title;
 }
 

@@ -43,6 +43,7 @@ fn order(order: &str, etag: &str) -> Order {
         meaning: "its PATCH is on the wire",
         state_seconds: 1.5,
         held_seconds: 75.0,
+        oldest_seconds: 7500.0,
         attempt: 2,
         etag: Some(etag.to_owned()),
         behind: 3,
@@ -101,7 +102,7 @@ async fn page_has_landmarks_headings_and_tables_that_can_be_read_out() {
     assert_eq!(speaking.len(), 1);
     assert_eq!(speaking[0].text(), Some("Works, with trouble around it"));
     assert!(text.contains("<li>the service is down: gateway</li>"), "{text}");
-    assert!(text.contains("1 min 15 s") && text.contains("v1-0123456789ab"), "{text}");
+    assert!(text.contains("2 h 5 min") && text.contains("v1-0123456789ab"), "{text}");
 }
 
 #[tokio::test]

@@ -84,7 +84,8 @@ impl Consumer {
                 if begun.elapsed() > self.settings.reconnect_wait_max {
                     failures = 0;
                 }
-                if told(&end, &slot, &lease) {
+                let lost = !connection.status().connected() || session.lost.is_cancelled();
+                if told(&end, &slot, &lease, lost.then_some(&session)) {
                     continue;
                 }
                 anew = true;
@@ -213,8 +214,8 @@ pub(super) struct One {
     pub(super) turned: CancellationToken,
 }
 
-/// Says how a lease ended. True where the next one may begin at once.
-fn told(end: &End, slot: &Slot, lease: &Lease) -> bool {
+/// Says how a lease ended; of a connection that is lost, that alone. True where the next one may begin at once.
+fn told(end: &End, slot: &Slot, lease: &Lease, lost: Option<&Session>) -> bool {
     match end {
         End::GivenBack if lease.is_troubled() => {
             tracing::warn!(
@@ -230,6 +231,11 @@ fn told(end: &End, slot: &Slot, lease: &Lease) -> bool {
         // Deleted at the end of its time, and empty.
         End::Broken(_) if matches!(slot.source, Source::Left { .. }) => {
             tracing::debug!({ field::QUEUE } = %slot.queue, "the queue of a left generation is gone");
+            false
+        }
+        End::Broken(error) if let Some(session) = lost => {
+            session.tell_lost(error.as_ref());
+            tracing::debug!({ field::QUEUE } = %slot.queue, "lost the shard with the connection");
             false
         }
         End::Broken(error) => {

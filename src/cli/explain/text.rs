@@ -65,7 +65,8 @@ fn pod(text: &mut String, pod: &Pod) {
         Said::Error(error) => push(text, &format!("pod at {url}: {}", line(error, 200))),
         Said::Said(said) => {
             let name = said.get("instance").and_then(Value::as_str).unwrap_or("?");
-            push(text, &format!("pod {} at {url}:", line(name, 64)));
+            let version = said.get("version").and_then(Value::as_str).unwrap_or("?");
+            push(text, &format!("pod {} at {url}, version {}:", line(name, 64), line(version, 32)));
             let says = said.get("says").and_then(Value::as_array).into_iter().flatten();
             for sentence in says.filter_map(Value::as_str) {
                 push(text, &format!("  {}", line(sentence, 400)));

@@ -58,7 +58,8 @@ struct Target {
 struct Order {
     order: String,
     state: String,
-    held_seconds: f64,
+    /// An older pod has none.
+    oldest_seconds: f64,
     attempt: u64,
     behind: u64,
 }
@@ -98,10 +99,10 @@ pub(super) struct Frame<'a> {
 }
 
 const HEAD: &str = "POD                  STATE        SHARDS SERVED  HELD  BUSY WAIT  WIRE SETTLED/S CONFLICTS/S  DEAD";
-const ORDERS: &str = "ORDER                                    STATE           HELD ATT BEHIND POD";
+const ORDERS: &str = "ORDER                                    STATE         OLDEST ATT BEHIND POD";
 
 impl Frame<'_> {
-    /// As many lines as fit: pods, what is amiss, then the orders that are held longest.
+    /// As many lines as fit: pods, what is amiss, then the orders with the oldest updates.
     pub(super) fn lines(&self, width: usize, height: usize) -> Vec<String> {
         let mut lines = vec![HEAD.to_owned()];
         let mut amiss = Vec::new();
@@ -122,7 +123,7 @@ impl Frame<'_> {
         lines.push(String::new());
         lines.extend(amiss);
         lines.push(ORDERS.to_owned());
-        orders.sort_by(|(one, _), (other, _)| other.held_seconds.total_cmp(&one.held_seconds));
+        orders.sort_by(|(one, _), (other, _)| other.oldest_seconds.total_cmp(&one.oldest_seconds));
         lines.extend(orders.into_iter().map(|(order, pod)| self::order(order, pod)));
         lines.truncate(height);
         lines.iter().map(|text| text.chars().take(width).collect()).collect()
@@ -170,9 +171,9 @@ impl Frame<'_> {
 }
 
 fn order(order: &Order, pod: &str) -> String {
-    let Order { order, state, held_seconds, attempt, behind } = order;
+    let Order { order, state, oldest_seconds, attempt, behind } = order;
     let (order, state, pod) = (line(order, 40), line(state, 13), line(pod, 20));
-    format!("{order:<40} {state:<13} {held_seconds:>6.1} {attempt:>3} {behind:>6} {pod}")
+    format!("{order:<40} {state:<13} {oldest_seconds:>6.1} {attempt:>3} {behind:>6} {pod}")
 }
 
 #[cfg(test)]
@@ -184,7 +185,7 @@ mod tests {
     use super::*;
 
     fn status(name: &str, applied: u64) -> Status {
-        let order = |order: &str, held: f64| json!({"order": order, "state": "patch", "held_seconds": held, "attempt": 2, "behind": 1});
+        let order = |order: &str, held: f64| json!({"order": order, "state": "patch", "oldest_seconds": held, "attempt": 2, "behind": 1});
         let status = json!({
             "instance": name, "phase": "consuming", "ready": {"ok": true, "degraded": ["the service is down"]},
             "shards": [

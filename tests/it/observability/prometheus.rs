@@ -13,24 +13,21 @@ use tokio::process::{Child, ChildStderr, Command};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::daemon::PATIENCE;
+use crate::skip::tool;
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/local/prometheus.sh");
 pub(crate) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/observability");
 
 /// How often it is asked again. It learns something new once a second.
 const ASK_EVERY: Duration = Duration::from_millis(200);
 
-/// One of the two programs of Debian's package.
-async fn program(name: &str) -> PathBuf {
-    let folder = Command::new("bash").arg(SCRIPT).output().await.unwrap();
-    let why = String::from_utf8_lossy(&folder.stderr).into_owned();
-    assert!(folder.status.success(), "no Prometheus can be had: {why}");
-    PathBuf::from(String::from_utf8(folder.stdout).unwrap().trim()).join(name)
+/// One of the two programs of Debian's package, if that can be had.
+async fn program(name: &str) -> Option<PathBuf> {
+    Some(tool("prometheus.sh").await?.join(name))
 }
 
-/// Runs promtool where the rules are.
-pub(crate) async fn promtool(arguments: &[&str], input: &str) -> Output {
-    let mut child = Command::new(program("promtool").await)
+/// Runs promtool where the rules are. `None` where there is none to be had.
+pub(crate) async fn promtool(arguments: &[&str], input: &str) -> Option<Output> {
+    let mut child = Command::new(program("promtool").await?)
         .args(arguments)
         .current_dir(FOLDER)
         .stdin(Stdio::piped())
@@ -42,7 +39,7 @@ pub(crate) async fn promtool(arguments: &[&str], input: &str) -> Output {
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(input.as_bytes()).await.unwrap();
     drop(stdin);
-    timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap()
+    Some(timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap())
 }
 
 /// A running one. Killed when dropped.
@@ -55,8 +52,10 @@ pub(crate) struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts, with these rules. Each job has the pods that [`Prometheus::scrape`] names.
-    pub(crate) async fn start(rules: &str, jobs: &[&str]) -> Self {
+    /// Starts, with these rules. Each job has the pods that [`Prometheus::scrape`] names. `None` where there is no
+    /// Prometheus to be had.
+    pub(crate) async fn start(rules: &str, jobs: &[&str]) -> Option<Self> {
+        let program = program("prometheus").await?;
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         std::fs::write(path("rules.yaml"), rules).unwrap();
@@ -64,7 +63,7 @@ impl Prometheus {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         drop(listener);
-        let mut child = Command::new(program("prometheus").await)
+        let mut child = Command::new(program)
             .arg("--config.file=prometheus.yaml")
             .arg("--storage.tsdb.path=data")
             .arg(format!("--web.listen-address={address}"))
@@ -88,7 +87,7 @@ impl Prometheus {
         };
         timeout(PATIENCE, ready).await.expect("Prometheus to be ready");
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { _child: child, _log: log, url: format!("http://{address}"), folder, client }
+        Some(Self { _child: child, _log: log, url: format!("http://{address}"), folder, client })
     }
 
     /// From now on these daemons, by the roots of their admin listeners, are the pods of a job. A pod with

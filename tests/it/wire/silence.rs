@@ -23,7 +23,7 @@ async fn abandoned(name: &str) -> (Stage, Proxy, Daemon) {
     patches(&stage, 20).await;
     proxy.mute();
     let mute = Instant::now();
-    daemon.logs("lost the shard").await;
+    daemon.logs("lost the connection").await;
     let noticed = mute.elapsed();
     // The library looks twice a heartbeat; the broker itself waits for nearly three of them.
     assert!(noticed < HEARTBEAT * 2 + HEARTBEAT / 2 + Duration::from_secs(1), "{noticed:?}");
