@@ -44,7 +44,7 @@ mod unsettled;
 mod watchdog;
 
 pub use answer::answered;
-pub use browse::{Ahead, Browser, Held, Ticket};
+pub use browse::{Ahead, Browser, Held, Taker, Ticket, Wear};
 pub use connection::{Link, close, connect};
 pub use declare::{Finding, Report};
 pub use delivery::{Begun, Delivery, Receipt, SettleError};
@@ -103,6 +103,18 @@ pub enum Error {
     /// A channel or connection ended.
     #[error("the broker ended the conversation")]
     Ended(#[from] lapin::Error),
+    /// A message was returned so often that its queue will give it up.
+    #[error(
+        "a message of this queue was delivered and returned {returns} times, and the queue gives it up after \
+         {limit}: nothing more is looked at. Raise its delivery-limit by a policy, or take all of them (--all), \
+         which returns none"
+    )]
+    WornOut {
+        /// How often.
+        returns: u64,
+        /// How often it may be.
+        limit: u64,
+    },
     /// The broker returned a message that no queue took.
     #[error("no queue is bound where exchange {exchange:?} routes key {routing_key:?}")]
     Returned {
@@ -215,6 +227,7 @@ impl Error {
             | Self::Unfinished { .. }
             | Self::TooManyShards { .. }
             | Self::NoQueue { .. }
+            | Self::WornOut { .. }
             | Self::InTheWay { .. } => false,
             Self::Unreachable { .. }
             | Self::Silent { .. }

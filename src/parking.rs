@@ -104,18 +104,42 @@ pub struct Figures {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Set {
     orders: BTreeMap<Box<str>, Parked>,
+    /// The letters of each order, as they were told of, where somebody wants to know.
+    letters: Option<BTreeMap<Box<str>, Vec<Uuid>>>,
 }
 
 impl Set {
+    /// One that keeps the letters of each order as well: for a tool that must send them in their order.
+    #[must_use]
+    pub fn with_letters() -> Self {
+        Self { letters: Some(BTreeMap::new()), ..Self::default() }
+    }
+
+    /// The letters that this order stands still behind, in the order in which they died. Whatever the
+    /// clocks of their pods said: the stream has one order for everybody.
+    #[must_use]
+    pub fn letters(&self, order: &str) -> &[Uuid] {
+        self.letters.as_ref().and_then(|all| all.get(order)).map_or(&[], Vec::as_slice)
+    }
+
     /// Takes one more record.
     pub fn apply(&mut self, record: &Record) -> Change {
         match record {
             Record::Read { .. } => Change::None,
-            Record::Died { order, letter, at } => self.died(order, *letter, *at),
+            Record::Died { order, letter, at } => {
+                let change = self.died(order, *letter, *at);
+                if let Some(letters) = self.letters.as_mut().filter(|_| change != Change::None) {
+                    letters.entry(order.clone()).or_default().push(*letter);
+                }
+                change
+            }
             Record::Released { release, .. } => {
                 let fits = self.get(&release.order).is_some_and(|parked| release.fits(parked));
                 if fits {
                     self.orders.remove(&release.order);
+                    if let Some(letters) = &mut self.letters {
+                        letters.remove(&release.order);
+                    }
                 }
                 if fits { Change::Released } else { Change::Kept }
             }

@@ -1,10 +1,10 @@
 //! What the dispatch's steps do to the world: the edges behind one trait.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use super::message::{Message, Name};
@@ -40,6 +40,21 @@ pub(super) struct Edges {
     /// Where dead letters park their orders.
     parker: Option<Parker>,
     written: Arc<Written>,
+    deaths: Deaths,
+}
+
+/// The clock by which messages die here. It never goes back, also where the machine's is put right: letters of one
+/// order are put in order by it.
+#[derive(Debug, Default)]
+struct Deaths(Mutex<Timestamp>);
+
+impl Deaths {
+    fn next(&self, now: Timestamp) -> Timestamp {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let later = last.checked_add(SignedDuration::from_nanos(1)).unwrap_or(*last);
+        *last = now.max(later);
+        *last
+    }
 }
 
 impl Edges {
@@ -72,6 +87,7 @@ impl Edges {
             server: (url.host_str().unwrap_or_default().to_owned(), port),
             parker: None,
             written: Arc::default(),
+            deaths: Deaths::default(),
         }
     }
 
@@ -161,7 +177,7 @@ impl Edges {
             },
         };
         let (exchange, routing_key) = origin(&held.delivery);
-        let now = self.now();
+        let now = self.deaths.next(self.now());
         let id = dead_letter::letter_id(now, fastrand::u128(..));
         let original = Original {
             properties: &held.delivery.properties,
@@ -296,5 +312,18 @@ impl Effects for Edges {
     fn uuid(&self) -> uuid::Uuid {
         // Names requests in logs. Guards nothing, so no secure randomness is spent on it.
         uuid::Builder::from_random_bytes(fastrand::u128(..).to_le_bytes()).into_uuid()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clock_of_deaths_never_stands_still_nor_goes_back() {
+        let (deaths, at) = (Deaths::default(), |second| Timestamp::from_second(second).unwrap());
+        let all = [at(100), at(100), at(40), at(101)].map(|now| deaths.next(now));
+        assert!(all.is_sorted_by(|one, other| one < other), "{all:?}");
+        assert_eq!((all[0], all[3]), (at(100), at(101)));
     }
 }

@@ -2,6 +2,8 @@
 
 /// Done, or drained clean.
 pub const OK: u8 = 0;
+/// A replay came to its end, and letters of it died again, or nobody knows what became of them.
+pub const FAILED: u8 = 1;
 /// The command line makes no sense.
 pub const USAGE: u8 = 64;
 /// Data that was given makes no sense.

@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use lapin::BasicProperties;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -183,8 +184,8 @@ impl Front {
 }
 
 /// What a message may overwrite that was dead-lettered before.
-fn replayed(delivery: &Delivery) -> Option<Replay> {
-    let header = |name| header(&delivery.properties, name);
+pub(super) fn replayed(properties: &BasicProperties) -> Option<Replay> {
+    let header = |name| header(properties, name);
     decode::replay(&Marks {
         of: header(REPLAY_OF),
         id: header(REPLAY_ID),
@@ -226,7 +227,7 @@ impl Intake for Front {
         };
         match decoded {
             Ok(mut update) => {
-                update.replay = replayed(&delivery);
+                update.replay = replayed(&delivery.properties);
                 tracing::debug!(
                     { field::ORDER } = %update.key,
                     { field::QUEUE } = %delivery.receipt.queue(),

@@ -9,22 +9,31 @@
 //! Whoever dies on the way leaves a dead letter that is there still, and an update that is there
 //! already: the next replay finds it applied, and takes the letter away then.
 
+mod account;
+mod ask;
+mod calm;
+mod chain;
 mod check;
 pub mod edit;
 mod hold;
 mod message;
+mod order;
 mod place;
+mod prospect;
+mod pulse;
 pub mod release;
 mod run;
 mod under_way;
 
-pub use check::{Change, Checked, Checker, Prospect};
-pub use hold::Hold;
-pub use place::{Found, Place, placed};
-pub use run::{Counts, Error, Report, Run, Told};
+#[cfg(test)]
+mod tests;
 
-use jiff::Timestamp;
-use uuid::Uuid;
+pub use check::Checker;
+pub use hold::Hold;
+pub use order::{Turn, by_order};
+pub use place::{Found, Place, Standing, placed};
+pub use prospect::{Allowed, Change, Checked, Prospect};
+pub use run::{Counts, Error, Report, Run, Told};
 
 use crate::broker::{Held, Ticket};
 use crate::dead_letter::Letter;
@@ -38,6 +47,10 @@ pub struct Candidate {
     pub message: Message,
     /// What it is to its order.
     pub place: Place,
+    /// Where it stands in the queue, from 1.
+    pub position: u64,
+    /// Its place among the letters of an order that stands still.
+    pub rank: Option<usize>,
 }
 
 /// A message that was published before.
@@ -49,60 +62,66 @@ pub struct Message {
     pub body: Vec<u8>,
 }
 
+/// What a letter takes in memory besides what it brings: at most.
+const LETTER_BYTES: usize = 2 * 1024;
+
 impl Candidate {
-    /// Of a message that is held, with the right to take it out of the queue.
+    /// Of a message that is held, with the right to take it out of the queue. What a replay has no use for is dropped:
+    /// the attempts alone may be as large as many bodies.
     #[must_use]
     pub fn new(letter: Letter, held: Held) -> (Self, Ticket) {
-        let Held { properties, body, receipt, .. } = held;
-        (Self { letter, message: Message { properties, body }, place: Place::Free }, receipt)
+        let Held { properties, body, receipt, position, .. } = held;
+        (Self::of(letter, Message { properties, body }, position), receipt)
+    }
+
+    fn of(mut letter: Letter, message: Message, position: u64) -> Self {
+        (letter.attempts, letter.deaths) = (Vec::new(), Vec::new());
+        letter.detail = String::new();
+        let message = Message { properties: message::kept(&message.properties), ..message };
+        Self { letter, message, place: Place::Free, position, rank: None }
+    }
+
+    /// Bytes that it takes in memory, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let headers = crate::dead_letter::header_bytes(&self.message.properties);
+        // Text beside what was read of it.
+        let seen = self.letter.seen.as_ref().map_or(0, |seen| 4 * seen.to_string().len());
+        self.message.body.len() + headers + seen + LETTER_BYTES
     }
 }
 
-/// Groups letters by their order; each group in the order in which they are to go.
-///
-/// By sequence where all have one, else by the time of their first death. A letter of no order is a group of
-/// its own, as is one that must not go.
-#[must_use]
-pub fn by_order(
-    candidates: &[&Candidate],
-    sequence: impl Fn(&Message) -> Option<i64>,
-) -> Vec<Vec<usize>> {
-    let mut groups: Vec<(Option<&str>, Vec<usize>)> = Vec::new();
-    let mut known = std::collections::HashMap::new();
-    for (index, candidate) in candidates.iter().enumerate() {
-        let is_held = matches!(candidate.place, Place::Held(_));
-        let order = candidate.letter.order.as_deref().filter(|_| !is_held);
-        let at = order.and_then(|order| known.get(order).copied());
-        if let Some((_, group)) = at.and_then(|at: usize| groups.get_mut(at)) {
-            group.push(index);
-            continue;
-        }
-        if let Some(order) = order {
-            known.insert(order, groups.len());
-        }
-        groups.push((order, vec![index]));
-    }
-    let sequence =
-        |index: &usize| candidates.get(*index).and_then(|candidate| sequence(&candidate.message));
-    let died =
-        |index: &usize| candidates.get(*index).map(|candidate| first_death(&candidate.letter));
-    for (_, group) in &mut groups {
-        if group.len() > 1 && group.iter().all(|index| sequence(index).is_some()) {
-            group.sort_by_key(sequence);
-        } else {
-            // Stable: what died at the same time stays as it stands in the queue.
-            group.sort_by_key(died);
-        }
-    }
-    groups.into_iter().map(|(_, group)| group).collect()
-}
+#[cfg(test)]
+mod memory {
+    use lapin::types::{AMQPValue, FieldTable};
 
-/// A replay moves a letter to the end of the queue if it dies again: its first death tells its place. Ids
-/// of letters hold their time (UUID, version 7).
-fn first_death(letter: &Letter) -> Option<Timestamp> {
-    let of = |id: Uuid| {
-        let time = id.get_timestamp()?.to_unix();
-        Timestamp::new(i64::try_from(time.0).ok()?, i32::try_from(time.1).ok()?).ok()
-    };
-    letter.replays.first_dead_letter.and_then(of).or(letter.dead_lettered_at)
+    use super::*;
+    use crate::dead_letter::Found;
+
+    #[test]
+    fn letter_that_waits_for_its_replay_holds_no_more_than_it_is_counted_for() {
+        let long = |text: &str| AMQPValue::LongString(text.into());
+        let attempts = format!("[{}]", vec!["{\"number\":1}"; 1_000].join(","));
+        let mut headers = FieldTable::default();
+        headers.insert("orderwright-attempts".into(), long(&attempts));
+        headers.insert("orderwright-first-traceparent".into(), long("00-1"));
+        headers.insert("shop".into(), long(&"x".repeat(10_000)));
+        let properties = lapin::BasicProperties::default().with_headers(headers);
+        let body = vec![b'x'; 500];
+        let found = Found { properties: &properties, exchange: "e", routing_key: "k", body: &body };
+        let letter = Letter::read(found);
+        assert_eq!(letter.attempts.len(), 1_000);
+        let candidate = Candidate::of(letter, Message { properties, body }, 1);
+        assert!(candidate.letter.attempts.is_empty());
+        let names: Vec<_> = candidate
+            .message
+            .properties
+            .headers()
+            .iter()
+            .flat_map(FieldTable::inner)
+            .map(|(name, _)| name.to_string())
+            .collect();
+        assert_eq!(names, ["orderwright-first-traceparent", "shop"]);
+        assert!((12_500..13_500).contains(&candidate.bytes()), "{}", candidate.bytes());
+    }
 }

@@ -13,21 +13,33 @@
 //! The library keeps what a consumer is sent in memory without a bound. The bound is the prefetch of
 //! each: when one has delivered all of its, the next one subscribes, on the same channel.
 
+mod acks;
+mod held;
+mod take;
+mod wear;
+mod window;
+
+use std::future::{Ready, ready};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
-use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::message::DeliveryResult;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, Consumer};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::prepare::Lock;
-use super::{Error, Topology, answered, declare};
-
-/// Consumers of one look. The broker gives the messages of several consumers back in the order in which
-/// these subscribed, as long as they are no more than 32: beyond, its table of them has no order
-/// (measured on 4.0.5).
-const CONSUMERS_MAX: u64 = 30;
+use super::{Error, Topology, answered};
+use acks::Acks;
+use held::count;
+pub use held::{Held, Ticket};
+pub use take::Taker;
+pub use wear::Wear;
+use wear::Worn;
+pub use window::Ahead;
+use window::window;
 
 /// What the last consumer takes while messages are settled, so that no earlier one is sent any.
 const LATER_MAX: u16 = u16::MAX;
@@ -45,43 +57,8 @@ const STILL_MAX: Duration = Duration::from_secs(30);
 const RETURNED_MAX: Duration = Duration::from_secs(5);
 const RETURNED_LOOK: Duration = Duration::from_millis(20);
 
-/// How much is sent ahead.
-#[derive(Debug, Clone, Copy)]
-pub struct Ahead {
-    /// Messages of the first consumer, before anything is known of their size.
-    pub first: u16,
-    /// Bytes of bodies that the later ones should have, by the sizes seen so far.
-    pub bytes: u64,
-}
-
-impl Default for Ahead {
-    fn default() -> Self {
-        Self { first: 64, bytes: 8 * 1024 * 1024 }
-    }
-}
-
-/// A message that is looked at. The broker holds it for us until the browser is closed.
-#[derive(Debug)]
-pub struct Held {
-    /// Its place in the queue, from 1.
-    pub position: u64,
-    /// Exchange that it was published to.
-    pub exchange: ShortString,
-    /// Routing key that it was published with.
-    pub routing_key: ShortString,
-    /// Properties and headers.
-    pub properties: BasicProperties,
-    /// Payload.
-    pub body: Vec<u8>,
-    /// The right to take it out of the queue.
-    pub receipt: Ticket,
-}
-
-/// The right to take one message out of the queue that is browsed. Dropping it leaves the message.
-#[derive(Debug)]
-pub struct Ticket {
-    acker: lapin::Acker,
-}
+/// Told of every message that comes behind the mark.
+type Later = Arc<dyn Fn(&BasicProperties) + Send + Sync>;
 
 /// One look at a queue, from its head to where its end was at the beginning.
 pub struct Browser {
@@ -99,8 +76,14 @@ pub struct Browser {
     seen: u64,
     seen_bytes: u64,
     acked: u64,
+    acks: Acks,
     /// Nothing more is looked at: messages are taken out.
     is_sealed: bool,
+    later: Option<Later>,
+    /// Of a queue that gives up what is returned too often.
+    wear: Option<Wear>,
+    /// The last one seen was returned before: there may be more of those behind it.
+    is_returned: bool,
 }
 
 impl std::fmt::Debug for Browser {
@@ -150,8 +133,17 @@ impl Browser {
             seen: 0,
             seen_bytes: 0,
             acked: 0,
+            acks: Acks::default(),
             is_sealed: false,
+            later: None,
+            wear: None,
+            is_returned: false,
         })
+    }
+
+    /// The queue gives a message up that is returned too often: the look ends before that.
+    pub fn spare(&mut self, wear: Option<Wear>) {
+        self.wear = wear;
     }
 
     /// Messages that were there at the beginning. What comes later is not looked at.
@@ -200,7 +192,16 @@ impl Browser {
                 // The queue was deleted, or its leader moved: no error comes with it.
                 return Err(Error::NoQueue { queue: self.queue.clone() });
             };
-            return Ok(Some(self.held(delivery?)));
+            let held = self.held(delivery?);
+            return match self.wear.map(|wear| wear.judge(&held)) {
+                None | Some(Worn::Fine) => Ok(Some(held)),
+                Some(Worn::Nearly(error)) => Err(error),
+                Some(Worn::Out(error)) => {
+                    wear::renew(&self.asks, &self.queue, held).await?;
+                    self.acked += 1;
+                    Err(error)
+                }
+            };
         }
     }
 
@@ -208,14 +209,9 @@ impl Browser {
         self.awaited -= 1;
         self.seen += 1;
         self.seen_bytes += u64::try_from(delivery.data.len()).unwrap_or(u64::MAX);
-        Held {
-            position: self.seen,
-            exchange: delivery.exchange,
-            routing_key: delivery.routing_key,
-            properties: delivery.properties,
-            body: delivery.data,
-            receipt: Ticket { acker: delivery.acker },
-        }
+        let held = Held::new(self.seen, delivery);
+        self.is_returned = held.returns > 0;
+        held
     }
 
     async fn subscribe(&mut self, prefetch: u16, arguments: FieldTable) -> Result<(), Error> {
@@ -238,11 +234,27 @@ impl Browser {
             return Ok(());
         }
         self.is_sealed = true;
-        self.subscribe_unread(PRIORITY_MAX).await?;
+        // What is not looked at is not taken where each return counts: there, its order matters less.
+        if self.wear.is_none() {
+            self.subscribe_unread(PRIORITY_MAX).await?;
+        }
         for consumer in &self.consumers {
-            consumer.set_delegate(|_unread| async {});
+            consumer.set_delegate(unread(self.later.clone()));
         }
         Ok(())
+    }
+
+    /// Ends the look, and tells from now on of every message that comes behind the mark: it is held as well, and
+    /// returns with all else.
+    ///
+    /// # Errors
+    /// As [`Self::ack`].
+    pub async fn watch(
+        &mut self,
+        tell: impl Fn(&BasicProperties) + Send + Sync + 'static,
+    ) -> Result<(), Error> {
+        self.later = Some(Arc::new(tell));
+        self.seal().await
     }
 
     /// One more that takes what comes. Where several do, the higher priority takes first, so that what
@@ -252,7 +264,7 @@ impl Browser {
         first.insert("x-priority".into(), AMQPValue::LongInt(priority));
         self.subscribe(LATER_MAX, first).await?;
         if let Some(consumer) = self.consumers.last() {
-            consumer.set_delegate(|_unread| async {});
+            consumer.set_delegate(unread(self.later.clone()));
         }
         Ok(())
     }
@@ -293,7 +305,7 @@ impl Browser {
             return Err(Error::NoQueue { queue: self.queue.clone() });
         }
         self.acked += 1;
-        Ok(())
+        self.acks.one_more(&self.channel, &self.queue).await
     }
 
     /// Gives back everything that was not acked, waits until it is there for the next one to see, and
@@ -302,11 +314,11 @@ impl Browser {
     /// # Errors
     /// [`Error::Ended`]: the last acks may be lost, and their messages there again.
     pub async fn close(mut self) -> Result<(), Error> {
-        if self.seen < self.mark {
+        // What was returned before stands before what was not: where that is over, what returns now does as well.
+        if self.seen < self.mark && self.is_returned && self.wear.is_none() {
             self.take_rest().await?;
         }
-        // The broker does what was sent before it answers, so the acks are done.
-        count(&self.channel, &self.queue).await?;
+        self.acks.done(&self.channel, &self.queue).await?;
         let (ready, _) = count(&self.asks, &self.queue).await?;
         // At least: what was sent and not looked at comes on top.
         let all = ready + self.seen - self.acked;
@@ -324,65 +336,12 @@ impl Browser {
     }
 }
 
-/// Prefetch of the next consumer.
-fn window(ahead: Ahead, mark: u64, seen: u64, seen_bytes: u64, begun: u64) -> u16 {
-    let left = mark.saturating_sub(seen).max(1);
-    let mean = seen_bytes.checked_div(seen).map(|mean| mean.max(1));
-    let fits = mean.map_or(u64::from(ahead.first), |mean| (ahead.bytes / mean).max(1));
-    // So that the consumers that are left suffice for what is left.
-    let needed = left.div_ceil(CONSUMERS_MAX.saturating_sub(begun).max(1));
-    let wanted = if begun == 0 { fits } else { fits.max(needed) };
-    u16::try_from(wanted.min(left)).unwrap_or(u16::MAX)
-}
-
-/// Messages that are ready, and consumers.
-async fn count(channel: &Channel, queue: &str) -> Result<(u64, u32), Error> {
-    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    let asking = channel.queue_declare(queue.into(), options, FieldTable::default());
-    match answered(asking).await {
-        Ok(found) => Ok((u64::from(found.message_count()), found.consumer_count())),
-        Err(Error::Ended(error)) if declare::is_missing(&error) => {
-            Err(Error::NoQueue { queue: queue.to_owned() })
+/// Drops what comes. Whoever wants to know is shown its properties.
+fn unread(later: Option<Later>) -> impl Fn(DeliveryResult) -> Ready<()> + Send + Sync + 'static {
+    move |came| {
+        if let (Some(tell), Ok(Some(message))) = (&later, &came) {
+            tell(&message.properties);
         }
-        Err(error) => Err(error),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Prefetches until the mark is reached, for messages of one size.
-    fn windows(ahead: Ahead, mark: u64, size: u64) -> Vec<u16> {
-        let mut windows = Vec::new();
-        let mut seen = 0;
-        while seen < mark {
-            let begun = u64::try_from(windows.len()).unwrap();
-            let window = window(ahead, mark, seen, seen * size, begun);
-            seen += u64::from(window);
-            windows.push(window);
-        }
-        windows
-    }
-
-    #[test]
-    fn small_queue_takes_one_consumer_and_no_more_than_it_holds() {
-        assert_eq!(windows(Ahead::default(), 3, 400), [3]);
-        assert_eq!(windows(Ahead::default(), 64, 400), [64]);
-    }
-
-    #[test]
-    fn large_queue_takes_few_enough_consumers_to_return_in_order() {
-        for (mark, size) in [(100_000, 400), (100_000, 60_000), (1_500_000, 300), (65, 1 << 24)] {
-            let windows = windows(Ahead::default(), mark, size);
-            assert!(windows.len() <= 30, "{mark} of {size}: {}", windows.len());
-        }
-    }
-
-    #[test]
-    fn what_is_sent_ahead_fits_the_bytes_while_consumers_suffice() {
-        let windows = windows(Ahead::default(), 5_000, 40_000);
-        let most = 8 * 1024 * 1024 / 40_000;
-        assert!(windows.iter().all(|window| u64::from(*window) <= most), "{windows:?}");
+        ready(())
     }
 }

@@ -25,6 +25,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Topology;
+pub(super) use intake::returns_max;
 pub use observed::{
     Binding, Connection, Consumer, Exchange, Feature, Observed, Overview, Part, Permission, Queue,
     Unseen,

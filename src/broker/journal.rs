@@ -5,16 +5,19 @@ use std::future::pending;
 use std::time::Duration;
 
 use lapin::{BasicProperties, Connection};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::stream::{Entry, Stream};
+use super::stream::Stream;
 use super::{Error, Outgoing, Publisher, Topology, answered};
 
 /// A stream that does not show its last chunk within this is empty.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
 
-/// What is left of the last chunk comes within this.
+/// What is left of the last chunk comes without such a pause.
 const QUIET: Duration = Duration::from_millis(500);
+
+/// A chunk has a few thousand records at most, and is sent in far less than this.
+const LAST_MAX: Duration = Duration::from_secs(3);
 
 /// Writes a record, and waits until the broker has it.
 ///
@@ -35,8 +38,8 @@ pub async fn append(
     publisher.publish(lane, &message, || true, pending()).await
 }
 
-/// Reads the last `records_max` records, oldest first. Every record of the stream is sent over the wire;
-/// no more than these are kept.
+/// Reads the last `records_max` records of those that are there, oldest first. Every record of the stream is sent
+/// over the wire; no more than these are kept. What is written meanwhile is not waited for.
 ///
 /// # Errors
 /// [`Error::Ended`] if there is no such stream; [`Error::Unanswered`].
@@ -46,29 +49,31 @@ pub async fn read(
     records_max: usize,
 ) -> Result<Vec<Vec<u8>>, Error> {
     let name = topology.journal();
-    let mut end = answered(Stream::open(connection, &name, "last")).await?;
-    let Ok(newest) = timeout(ANSWER_MAX, end.next()).await else { return Ok(Vec::new()) };
-    let newest = newest?.offset;
-    drop(end);
+    let Some(newest) = newest(connection, &name).await? else { return Ok(Vec::new()) };
     let mut stream = answered(Stream::open(connection, &name, "first")).await?;
     let mut kept = VecDeque::new();
-    let mut keep = async |mut entry: Entry| {
+    loop {
+        let mut entry = answered(stream.next()).await?;
         if kept.len() >= records_max {
             kept.pop_front();
         }
         kept.push_back(std::mem::take(&mut entry.data));
-        entry.done().await
-    };
-    loop {
-        let entry = answered(stream.next()).await?;
-        let is_last = entry.offset >= newest;
-        keep(entry).await?;
-        if is_last {
-            break;
+        if entry.offset >= newest {
+            return Ok(kept.into());
         }
+        entry.done().await?;
     }
-    while let Ok(more) = timeout(QUIET, stream.next()).await {
-        keep(more?).await?;
+}
+
+/// The place of the newest record. The broker begins with its last chunk, and goes on with what is written.
+async fn newest(connection: &Connection, name: &str) -> Result<Option<i64>, Error> {
+    let mut end = answered(Stream::open(connection, name, "last")).await?;
+    let Ok(first) = timeout(ANSWER_MAX, end.next()).await else { return Ok(None) };
+    let mut newest = first?;
+    // While others write without a pause, so much of the last chunk as has come by then.
+    let until = Instant::now() + LAST_MAX;
+    while let Ok(next) = timeout_at(until.min(Instant::now() + QUIET), end.next()).await {
+        std::mem::replace(&mut newest, next?).done().await?;
     }
-    Ok(kept.into())
+    Ok(Some(newest.offset))
 }

@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::doctor::{Exchange, Observed, Part, Queue, Unseen};
+use super::doctor::{Exchange, Observed, Overview, Part, Queue, Unseen, returns_max};
 use super::{Error, Topology};
 use crate::config;
 
@@ -155,6 +155,18 @@ impl Management {
         let (vhost, queue) = (encoded(&self.vhost), encoded(queue));
         let path = format!("queues/{vhost}/{queue}?columns=consumer_details");
         Ok(self.get::<Subscribers>(&path).await?.consumer_details)
+    }
+
+    /// How often a message of this queue may be returned before the broker gives it up; `None` without end.
+    ///
+    /// # Errors
+    /// Why the API does not tell.
+    pub async fn returns_max(&self, queue: &str) -> Part<Option<u64>> {
+        let (vhost, queue) = (encoded(&self.vhost), encoded(queue));
+        let columns = "name,type,arguments,policy,operator_policy,effective_policy_definition";
+        let queue: Queue = self.get(&format!("queues/{vhost}/{queue}?columns={columns}")).await?;
+        let overview: Overview = self.get("overview?columns=rabbitmq_version").await?;
+        Ok(returns_max(&queue, Some(&overview.rabbitmq_version)))
     }
 
     async fn queues(&self, topology: &Topology) -> Part<BTreeMap<String, Queue>> {

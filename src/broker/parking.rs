@@ -34,6 +34,8 @@ pub struct Parking {
     exchange: String,
     stream: String,
     orders_max: usize,
+    /// Whether the letters of each order are kept.
+    keeps_letters: bool,
     inner: Mutex<Inner>,
     /// The reading that has come as far as the stream was when it was begun.
     known: watch::Sender<Option<u64>>,
@@ -95,10 +97,17 @@ impl Parking {
             exchange: topology.forward(),
             stream: topology.parking(),
             orders_max,
+            keeps_letters: false,
             inner: Mutex::default(),
             known: watch::Sender::new(None),
             orders: watch::Sender::new(0),
         }
+    }
+
+    /// Keeps the letters of each order as well: 16 bytes each.
+    #[must_use]
+    pub fn keeping_letters(self) -> Self {
+        Self { keeps_letters: true, ..self }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -114,7 +123,7 @@ impl Parking {
         let reading = {
             let mut inner = self.inner();
             inner.reading += 1;
-            inner.set = Set::default();
+            inner.set = if self.keeps_letters { Set::with_letters() } else { Set::default() };
             inner.reading
         };
         let mut stream = Stream::open(connection, &self.stream, "first").await?;
@@ -285,6 +294,13 @@ impl Parking {
     /// How this order stands still, if it does, as far as is known.
     pub fn parked(&self, order: &str) -> Option<Parked> {
         self.inner().set.get(order).cloned()
+    }
+
+    /// The same, and its letters in the order in which they died.
+    pub fn standing(&self, order: &str) -> Option<(Parked, Vec<Uuid>)> {
+        let inner = self.inner();
+        let parked = inner.set.get(order)?.clone();
+        Some((parked, inner.set.letters(order).to_vec()))
     }
 
     /// All orders that stand still, as far as is known.

@@ -10,6 +10,8 @@ mod filters;
 mod gather;
 mod groups;
 mod history;
+mod import;
+mod incident;
 mod interrupt;
 mod list;
 mod moving;
@@ -34,7 +36,7 @@ use crate::config::Loaded;
   orderwright dlq replay --reason rejected             what a replay would do
   orderwright dlq replay --reason rejected --run       do it
 
-Looking takes no letter away and moves none. Letters that come while one looks are not part of it. One
+Looking takes no letter away and moves none. Letters that come while one looks are not part of it. One \
 operator at a time: what one holds, another cannot see.")]
 pub(super) struct Arguments {
     #[command(subcommand)]
@@ -52,7 +54,7 @@ enum Command {
     /// Write letters to a file, one a line, and leave them where they are.
     Export(export::Export),
     /// Bring exported letters back, byte for byte.
-    Import(export::Import),
+    Import(import::Import),
     /// Put letters aside, with a reason. They can be restored for a while.
     Discard(discard::Discard),
     /// Bring discarded letters back.
@@ -98,7 +100,7 @@ pub(super) async fn run(arguments: Arguments, loaded: Loaded) -> u8 {
         Command::Ls(arguments) => list::run(&arguments, loaded).await,
         Command::Show(arguments) => show::run(&arguments, loaded).await,
         Command::Export(arguments) => export::export(&arguments, loaded).await,
-        Command::Import(arguments) => export::import(&arguments, loaded).await,
+        Command::Import(arguments) => import::import(&arguments, loaded).await,
         Command::Discard(arguments) => discard::discard(&arguments, loaded).await,
         Command::Restore(arguments) => discard::restore(&arguments, loaded).await,
         Command::Move(arguments) => adopt::run(&arguments, loaded).await,
@@ -138,6 +140,16 @@ pub(super) fn line(text: &str, characters_max: usize) -> String {
     format!("{cut}…")
 }
 
+/// Each with its end.
+fn lines(all: impl Iterator<Item = String>) -> String {
+    let mut text = String::new();
+    for line in all {
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
+}
+
 /// `1 letter`, `2 letters`.
 fn counted(count: u64, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
@@ -152,6 +164,42 @@ mod tests {
         assert_eq!(plain("a\u{1b}[2Jb\tc\nd\u{7f}"), "a\\u{1b}[2Jb\tc\nd\\u{7f}");
         assert_eq!(line("one\n two\tthree", 80), "one two three");
         assert_eq!(line("abcdef", 4), "abc…");
+    }
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        _arguments: Arguments,
+    }
+
+    #[test]
+    fn every_command_has_examples_exit_codes_and_ways_to_print() {
+        use clap::CommandFactory as _;
+        for command in Line::command().get_subcommands() {
+            let name = command.get_name();
+            let help = command.get_after_help().unwrap_or_else(|| panic!("{name}")).to_string();
+            assert!(help.contains("Examples:\n  orderwright dlq "), "{name}: {help}");
+            assert!(help.contains("Exit codes: 0 "), "{name}: {help}");
+            // A paragraph is one line, which a terminal breaks where it ends. What is set out in columns fits 100.
+            let is_paragraph = |line: &str| !line.is_empty() && !line.trim_end().contains("  ");
+            let lines: Vec<_> = help.lines().collect();
+            for pair in lines.windows(2).filter(|pair| pair.iter().all(|line| is_paragraph(line))) {
+                let is_heading = pair[0] == "Examples:" || pair[1].starts_with("Exit codes");
+                assert!(is_heading, "{name}: {pair:?}");
+            }
+            for line in lines.iter().filter(|line| !is_paragraph(line)) {
+                assert!(line.chars().count() <= 100, "{name}: {line}");
+            }
+            // Its lines are lines of JSON.
+            if name == "export" {
+                continue;
+            }
+            let output = command.get_arguments().find(|it| it.get_id() == "output");
+            let values = output.unwrap_or_else(|| panic!("{name}")).get_possible_values();
+            for wanted in ["table", "json", "ndjson"] {
+                assert!(values.iter().any(|it| it.get_name() == wanted), "{name}: {wanted}");
+            }
+        }
     }
 
     #[test]

@@ -77,7 +77,9 @@ pub struct DeadLetter {
     ///
     /// All of them are held in memory, by every pod. At the limit, an update that would park one more
     /// order is not dead-lettered: it stands in its queue with its order, and in the end with its
-    /// shard, until there is room. Nothing is dropped or let pass.
+    /// shard, until there is room. It is given back every half of `broker.consumer_timeout`, and after
+    /// `topology.delivery_limit` times the broker dead-letters it by itself: then later updates of its order
+    /// do pass. With the defaults that is after a day.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub parked_orders_max: usize,
     /// How often publishing a dead letter is tried again before the delivery is released.

@@ -1,15 +1,33 @@
 //! What an operator should do about a reason, in one sentence.
 
+use std::borrow::Cow;
+
 /// The advice. Empty for a reason that is not known here, such as one of a newer version.
+///
+/// `is_unseen` says of a letter that it never saw its order: then a replay alone does not write it, and how it is
+/// written is said as well.
 #[must_use]
-pub fn advice(reason: &str) -> &'static str {
+pub fn advice(reason: &str, is_unseen: bool) -> Cow<'static, str> {
+    let advice = of(reason);
+    if is_unseen && advice.contains("replay") {
+        format!("{advice}; {UNSEEN}").into()
+    } else {
+        advice.into()
+    }
+}
+
+/// For a letter that never saw its order.
+const UNSEEN: &str =
+    "it never saw its order: replay it with --never-seen where nothing newer was written since";
+
+fn of(reason: &str) -> &'static str {
     match reason {
         "etag_conflict" | "conflict" | "update_conflict" | "repeat_window"
         | "conflict_exhausted" => {
             "others kept writing this order, or hold it: find out who (show), then replay"
         }
         "not_found" => {
-            "the order is not there, or not for our user: create it or mend the key, then replay or discard"
+            "the order is not there, or not for our user: create it, then replay; or discard"
         }
         "no_etag" | "etag_required" => {
             "the service gives no ETag for this entity: have it turn them on, then replay"
@@ -76,7 +94,8 @@ pub fn advice(reason: &str) -> &'static str {
         | "changes_sequence_property"
         | "expect_invalid"
         | "sequence_too_large" => {
-            "the message breaks the contract: mend the publisher, have it publish anew, and discard this letter"
+            "the message breaks the contract: mend the publisher and have it publish anew, and discard this letter; or mend \
+             this one (edit), then replay"
         }
         "broker_delivery_limit" => {
             "its workers died or lost their channel again and again: see their log, then replay"
@@ -110,7 +129,14 @@ mod tests {
             "the table of decode errors is written in another way"
         );
         reasons.extend(["forward_loop", "parked_behind"]);
-        let without: Vec<_> = reasons.into_iter().filter(|it| advice(it).is_empty()).collect();
+        let is_silent = |it: &&str| advice(it, false).is_empty();
+        let without: Vec<_> = reasons.iter().filter(|it| is_silent(it)).collect();
         assert!(without.is_empty(), "{without:?}");
+        // Who is told to replay what a plan calls never_seen is told how.
+        for reason in reasons {
+            let (seen, unseen) = (advice(reason, false), advice(reason, true));
+            assert!(!seen.contains("--never-seen"), "{reason}: {seen}");
+            assert_eq!(unseen.contains("--never-seen"), unseen.contains("replay"), "{unseen}");
+        }
     }
 }

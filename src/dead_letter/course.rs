@@ -16,6 +16,9 @@ use super::manner::{Manner, StopIf};
 /// failure is always many.
 const JUDGED_MIN: usize = 20;
 
+/// So many pauses without any outcome make up the time that one may take.
+const PAUSES_MIN: u32 = 15;
+
 /// What came of one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -80,7 +83,8 @@ pub struct Course {
     ready: VecDeque<VecDeque<usize>>,
     /// Those of orders of which one is on its way.
     busy: BTreeMap<usize, VecDeque<usize>>,
-    sent_at: BTreeMap<usize, Duration>,
+    /// When each of those was sent, and for how long outcomes had come by then.
+    sent_at: BTreeMap<usize, (Duration, Duration)>,
     fates: BTreeMap<usize, Fate>,
     /// Those of them that were never sent.
     passed_over: BTreeSet<usize>,
@@ -91,6 +95,8 @@ pub struct Course {
     sent: u32,
     last_sent: Option<Duration>,
     last_heard: Duration,
+    /// How long outcomes have come: what [`Self::lively`] was when one was heard last.
+    heard_for: Duration,
     end: Option<End>,
 }
 
@@ -118,6 +124,7 @@ impl Course {
             sent: 0,
             last_sent: None,
             last_heard: Duration::ZERO,
+            heard_for: Duration::ZERO,
             end: None,
         }
     }
@@ -153,7 +160,7 @@ impl Course {
         let Some(mut order) = self.ready.pop_front() else { return Next::Await };
         let Some(letter) = order.pop_front() else { return Next::Await };
         self.busy.insert(letter, order);
-        self.sent_at.insert(letter, now);
+        self.sent_at.insert(letter, (now, self.lively(now)));
         self.last_sent = Some(now);
         self.sent = self.sent.saturating_add(1);
         self.step = self.step.map(|left| left.saturating_sub(1));
@@ -169,6 +176,7 @@ impl Course {
 
     /// Takes what came of a letter. Only the first counts.
     pub fn heard(&mut self, letter: usize, fate: Fate, now: Duration) {
+        self.heard_for = self.lively(now);
         self.last_heard = now;
         self.settle(letter, fate);
     }
@@ -216,28 +224,45 @@ impl Course {
         }
     }
 
-    /// A notice may be lost. While none comes at all, the target is down, or no daemon runs: then all wait.
+    /// For how long outcomes have come. While none does, the target is down, or no daemon runs: that time counts for
+    /// no more than a pause between two of them, however long it is. When it is over, what is on its way needs
+    /// as long as ever.
+    fn lively(&self, now: Duration) -> Duration {
+        self.heard_for.saturating_add(now.saturating_sub(self.last_heard).min(self.pause_max()))
+    }
+
+    /// Of the time that an outcome may take, a part that is small and still longer than what an update takes.
+    fn pause_max(&self) -> Duration {
+        self.manner.outcome_max / PAUSES_MIN
+    }
+
+    /// Gives up what should have come while others did: a notice may be lost.
     fn give_up_late(&mut self, now: Duration) {
-        let max = self.manner.outcome_max;
-        let is_late = |sent: &Duration| sent.saturating_add(max) <= now && *sent < self.last_heard;
-        if self.last_heard.saturating_add(max) < now {
-            return;
-        }
-        let late: Vec<usize> = self
-            .sent_at
-            .iter()
-            .filter(|(_, sent)| is_late(sent))
-            .map(|(letter, _)| *letter)
-            .collect();
+        let (lively, max, heard) = (self.lively(now), self.manner.outcome_max, self.last_heard);
+        let is_late = |(sent, then): &(Duration, Duration)| {
+            *sent < heard && lively.saturating_sub(*then) >= max
+        };
+        let late = self.sent_at.iter().filter(|(_, times)| is_late(times));
+        let late: Vec<usize> = late.map(|(letter, _)| *letter).collect();
         for letter in late {
             self.settle(letter, Fate::Unknown);
         }
     }
 
+    /// Gives up one whose outcome nobody will tell.
+    pub fn give_up(&mut self, letter: usize) {
+        self.settle(letter, Fate::Unknown);
+    }
+
     /// Nothing, until what is on its way may be given up.
     fn until_late(&self, now: Duration) -> Next {
-        let first = self.sent_at.values().min().map(|sent| *sent + self.manner.outcome_max);
-        first.filter(|due| *due > now).map_or(Next::Await, Next::At)
+        let late_in = |(_, then): &(Duration, Duration)| {
+            self.manner.outcome_max.saturating_sub(self.lively(now).saturating_sub(*then))
+        };
+        let first = self.sent_at.values().map(late_in).min().filter(|left| !left.is_zero());
+        // Longer than a pause, something must be heard first.
+        let pause = self.pause_max().saturating_sub(now.saturating_sub(self.last_heard));
+        first.filter(|left| *left <= pause).map_or(Next::Await, |left| Next::At(now + left))
     }
 
     fn judge(&mut self) {
@@ -284,16 +309,29 @@ impl Course {
         self.busy.len()
     }
 
+    /// Whether letters of its order wait behind this one, which is on its way.
+    #[must_use]
+    pub fn has_behind(&self, letter: usize) -> bool {
+        self.busy.get(&letter).is_some_and(|behind| !behind.is_empty())
+    }
+
     /// One of them; another one each turn.
     #[must_use]
     pub fn awaited(&self, turn: usize) -> Option<usize> {
         self.busy.keys().nth(turn.checked_rem(self.busy.len())?).copied()
     }
 
+    /// How long the one has been on its way that was sent first.
+    #[must_use]
+    pub fn waiting(&self, now: Duration) -> Duration {
+        let first = self.sent_at.values().map(|(sent, _)| *sent).min();
+        now.saturating_sub(first.unwrap_or(now))
+    }
+
     /// How long nothing has been heard while something is awaited.
     #[must_use]
     pub fn silence(&self, now: Duration) -> Duration {
-        let since = self.sent_at.values().min().copied().unwrap_or(now);
+        let since = self.sent_at.values().map(|(sent, _)| *sent).min().unwrap_or(now);
         now.saturating_sub(since.max(self.last_heard))
     }
 }
@@ -380,7 +418,7 @@ mod tests {
             let mut course = Course::new(Manner { canary: 2, ..manner() }, singles(5));
             assert_eq!(all(&mut course, SECOND).0, [0, 1]);
             course.heard(1, fate, SECOND);
-            assert_eq!(course.next(SECOND), Next::At(601 * SECOND), "the other one is awaited");
+            assert_eq!(course.next(SECOND), Next::Await, "for the other one");
             course.heard(0, Fate::Applied, SECOND);
             assert_eq!(course.next(SECOND), Next::Over(End::CanaryFailed));
         }
@@ -411,7 +449,7 @@ mod tests {
             Course::new(Manner { canary: 1, ramp: vec![2, 3], ..manner() }, singles(10));
         for step in [vec![0], vec![1, 2], vec![3, 4, 5], vec![6, 7, 8, 9]] {
             let (sent, next) = all(&mut course, SECOND);
-            assert_eq!((sent, next), (step.clone(), Next::At(601 * SECOND)));
+            assert_eq!((sent, next), (step.clone(), Next::Await));
             for letter in step {
                 assert_eq!(all(&mut course, SECOND).0, [0; 0]);
                 course.heard(letter, Fate::Applied, SECOND);
@@ -455,7 +493,7 @@ mod tests {
         let mut course = Course::new(Manner { stop_if, ..manner() }, singles(3));
         assert_eq!(all(&mut course, SECOND).0, [0, 1, 2]);
         course.heard(0, Fate::Failed, SECOND);
-        assert!(matches!(course.next(SECOND), Next::At(_)));
+        assert_eq!(course.next(SECOND), Next::Await);
         course.heard(1, Fate::Applied, SECOND);
         course.heard(2, Fate::Applied, SECOND);
         assert_eq!(course.next(SECOND), Next::Over(End::Stopped));
@@ -483,15 +521,62 @@ mod tests {
 
     #[test]
     fn outcome_that_is_lost_is_given_up_while_others_come_and_awaited_while_none_does() {
-        let mut course = Course::new(manner(), [vec![0, 9], vec![1]]);
+        let singles = (1..9).map(|letter| vec![letter]);
+        let orders = std::iter::once(vec![0, 9]).chain(singles);
+        let mut course = Course::new(Manner { in_flight_max: 2, ..manner() }, orders);
         assert_eq!(all(&mut course, SECOND).0, [0, 1]);
         let hours = 7_200 * SECOND;
         assert_eq!(course.next(hours), Next::Await, "the target is down: all wait");
         assert_eq!(course.silence(hours), 7_199 * SECOND);
-        course.heard(1, Fate::Applied, hours);
-        assert_eq!(course.next(hours), Next::Over(End::Done));
+        // Others come, each after a pause of more than 40 s, which counts for no more than that.
+        let mut now = hours;
+        for letter in 1..8 {
+            course.heard(letter, Fate::Applied, now);
+            assert_eq!(all(&mut course, now).0, [letter + 1]);
+            assert_eq!(course.fates().get(&0), None, "{letter}");
+            now += 100 * SECOND;
+        }
+        // Without a pause: all of it counts.
+        for _ in 0..11 {
+            now += 39 * SECOND;
+            course.heard(8, Fate::Applied, now);
+        }
+        assert_eq!(course.next(now), Next::Over(End::Done));
+        assert_eq!((course.fates()[&0], course.fates()[&9]), (Fate::Unknown, Fate::Left));
+    }
+
+    #[test]
+    fn what_was_on_its_way_in_a_long_outage_has_as_long_as_ever_when_it_is_over() {
+        let stop_if = Some(StopIf::Count(0));
+        let manner = Manner { in_flight_max: 8, stop_if, ..manner() };
+        let mut course = Course::new(manner, singles(9));
+        assert_eq!(all(&mut course, SECOND).0, [0, 1, 2, 3, 4, 5, 6, 7]);
+        // Longer than an outcome may take, by far.
+        let hours = 7_200 * SECOND;
+        for letter in 0..8 {
+            let now = hours + SECOND * u32::try_from(letter).unwrap();
+            course.heard(letter, Fate::Applied, now);
+            assert_ne!(course.next(now), Next::Over(End::Stopped), "{letter}");
+        }
+        course.heard(8, Fate::Applied, hours + 9 * SECOND);
+        assert_eq!(course.next(hours + 9 * SECOND), Next::Over(End::Done));
+        assert!(course.fates().values().all(|fate| *fate == Fate::Applied));
+    }
+
+    #[test]
+    fn due_time_of_one_that_is_late_is_told_once_it_is_near() {
+        let mut course = Course::new(Manner { in_flight_max: 2, ..manner() }, singles(30));
+        assert_eq!(all(&mut course, SECOND).0, [0, 1]);
+        for letter in 1..21 {
+            let now = SECOND * (1 + 29 * u32::try_from(letter).unwrap());
+            course.heard(letter, Fate::Applied, now);
+            assert_eq!(all(&mut course, now).0, [letter + 1]);
+        }
+        // 20 times 29 s have gone by.
+        let now = 581 * SECOND;
+        assert_eq!(course.next(now), Next::At(601 * SECOND));
+        assert_eq!(all(&mut course, 601 * SECOND).0, [22]);
         assert_eq!(course.fates()[&0], Fate::Unknown);
-        assert_eq!(course.fates()[&9], Fate::Left);
     }
 
     #[test]
@@ -500,7 +585,7 @@ mod tests {
         assert_eq!(all(&mut course, SECOND).0, [0, 1]);
         course.cancel();
         course.heard(0, Fate::Applied, SECOND);
-        assert_eq!(course.next(SECOND), Next::At(601 * SECOND));
+        assert_eq!(course.next(SECOND), Next::Await);
         course.abandon();
         assert_eq!(course.next(SECOND), Next::Over(End::Cancelled));
         let fates: Vec<_> = course.fates().iter().map(|(letter, fate)| (*letter, *fate)).collect();

@@ -1,5 +1,6 @@
 //! Dead letters put together by their trouble. Bounded, whatever there is.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -47,7 +48,7 @@ pub struct Group {
     /// What it says.
     pub detail: String,
     /// What to do about it.
-    pub advice: &'static str,
+    pub advice: Cow<'static, str>,
 }
 
 /// Groups under way.
@@ -122,7 +123,7 @@ fn begun(fingerprint: String, letter: &Letter) -> Group {
         sample: letter.id,
         sample_order: letter.order.clone(),
         detail: letter.detail.chars().take(DETAIL_CHARACTERS_MAX).collect(),
-        advice: advice(&letter.reason),
+        advice: advice(&letter.reason, letter.is_unseen()),
     }
 }
 

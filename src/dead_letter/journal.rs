@@ -19,6 +19,19 @@ pub struct Record {
     pub event: Event,
 }
 
+/// Letters that one event names, at most. A record of the journal stays small.
+pub const NAMED_MAX: usize = 200;
+
+/// A dead letter, and its order where that is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// The dead letter.
+    pub letter: String,
+    /// Its order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<String>,
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "event")]
@@ -34,8 +47,14 @@ pub enum Event {
         because: Option<String>,
         /// Whether dead letters of orders that have moved on are written all the same.
         forced: bool,
+        /// Whether those are that never saw their order.
+        #[serde(default, skip_serializing_if = "is_false")]
+        never_seen: bool,
         /// How many dead letters it is about.
         letters: u64,
+        /// How many more are meant, and had no room.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        left_over: u64,
     },
     /// A dead letter was sent once more, and this came of it.
     Replayed {
@@ -70,6 +89,15 @@ pub enum Event {
         /// Why.
         why: String,
     },
+    /// Dead letters were not sent, and stay.
+    Unsent {
+        /// The replay.
+        replay: Uuid,
+        /// Which ones: of many, some in each record.
+        letters: Vec<Named>,
+        /// Why.
+        why: String,
+    },
     /// A replay ends.
     ReplayEnded {
         /// Its id.
@@ -91,6 +119,9 @@ pub enum Event {
         /// The replay that dealt with them.
         #[serde(skip_serializing_if = "Option::is_none")]
         replay: Option<Uuid>,
+        /// Why, where that was said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        because: Option<String>,
     },
     /// A dead letter was put into the archive.
     Discarded {
@@ -109,6 +140,9 @@ pub enum Event {
         /// Its order.
         #[serde(skip_serializing_if = "Option::is_none")]
         order: Option<String>,
+        /// Why, where that was said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        because: Option<String>,
     },
     /// A dead letter was changed by hand.
     Edited {
@@ -116,23 +150,54 @@ pub enum Event {
         letter: String,
         /// The letter that replaces it.
         new_letter: String,
+        /// Its order.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        order: Option<String>,
         /// What was changed, place by place, a line each.
         diff: String,
+        /// Why, where that was said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        because: Option<String>,
     },
     /// Dead letters were read from a file.
     Imported {
         /// How many.
         letters: u64,
+        /// Which ones: of many, some in each record.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        named: Vec<Named>,
         /// Where from.
         from: String,
+        /// Why, where that was said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        because: Option<String>,
     },
     /// Dead letters of somebody else's queue were taken over.
     Moved {
         /// How many.
         letters: u64,
+        /// Which ones: of many, some in each record.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        named: Vec<Named>,
         /// Its name.
         from: String,
+        /// The filters, as they were given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        selection: Option<String>,
+        /// Why, where that was said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        because: Option<String>,
     },
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]
+const fn is_false(it: &bool) -> bool {
+    !*it
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]
+const fn is_zero(it: &u64) -> bool {
+    *it == 0
 }
 
 impl Event {
@@ -143,6 +208,7 @@ impl Event {
             Self::ReplayBegun { replay, .. }
             | Self::Replayed { replay, .. }
             | Self::Left { replay, .. }
+            | Self::Unsent { replay, .. }
             | Self::ReplayEnded { replay, .. } => Some(*replay),
             Self::Released { replay, .. } => *replay,
             Self::Discarded { .. }
@@ -150,6 +216,45 @@ impl Event {
             | Self::Edited { .. }
             | Self::Imported { .. }
             | Self::Moved { .. } => None,
+        }
+    }
+
+    /// The letters that it is about, by their ids.
+    #[must_use]
+    pub fn letters(&self) -> Vec<&str> {
+        match self {
+            Self::Replayed { letter, new_letter, .. } => {
+                let new = new_letter.as_deref();
+                std::iter::once(letter.as_str()).chain(new).collect()
+            }
+            Self::Edited { letter, new_letter, .. } => vec![letter, new_letter],
+            Self::Left { letter, .. }
+            | Self::Discarded { letter, .. }
+            | Self::Restored { letter, .. } => vec![letter],
+            Self::Released { head, .. } => vec![head],
+            Self::Unsent { letters: named, .. }
+            | Self::Imported { named, .. }
+            | Self::Moved { named, .. } => named.iter().map(|it| it.letter.as_str()).collect(),
+            Self::ReplayBegun { .. } | Self::ReplayEnded { .. } => Vec::new(),
+        }
+    }
+
+    /// Whether it is about this order, as far as it says.
+    #[must_use]
+    pub fn is_of(&self, wanted: &str) -> bool {
+        match self {
+            Self::Replayed { order, .. }
+            | Self::Left { order, .. }
+            | Self::Edited { order, .. }
+            | Self::Discarded { order, .. }
+            | Self::Restored { order, .. } => order.as_deref() == Some(wanted),
+            Self::Released { order, .. } => order == wanted,
+            Self::Unsent { letters: named, .. }
+            | Self::Imported { named, .. }
+            | Self::Moved { named, .. } => {
+                named.iter().any(|it| it.order.as_deref() == Some(wanted))
+            }
+            Self::ReplayBegun { .. } | Self::ReplayEnded { .. } => false,
         }
     }
 }

@@ -4,7 +4,8 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use uuid::Uuid;
 
-use super::replay::{REPLAY_HEADERS, publishers_reply};
+use super::earlier;
+use super::replay::{REPLAY_ETAG, REPLAY_HEADERS, base, header, publishers_reply};
 use super::view::Found;
 use crate::config;
 use crate::dispatch::{Attempt, Letter};
@@ -12,7 +13,7 @@ use crate::parking::{UNPARK, unparks};
 use crate::properties::republished_for;
 
 /// The headers that a dead letter may carry, with their meaning. The names are part of the interface.
-pub const HEADERS: [(&str, &str); 31] = [
+pub const HEADERS: [(&str, &str); 34] = [
     (ID, "names this dead letter"),
     (FINGERPRINT, "the same for the same trouble, whatever order it befell"),
     (REASON, "why: the stable reason code"),
@@ -32,14 +33,17 @@ pub const HEADERS: [(&str, &str); 31] = [
     (SEEN, "the order's fields concerned as the last GET showed them, as JSON"),
     (FIRST_DEAD_LETTER, "of a replayed message: id of its first dead letter"),
     (FIRST_TRACE, "trace context of the handling that it died in first, where that was recorded"),
+    (EARLIER, "of a replayed message: its deaths before, as JSON: the first and the newest"),
     (REPLAYS, "of a replayed message: how often it was replayed"),
     (REPLAY_ID, "of a replayed message: the replay that brought it"),
     (REPLAY_OF, "of a replayed message: id of the dead letter that was replayed"),
+    (REPLAY_ETAG, "of a replayed message: the ETag that it might be written over; empty for none"),
     (EDITED_FROM, "of an edited letter: id of the dead letter that it replaces"),
     (EDITS, "of an edited letter: how often it was edited"),
     (EDITED_AT, "of an edited letter: when, the last time"),
     (EDITED_BY, "of an edited letter: by whom"),
     (EDIT_DIFF, "of an edited letter: what was changed, place by place"),
+    (RETURNED_AT, "of a letter that an operator brought to the queue: when"),
     (DISCARDED_AT, "in the archive: when it was discarded"),
     (DISCARDED_BY, "in the archive: by whom"),
     (DISCARDED_BECAUSE, "in the archive: why"),
@@ -53,11 +57,14 @@ const KEPT: [&str; 5] = [FIRST_DEAD_LETTER, FIRST_TRACE, REPLAYS, REPLAY_ID, REP
 pub const ID: &str = "orderwright-dead-letter-id";
 /// The same for the same trouble.
 pub const FINGERPRINT: &str = "orderwright-fingerprint";
-pub(super) const SEEN: &str = "orderwright-seen";
+/// What of the order an update would change, as JSON, under the ETag that is named beside it.
+pub const SEEN: &str = "orderwright-seen";
 /// Of a replayed message: its first dead letter.
 pub const FIRST_DEAD_LETTER: &str = "orderwright-first-dead-letter";
 /// The handling that a message died in first, as W3C `traceparent`: that of its replay links to it.
 pub const FIRST_TRACE: &str = "orderwright-first-traceparent";
+/// Of a replayed message: the deaths that it died before.
+pub const EARLIER: &str = "orderwright-earlier-deaths";
 /// Of a replayed message: how often it was replayed.
 pub const REPLAYS: &str = "orderwright-replays";
 /// Of a replayed message: the run that replays it.
@@ -69,6 +76,8 @@ pub(super) const EDITS: &str = "orderwright-edits";
 pub(super) const EDITED_AT: &str = "orderwright-edited-at";
 pub(super) const EDITED_BY: &str = "orderwright-edited-by";
 pub(super) const EDIT_DIFF: &str = "orderwright-edit-diff";
+/// It was restored, imported or taken over: it stands behind letters that died later.
+pub(super) const RETURNED_AT: &str = "orderwright-returned-at";
 pub(super) const DISCARDED_AT: &str = "orderwright-discarded-at";
 pub(super) const DISCARDED_BY: &str = "orderwright-discarded-by";
 pub(super) const DISCARDED_BECAUSE: &str = "orderwright-discarded-because";
@@ -94,6 +103,9 @@ const ORIGINAL_BYTES_MAX: usize = 32 * 1024;
 
 /// Bytes of a header that is kept of a replayed message: they are ids and a number.
 const KEPT_BYTES_MAX: usize = 128;
+
+/// Bytes of the fields concerned, where a replayed message brought them: those of ours are shorter.
+const SEEN_BYTES_MAX: usize = 4_096;
 
 /// What is known of the message as it was.
 #[derive(Debug, Clone, Copy)]
@@ -173,8 +185,17 @@ pub fn record(
         put(PARKED_BEHIND, &head.to_string());
     }
     put(ATTEMPTS, &attempts(&letter.attempts, limits.attempts_bytes_max));
-    if let Some(seen) = &letter.seen {
-        put(SEEN, seen);
+    // Of a replay, the state that it might be written over stays, whatever it has seen since: it has lost
+    // against what is newer, and must not be written over that the next time.
+    let base = base(original.properties);
+    if let Some(etag) = base {
+        put(REPLAY_ETAG, etag);
+    }
+    let before = base.and_then(|_| header(original.properties, SEEN));
+    let last = letter.attempts.iter().rev().find_map(|it| it.etag_seen.as_ref());
+    let is_of_base = base.is_none_or(|base| last.is_some_and(|it| it.as_str() == base));
+    if let Some(seen) = before.or(letter.seen.as_deref().filter(|_| is_of_base)) {
+        put(SEEN, cut(seen, SEEN_BYTES_MAX));
     }
     put(FIRST_SEEN, &letter.first_seen.to_string());
     put(DEAD_LETTERED_AT, &death.at.to_string());
@@ -192,6 +213,10 @@ pub fn record(
     if let Some(theirs) = original.properties.headers() {
         let kept = KEPT.iter().filter_map(|name| theirs.inner().get_key_value(*name));
         for (name, value) in kept.filter(|(_, value)| size(value) <= KEPT_BYTES_MAX) {
+            headers.insert(name.clone(), value.clone());
+        }
+        let earlier = theirs.inner().get_key_value(EARLIER);
+        if let Some((name, value)) = earlier.filter(|(_, it)| size(it) <= earlier::BYTES_MAX) {
             headers.insert(name.clone(), value.clone());
         }
     }
@@ -246,6 +271,13 @@ fn is_brokers(name: &str) -> bool {
     matches!(name, "CC" | "BCC" | "x-delivery-count" | "x-acquired-count" | "x-death")
         || name.starts_with("x-first-death-")
         || name.starts_with("x-last-death-")
+}
+
+/// At least the bytes that the headers of a message take in a frame.
+#[must_use]
+pub fn header_bytes(properties: &BasicProperties) -> usize {
+    let headers = properties.headers().iter().flat_map(FieldTable::inner);
+    headers.map(|(name, value)| name.as_str().len() + size(value)).sum()
 }
 
 /// At least the bytes that a value takes in a frame.
@@ -392,13 +424,12 @@ mod tests {
             theirs.insert(name.into(), AMQPValue::LongString(name.into()));
         }
         let made = make(&BasicProperties::default().with_headers(theirs), &letter(vec![]));
-        for name in KEPT {
+        for name in KEPT.into_iter().chain([EARLIER]) {
             assert_eq!(header(&made, name).as_deref(), Some(name));
         }
-        for name in [REPLAY_ETAG, REPLAY_FORCED] {
-            assert_eq!(header(&made, name), None, "{name}");
-        }
-        assert_eq!(header(&made, SEEN).as_deref(), Some(r#"{"A":1}"#));
+        assert_eq!(header(&made, REPLAY_FORCED), None);
+        assert_eq!(header(&made, REPLAY_ETAG).as_deref(), Some(REPLAY_ETAG), "its state stays");
+        assert_eq!(header(&made, SEEN).as_deref(), Some(SEEN), "and what that was");
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use lapin::BasicProperties;
 use lapin::types::ShortString;
 
-use super::record::{FIRST_DEAD_LETTER, FIRST_TRACE, REPLAY_ID, REPLAY_OF, REPLAYS};
+use super::record::{EARLIER, FIRST_DEAD_LETTER, FIRST_TRACE, REPLAY_ID, REPLAY_OF, REPLAYS, SEEN};
+use crate::parking::unparks;
 use crate::properties;
 
 /// The ETag that this dead letter saw last.
@@ -18,13 +19,15 @@ pub const CORRELATION_ID: &str = "orderwright-correlation-id";
 
 /// The headers that a replayed message may carry, with their meaning. The names are part of the
 /// interface.
-pub const REPLAY_HEADERS: [(&str, &str); 9] = [
+pub const REPLAY_HEADERS: [(&str, &str); 11] = [
     (REPLAY_ID, "the replay that sent it"),
     (REPLAY_OF, "the dead letter that it was"),
     (REPLAY_ETAG, "the ETag that this dead letter saw last: under another one nothing is written"),
+    (SEEN, "the fields concerned under that ETag, as JSON"),
     (REPLAY_FORCED, "`1`: no ETag is compared, an operator said so"),
     (FIRST_DEAD_LETTER, "the dead letter that it was first"),
     (FIRST_TRACE, "trace context of the handling that it died in first"),
+    (EARLIER, "the deaths that it died before, as JSON"),
     (REPLAYS, "how often it was replayed, this time included"),
     (REPLY_TO, "the publisher's `reply_to`, empty if there was none: he is told as well"),
     (CORRELATION_ID, "the publisher's `correlation_id`"),
@@ -34,6 +37,21 @@ pub const REPLAY_HEADERS: [(&str, &str); 9] = [
 #[must_use]
 pub fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a str> {
     Some(properties::header(properties, name)?.unwrap_or_default())
+}
+
+/// The longest ETag that is read, in bytes.
+const ETAG_BYTES_MAX: usize = 1_024;
+
+/// The ETag that a replayed message might be written over; empty where it might be over none. `None` for any
+/// other message, for one that an operator wants written over whatever is there, and for one that stood behind
+/// a dead letter and is judged as for the first time: these may be written over what they saw.
+pub(super) fn base(properties: &BasicProperties) -> Option<&str> {
+    if let Some(etag) = header(properties, REPLAY_ETAG) {
+        return Some(if etag.len() <= ETAG_BYTES_MAX { etag } else { "" });
+    }
+    let is_replay = [REPLAY_OF, REPLAY_ID].iter().any(|it| header(properties, it).is_some());
+    let is_forced = header(properties, REPLAY_FORCED) == Some("1");
+    (is_replay && !is_forced && unparks(properties).is_none()).then_some("")
 }
 
 /// Where the publisher wants to be told, and what he knows the update by.

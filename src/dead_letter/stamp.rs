@@ -17,8 +17,9 @@ const DIFF_CHARACTERS_MAX: usize = 4_000;
 /// Characters of an operator's reason that are kept.
 const BECAUSE_CHARACTERS_MAX: usize = 1_000;
 
-/// Headers that would send copies elsewhere, or that the broker adds to a delivery.
-const LEFT_BEHIND: [&str; 4] = ["CC", "BCC", "x-delivery-count", "x-acquired-count"];
+/// Headers that would send copies elsewhere, or that are of the stay in one queue.
+const LEFT_BEHIND: [&str; 5] =
+    ["CC", "BCC", "x-delivery-count", "x-acquired-count", record::RETURNED_AT];
 
 /// Headers of a letter in the archive.
 const OF_ARCHIVE: [&str; 4] = [
@@ -41,8 +42,7 @@ pub struct Decision<'a> {
 
 /// The properties of a letter that is sent on as it is. Left behind is what would delete it, copy it or
 /// have it refused: expiration, priority, CC and BCC, and the user id, which becomes a header.
-#[must_use]
-pub fn carried(properties: &BasicProperties) -> BasicProperties {
+fn carried(properties: &BasicProperties) -> BasicProperties {
     let mut headers = FieldTable::default();
     let theirs = properties.headers().iter().flat_map(FieldTable::inner);
     for (name, value) in theirs.filter(|(name, _)| !LEFT_BEHIND.contains(&name.as_str())) {
@@ -55,6 +55,16 @@ pub fn carried(properties: &BasicProperties) -> BasicProperties {
     }
     let kept = republished(properties);
     if headers.inner().is_empty() { kept } else { kept.with_headers(headers) }
+}
+
+/// The same for one that comes to the queue of dead letters from elsewhere: it stands behind letters that died later,
+/// and says so.
+#[must_use]
+pub fn returned(properties: &BasicProperties, at: Timestamp) -> BasicProperties {
+    let kept = carried(properties);
+    let mut headers = kept.headers().clone().unwrap_or_default();
+    put(&mut headers, record::RETURNED_AT, &at.to_string());
+    kept.with_headers(headers)
 }
 
 /// The properties of a letter that goes to the archive, where it stays for so long.
@@ -78,8 +88,12 @@ pub fn discarded(
 
 /// The properties and the routing key of a letter that comes back from the archive.
 #[must_use]
-pub fn restored(properties: &BasicProperties, routing_key: &str) -> (BasicProperties, String) {
-    let kept = carried(properties);
+pub fn restored(
+    properties: &BasicProperties,
+    routing_key: &str,
+    at: Timestamp,
+) -> (BasicProperties, String) {
+    let kept = returned(properties, at);
     let mut headers = FieldTable::default();
     let mut key = routing_key.to_owned();
     for (name, value) in kept.headers().iter().flat_map(FieldTable::inner) {
@@ -90,15 +104,19 @@ pub fn restored(properties: &BasicProperties, routing_key: &str) -> (BasicProper
             headers.insert(name.clone(), value.clone());
         }
     }
-    let bare = republished(properties);
-    (if headers.inner().is_empty() { bare } else { bare.with_headers(headers) }, key)
+    (republished(properties).with_headers(headers), key)
 }
 
 /// The properties of a letter of somebody else's that becomes one of ours: what is known of its death,
 /// in our headers. One that has them keeps them. `queue` is where it was found.
 #[must_use]
-pub fn adopted(properties: &BasicProperties, letter: &Letter, queue: &str) -> BasicProperties {
-    let kept = carried(properties);
+pub fn adopted(
+    properties: &BasicProperties,
+    letter: &Letter,
+    queue: &str,
+    at: Timestamp,
+) -> BasicProperties {
+    let kept = returned(properties, at);
     if letter.writer == Writer::Orderwright {
         return kept;
     }
@@ -142,7 +160,7 @@ pub fn edited(
     queue: &str,
     edition: Edition<'_>,
 ) -> BasicProperties {
-    let kept = adopted(properties, letter, queue);
+    let kept = adopted(properties, letter, queue, edition.at);
     let mut headers = kept.headers().clone().unwrap_or_default();
     let count = letter.edited.as_ref().map_or(0, |it| it.count).saturating_add(1);
     let first = letter.replays.first_dead_letter.unwrap_or(letter.id);
@@ -192,24 +210,25 @@ mod tests {
         let archived = discarded(&foreign(), "A/1", decision(), Duration::from_mins(1));
         assert_eq!(archived.expiration().as_ref().unwrap().as_str(), "60000");
         assert_eq!(read(&archived, "archive").id, before.id, "known by its id there as well");
-        let (back, key) = restored(&archived, "archive");
+        let (back, key) = restored(&archived, "archive", Timestamp::UNIX_EPOCH);
         assert_eq!((key.as_str(), back.expiration()), ("A/1", &None));
         let after = read(&back, &key);
         assert_eq!((after.id, &after.fingerprint), (before.id, &before.fingerprint));
         let headers = back.headers().as_ref().unwrap();
         let names: Vec<_> = headers.inner().keys().map(ToString::to_string).collect();
-        assert_eq!(names, [record::USER_ID, "source"]);
+        assert_eq!(names, [record::USER_ID, record::RETURNED_AT, "source"]);
+        assert!(after.is_moved && !before.is_moved);
     }
 
     #[test]
     fn letter_of_somebody_else_gets_our_headers_once() {
         let letter = read(&foreign(), "A/1");
-        let ours = adopted(&foreign(), &letter, "their.dlq");
+        let ours = adopted(&foreign(), &letter, "their.dlq", Timestamp::UNIX_EPOCH);
         let again = read(&ours, "elsewhere");
         assert_eq!((again.writer, again.id), (Writer::Orderwright, letter.id));
         assert_eq!((again.reason.as_str(), again.queue.as_str()), ("foreign", "their.dlq"));
         assert_eq!((again.fingerprint, again.order), (letter.fingerprint, letter.order));
-        assert_eq!(adopted(&ours, &read(&ours, "x"), "other"), ours);
+        assert_eq!(adopted(&ours, &read(&ours, "x"), "other", Timestamp::UNIX_EPOCH), ours);
     }
 
     #[test]

@@ -8,14 +8,15 @@ use lapin::types::{FieldTable, ShortString};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::record;
 use super::typed::{Headers, of_table, short, to_table};
 use super::view::{Found, Letter};
 
 /// Version of the form.
 const VERSION: u32 = 1;
 
-/// Headers that the broker adds to a delivery. They are not of the message.
-const OF_DELIVERY: [&str; 2] = ["x-delivery-count", "x-acquired-count"];
+/// Headers of a stay in one queue. They are not of the message.
+const OF_STAY: [&str; 3] = ["x-delivery-count", "x-acquired-count", record::RETURNED_AT];
 
 /// A message with all that it is made of.
 #[derive(Debug, Clone, PartialEq)]
@@ -146,7 +147,7 @@ impl Properties {
         let headers = properties.headers().as_ref().map(|headers| {
             let mut kept = FieldTable::default();
             for (name, value) in headers.inner() {
-                if !OF_DELIVERY.contains(&name.as_str()) {
+                if !OF_STAY.contains(&name.as_str()) {
                     kept.insert(name.clone(), value.clone());
                 }
             }

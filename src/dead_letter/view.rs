@@ -9,9 +9,13 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::death::{Death, as_text, deaths, in_words, of_death};
+use super::earlier::{self, Earlier};
 use super::fingerprint::{Trouble, fingerprint};
-use super::record;
+use super::{record, replay};
 use crate::properties::{FORWARDED_EXCHANGE, FORWARDED_ROUTING_KEY};
+
+/// The code of an update that lost against what is newer.
+pub(super) const SUPERSEDED: &str = "superseded";
 
 /// Who wrote a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -107,7 +111,11 @@ pub struct Letter {
     /// The ETag that was seen last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
-    /// The order's fields concerned, as the last GET showed them.
+    /// The ETag of the state that a replay may write over. That which was seen last; of a letter that was
+    /// replayed, that which its replay was held to; none where it was superseded, for what it saw then is newer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    /// The order's fields concerned: those of that state, else as the last GET showed them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seen: Option<Value>,
     /// What the broker says, newest first.
@@ -115,6 +123,12 @@ pub struct Letter {
     pub deaths: Vec<Death>,
     /// Earlier replays.
     pub replays: Replays,
+    /// The deaths before this one, the first one first. Of many, those in the middle are left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<Earlier>,
+    /// It does not stand where it fell: it was replayed, edited, restored, imported or taken over.
+    #[serde(skip)]
+    pub is_moved: bool,
     /// The letter that its order stood still behind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parked_behind: Option<Uuid>,
@@ -181,6 +195,10 @@ impl Letter {
         let status = attempts.last().and_then(status);
         let etag =
             attempts.iter().rev().find_map(|it| it.get("etag_seen")?.as_str()).map(str::to_owned);
+        let base = match headers.text(replay::REPLAY_ETAG) {
+            Some(held_to) => Some(held_to).filter(|it| !it.is_empty()),
+            None => etag.clone().filter(|_| reason != SUPERSEDED),
+        };
         let error_code = attempts.last().and_then(|it| it.get("error_code")?.as_str());
         let forwarded = headers.text(FORWARDED_ROUTING_KEY);
         let routing_key = headers.text(record::ROUTING_KEY).or(forwarded);
@@ -214,6 +232,7 @@ impl Letter {
                 .or_else(|| died.map(|it| it.queue.clone()))
                 .unwrap_or_default(),
             etag,
+            base,
             seen: headers.text(record::SEEN).and_then(|text| serde_json::from_str(&text).ok()),
             replays: Replays {
                 count: headers.text(record::REPLAYS).and_then(|it| it.parse().ok()).unwrap_or(0),
@@ -221,6 +240,10 @@ impl Letter {
                 replay_id: headers.uuid(record::REPLAY_ID),
                 replay_of: headers.uuid(record::REPLAY_OF),
             },
+            is_moved: [record::RETURNED_AT, record::REPLAYS, record::FIRST_DEAD_LETTER]
+                .iter()
+                .any(|name| headers.text(name).is_some()),
+            earlier: earlier::read(&headers.text(record::EARLIER).unwrap_or_default()),
             parked_behind: headers.uuid(record::PARKED_BEHIND),
             edited: headers.uuid(record::EDITED_FROM).map(|from| Edited {
                 from,
@@ -321,6 +344,30 @@ mod tests {
     fn read(properties: &BasicProperties, body: &[u8]) -> Letter {
         let (exchange, routing_key) = ("orderwright.dead-letters", "key");
         Letter::read(Found { properties, exchange, routing_key, body })
+    }
+
+    #[test]
+    fn letter_that_was_superseded_may_be_written_over_nothing_that_it_has_seen() {
+        let base = |reason: &str, held_to: Option<&str>| {
+            let mut headers = FieldTable::default();
+            let mut put = |name: &str, value: &str| {
+                headers.insert(name.into(), long(value));
+            };
+            put("orderwright-reason", reason);
+            put("orderwright-attempts", r#"[{"etag_seen":"W/\"2\""}]"#);
+            if let Some(held_to) = held_to {
+                put("orderwright-replay-etag", held_to);
+            }
+            let letter = read(&BasicProperties::default().with_headers(headers), b"{}");
+            assert_eq!(letter.etag.as_deref(), Some("W/\"2\""));
+            letter.base
+        };
+        assert_eq!(base("rejected", None).as_deref(), Some("W/\"2\""));
+        assert_eq!(base("superseded", None), None);
+        for reason in ["rejected", "superseded"] {
+            assert_eq!(base(reason, Some("W/\"1\"")).as_deref(), Some("W/\"1\""));
+            assert_eq!(base(reason, Some("")), None, "it might be written over nothing");
+        }
     }
 
     #[test]

@@ -38,6 +38,19 @@ fn first_death_parks_and_later_ones_stand_behind_it() {
 }
 
 #[test]
+fn letters_of_an_order_are_known_in_their_order_to_who_wants_to_know() {
+    let mut set = Set::with_letters();
+    for record in [died("A", 3), died("A", 1), died("A", 1), died("B", 7), died("A", 2)] {
+        set.apply(&record);
+    }
+    assert_eq!(set.letters("A"), [letter(3), letter(1), letter(2)]);
+    assert!(set.letters("C").is_empty());
+    set.apply(&released("A", 3, 3));
+    assert_eq!((set.letters("A"), set.letters("B")), (&[][..], &[letter(7)][..]));
+    assert!(fold(&[died("A", 1)]).letters("A").is_empty(), "the daemon does not keep them");
+}
+
+#[test]
 fn record_that_is_written_twice_counts_once() {
     let set = fold(&[died("A", 1), died("A", 1), died("A", 2), died("A", 2)]);
     assert_eq!(set.get("A").unwrap().letters, 2);

@@ -4,6 +4,7 @@ use lapin::options::BasicPublishOptions;
 use lapin::{BasicProperties, Connection};
 use orderwright::broker::{self as edge, Ahead, Browser, Error, Link, Topology};
 use orderwright::config;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::daemon::{PATIENCE, orderwright};
@@ -158,6 +159,36 @@ async fn letter_that_is_taken_out_leaves_the_others_in_their_places() {
     browser.close().await.unwrap();
     let left: Vec<_> = (0..403).filter(|number| *number >= 300 || number % 100 != 49).collect();
     assert_eq!(queue.numbers().await, left);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_that_are_taken_out_are_gone_once_the_look_is_closed_however_slow_the_broker_is() {
+    const LETTERS: u32 = 500;
+    let mut operators = JoinSet::new();
+    // Side by side, so that the broker has more to write down than it can at once.
+    for _ in 0..24 {
+        operators.spawn(async {
+            let queue = Queue::with("ack-many", LETTERS).await;
+            let connection = queue.connection().await;
+            let mut browser = queue.open(&connection).await.unwrap();
+            let mut receipts = Vec::new();
+            while let Some(held) = browser.next().await.unwrap() {
+                if held.position % 100 > 0 {
+                    receipts.push(held.receipt);
+                }
+            }
+            for receipt in receipts {
+                browser.ack(receipt).await.unwrap();
+            }
+            browser.close().await.unwrap();
+            edge::close(&connection, PATIENCE).await;
+            queue.numbers().await
+        });
+    }
+    let left: Vec<_> = (1..=LETTERS / 100).map(|hundreds| hundreds * 100 - 1).collect();
+    for numbers in operators.join_all().await {
+        assert_eq!(numbers, left);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -102,6 +102,14 @@ pub(crate) fn orderwright(settings: &[(String, String)]) -> Command {
     command
 }
 
+/// Sends a signal to a process of ours.
+pub(crate) async fn signal(pid: u32, name: &str) {
+    // The shell's own: a bare Debian has no program of that name.
+    let kill = format!("kill -{name} {pid}");
+    let sent = Command::new("bash").args(["-c", &kill]).status().await;
+    assert!(sent.unwrap().success());
+}
+
 impl Daemon {
     /// Starts, and does not wait for anything.
     pub(crate) fn spawn(settings: &[(String, String)]) -> Self {
@@ -165,11 +173,7 @@ impl Daemon {
 
     /// Sends a signal.
     pub(crate) async fn signal(&self, name: &str) {
-        let pid = self.pid();
-        // The shell's own: a bare Debian has no program of that name.
-        let kill = format!("kill -{name} {pid}");
-        let sent = Command::new("bash").args(["-c", &kill]).status().await;
-        assert!(sent.unwrap().success());
+        signal(self.pid(), name).await;
     }
 
     /// Sends SIGTERM and waits for the end.

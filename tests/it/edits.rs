@@ -103,6 +103,12 @@ async fn edit_that_is_refused_says_where_and_changes_nothing() {
         assert!(ran.stderr.contains(said), "{said}: {}", ran.stderr);
         assert_eq!(ran.code, Some(code), "{}", ran.stderr);
     }
+    // Ctrl-C in an editor reaches all programs on its terminal, and is meant for the editor.
+    let editor = "kill -INT $PPID; sed -i -e 's/\"UpdateSequence\": 1/\"UpdateSequence\": 8/'";
+    let kept = dlq(&stage, editor, &["edit", &id, "--dry-run", "--output", "json"]).await;
+    assert_eq!(parsed(&kept)["diff"][1], "+ /changes/UpdateSequence: 8", "{}", kept.stderr);
+    let ended = dlq(&stage, "kill -TERM $PPID; true", &["edit", &id]).await;
+    assert_eq!(ended.code, Some(75), "a termination is meant for all: {}", ended.stderr);
     let failed = dlq(&stage, "false", &["edit", &id]).await;
     assert!(failed.code == Some(65) && failed.stderr.contains("nothing is changed"));
     let same = dlq(&stage, "true", &["edit", &id]).await;

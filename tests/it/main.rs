@@ -44,6 +44,7 @@ mod parking;
 mod pods;
 mod publishers;
 mod replay_runs;
+mod replay_trouble;
 mod replays;
 mod reshard;
 mod shard;

@@ -5,8 +5,8 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::timeout;
 
 use crate::commands::{Ran, run};
-use crate::daemon::{Daemon, PATIENCE, orderwright};
-use crate::stage::{Stage, update};
+use crate::daemon::{Daemon, PATIENCE, orderwright, signal};
+use crate::stage::{Stage, message, update};
 
 const PARK: (&str, &str) = ("DEAD_LETTER__ON_DEAD_LETTER", "park");
 
@@ -73,12 +73,15 @@ async fn parked_order_is_replayed_in_order_with_what_comes_meanwhile_and_goes_on
     let flags = ["--reason", "business_rule", "--run", "--rate", "1", "--output", "ndjson"];
     let mut replay = replay.args(["dlq", "replay"]).args(flags).spawn().unwrap();
     let mut lines = BufReader::new(replay.stdout.take().unwrap()).lines();
-    let mut said = Vec::new();
+    let (pid, mut said) = (replay.id().unwrap(), Vec::new());
     while let Some(line) = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap() {
         said.push(serde_json::from_str::<Value>(&line).unwrap());
         if said.len() == 1 {
-            // Four more are to be sent, one a second: this one comes behind them.
+            // Four more are to be sent, one a second. It stands still while one more comes behind them.
+            signal(pid, "STOP").await;
             stage.publish(&[update(1, 6)]).await;
+            daemon.logs_times("\"dead-lettered\"", 6).await;
+            signal(pid, "CONT").await;
         }
     }
     let sum = said.last().unwrap();
@@ -120,6 +123,26 @@ async fn head_that_dies_again_leaves_what_stands_behind_and_is_replayed_as_the_h
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn head_that_never_saw_its_order_is_written_once_that_is_there() {
+    let stage = Stage::new("replay-created", &["--orders", "1"]).await;
+    let daemon = stage.daemon(&[PARK]).await;
+    let changes = |number| message("SO-900001", &json!({"UpdateSequence": number}));
+    stage.publish(&[changes(1), changes(2), changes(3)]).await;
+    daemon.logs_times("\"dead-lettered\"", 3).await;
+    let replay = ["replay", "--order", "USMF/SO-900001", "--run", "--output", "json"];
+    let missing = dlq(&stage, &replay).await;
+    let sum: Value = serde_json::from_str(&missing.stdout).unwrap();
+    assert_eq!(sum["counts"], json!({"left": 3}), "{}", missing.stderr);
+    // Nothing of it was begun since the first one died, so nothing newer can be there.
+    stage.simulator.create("USMF", "SO-900001").await.unwrap();
+    assert_eq!(parsed(&dlq(&stage, &replay).await)["counts"], json!({"applied": 3}));
+    stage.publish(&[changes(4)]).await;
+    let ledger = stage.applied(4).await;
+    assert_eq!((ledger.out_of_order, depth(&stage).await), (0, 0));
+    assert_eq!(daemon.stop().await.count("parked_orders"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn discarded_head_lets_nothing_pass_until_what_stands_behind_is_written_in_order() {
     let (stage, daemon) = parked("discard-parked", 2, 3).await;
     let head = async |order: u64| {
@@ -148,6 +171,7 @@ async fn discarded_head_lets_nothing_pass_until_what_stands_behind_is_written_in
 
     let history = dlq(&stage, &["history"]).await.stdout;
     let told = |what: &str| history.lines().filter(|line| line.contains(what)).count();
-    assert_eq!((told("kim@desk  discarded"), told("because=TICKET-7")), (2, 3), "{history}");
+    // Two discards; the replay of what stood behind one, and its release.
+    assert_eq!((told("kim@desk  discarded"), told("because=TICKET-7")), (2, 4), "{history}");
     assert_eq!((told("kim@desk  released"), daemon.stop().await.count("parked_orders")), (2, 0));
 }

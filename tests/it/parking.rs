@@ -213,7 +213,7 @@ async fn order_goes_on_in_order_once_all_its_letters_were_seen() {
     stage.publish(&[update(1, 1), dying(1, 2), update(1, 3), update(1, 4)]).await;
     let first = letters.take(3).await;
     let head = first[0].header("dead-letter-id");
-    let (code, parked) = dead_letters(&stage, &["parked", "--output", "json"]).await;
+    let (code, parked) = dead_letters(&stage, &["parked", "--output", "ndjson"]).await;
     let parked: Value = serde_json::from_str(&parked).unwrap();
     assert_eq!((code, &parked["order"]), (0, &json!(key(1))));
     assert_eq!((&parked["head"], &parked["letters"]), (&json!(head), &json!(3)));

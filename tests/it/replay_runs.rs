@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use orderwright::app::replay::{Candidate, Checker, Hold, Report, Run};
+use orderwright::app::replay::{Allowed, Candidate, Checker, Hold, Report, Run};
 use orderwright::broker::{Ahead, Browser, Held, Link, Publisher, Topology, connect};
 use orderwright::config;
 use orderwright::dead_letter::{End, Fate, Found, Letter, Manner};
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::daemon::{PATIENCE, orderwright};
-use crate::stage::{Stage, update};
+use crate::stage::{Stage, message, update};
 
 /// Runs a command on dead letters; its exit code and its output.
 async fn dlq(stage: &Stage, words: &[&str]) -> (Option<i32>, String, String) {
@@ -157,6 +157,34 @@ async fn interrupted_replay_waits_for_what_is_on_its_way_and_at_the_second_time_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn replay_that_ends_within_an_order_leaves_what_the_next_one_goes_on_by() {
+    let stage = Stage::new("replay-goes-on", &["--orders", "1"]).await;
+    let refused = json!({"on": "patch", "do": "status", "status": 400});
+    stage.simulator.faults(&json!({"next": vec![refused; 3]})).await.unwrap();
+    let daemon = stage.daemon(&[]).await;
+    let renamed = json!({"UpdateSequence": 2, "DeliveryModeCode": "Truck"});
+    stage.publish(&[update(1, 1), message("SO-000001", &renamed), update(1, 3)]).await;
+    daemon.logs_times("\"dead-lettered\"", 3).await;
+
+    // The second one dies again. The first one is written, and stands in the queue for those behind it.
+    stage.simulator.rename("DeliveryModeCode", "DeliveryMode").await.unwrap();
+    let (code, done, errors) = dlq(&stage, &["replay", "--run", "--output", "json"]).await;
+    let done: Value = serde_json::from_str(&done).unwrap();
+    let counts = json!({"applied": 1, "failed": 1, "left": 1});
+    assert_eq!((code, &done["counts"]), (Some(1), &counts), "{errors}");
+    assert_eq!(depth(&stage).await, 3);
+
+    stage.simulator.rename("DeliveryMode", "DeliveryModeCode").await.unwrap();
+    let (code, done, errors) = dlq(&stage, &["replay", "--run", "--output", "json"]).await;
+    let done: Value = serde_json::from_str(&done).unwrap();
+    let counts = json!({"already_applied": 1, "applied": 2});
+    assert_eq!((code, &done["counts"]), (Some(0), &counts), "{errors}");
+    let ledger = stage.applied(3).await;
+    assert_eq!((ledger.applied_twice, ledger.out_of_order, depth(&stage).await), (0, 0, 0));
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn replay_goes_on_when_the_broker_would_take_its_letters_back() {
     let stage = Stage::new("replay-renew", &["--orders", "5"]).await;
     let refused = json!({"on": "patch", "do": "status", "status": 400});
@@ -233,7 +261,8 @@ async fn replayed(
         by: "kim@desk",
         selection: "all",
         because: None,
-        forced: false,
+        allowed: Allowed::Seen,
+        left_over: 0,
         connection: &connection,
         publisher: &publisher,
         topology: &topology,

@@ -4,6 +4,7 @@ use futures_util::StreamExt;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Consumer};
+use orderwright::dead_letter::Found;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -108,9 +109,15 @@ async fn replay_of_an_order_that_has_moved_on_writes_nothing_and_is_dead_lettere
     assert_eq!((letter.reason(), letter.header("replay-of")), ("superseded".into(), "l-1".into()));
     assert_eq!(date(&stage).await, "2025-02-02T12:00:00Z", "what is newer stays");
     let now = letter.attempts()[0]["etag_seen"].as_str().unwrap().to_owned();
+    let (properties, body) = (&letter.properties, &letter.body[..]);
+    let again = Found { properties, exchange: "e", routing_key: "k", body };
+    let base = orderwright::dead_letter::Letter::read(again).base;
+    assert_eq!((base.as_deref(), now != saw), (Some(&*saw), true), "not what it has lost against");
+    let told = ask(&raw, &mut answers, &replay(&saw), "older", &dated(1)).await;
+    assert_eq!(told["reason"], "superseded", "however often");
 
     let told = ask(&raw, &mut answers, &replay(&now), "fresh", &dated(1)).await;
-    assert_eq!(told["outcome"], "applied", "nobody has written since this letter");
+    assert_eq!(told["outcome"], "applied", "of a letter that saw what is newer");
     let told = ask(&raw, &mut answers, &replay(&now), "again", &dated(1)).await;
     assert_eq!(told["outcome"], "already_applied", "though the ETag is another one");
 
@@ -123,7 +130,7 @@ async fn replay_of_an_order_that_has_moved_on_writes_nothing_and_is_dead_lettere
 
     let ended = daemon.stop().await;
     assert_eq!(stage.simulator.read(0).await.unwrap().patches, 4);
-    assert_eq!((ended.count("notices_sent"), ended.count("notices_lost")), (7, 0));
+    assert_eq!((ended.count("notices_sent"), ended.count("notices_lost")), (8, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

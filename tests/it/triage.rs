@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::Value;
+use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
+use crate::broker;
 use crate::browse::Queue;
 use crate::commands::{Ran, run};
-use crate::daemon::{PATIENCE, orderwright};
+use crate::daemon::{PATIENCE, orderwright, signal};
 use crate::stage::{Stage, message, update};
 
 fn parsed(ran: &Ran) -> Value {
@@ -17,14 +19,14 @@ fn parsed(ran: &Ran) -> Value {
     serde_json::from_str(&ran.stdout).unwrap()
 }
 
-fn lines(ran: &Ran) -> Vec<Value> {
+fn lines_of(ran: &Ran) -> Vec<Value> {
     assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
     ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// What the journal keeps.
 async fn told(settings: &[(String, String)]) -> Vec<Value> {
-    lines(&run(settings, &["dlq", "history", "--output", "ndjson"]).await)
+    lines_of(&run(settings, &["dlq", "history", "--output", "ndjson"]).await)
 }
 
 /// Two orders that are not there, one body that is none, and one letter that says nothing.
@@ -62,7 +64,7 @@ async fn trouble_is_grouped_listed_and_shown_and_nothing_moves() {
 
     let fingerprint = first["fingerprint"].as_str().unwrap();
     let listed = ["dlq", "ls", "--fingerprint", fingerprint, "--output", "ndjson"];
-    let listed = lines(&run(&settings, &listed).await);
+    let listed = lines_of(&run(&settings, &listed).await);
     let orders: Vec<_> = listed.iter().map(|it| it["order"].as_str().unwrap()).collect();
     let both = BTreeSet::from(["USMF/SO-900001", "USMF/SO-900002"]);
     assert_eq!(orders.iter().copied().collect::<BTreeSet<_>>(), both);
@@ -94,7 +96,7 @@ async fn trouble_is_grouped_listed_and_shown_and_nothing_moves() {
         assert!(table.stdout.contains(part), "{part}: {}", table.stdout);
     }
     let foreign = ["dlq", "ls", "--header", "from=elsewhere", "--output", "ndjson"];
-    let foreign = lines(&run(&settings, &foreign).await);
+    let foreign = lines_of(&run(&settings, &foreign).await);
     assert_eq!(foreign[0]["reason"], "foreign");
     let id = foreign[0]["id"].as_str().unwrap();
     let shown = parsed(&run(&settings, &["dlq", "show", id, "--output", "json"]).await);
@@ -180,6 +182,75 @@ async fn letters_go_out_and_come_back_byte_for_byte_and_are_not_doubled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn export_that_comes_to_nothing_leaves_no_file_that_is_in_the_way_of_the_next() {
+    let queue = Queue::with("export-again", 3).await;
+    let settings = queue.stage.settings(&[]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("letters.ndjson");
+    let export = ["dlq", "export", "--file", file.to_str().unwrap()];
+    let nobody = [("ORDERWRIGHT__BROKER__URL".to_owned(), "amqp://127.0.0.1:9/%2f".to_owned())];
+    let failed = run(&[&settings[..], &nobody].concat(), &export).await;
+    assert_eq!(failed.code, Some(69), "{}", failed.stderr);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    assert_eq!(run(&settings, &export).await.code, Some(0));
+    assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn import_that_is_interrupted_ends_in_good_order_and_doubles_nothing() {
+    const LETTERS: u32 = 20_000;
+    let queue = Queue::with("import-interrupted", LETTERS).await;
+    let settings = queue.stage.settings(&[]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("letters.ndjson").display().to_string();
+    assert_eq!(run(&settings, &["dlq", "export", "--file", &file]).await.code, Some(0));
+    let lines = std::fs::read_to_string(&file).unwrap();
+    let begin = || {
+        let mut command = orderwright(&settings);
+        command.args(["dlq", "import", "--file", "-", "--output", "json"]);
+        command.stdin(std::process::Stdio::piped()).spawn().unwrap()
+    };
+
+    // While it looks what is there: it does not know all of it, and brings nothing.
+    let mut child = begin();
+    let is_at_work = async { while queue.raw.depth("dead-letters").await == LETTERS {} };
+    timeout(PATIENCE, is_at_work).await.expect("it has begun");
+    signal(child.id().unwrap(), "INT").await;
+    let mut stdin = child.stdin.take().unwrap();
+    // It may have ended by now.
+    let _broken_pipe = stdin.write_all(lines.as_bytes()).await;
+    drop(stdin);
+    let ended = timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap();
+    assert_eq!(ended.status.code(), Some(75), "{ended:?}");
+    let told: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    assert_eq!((&told["imported"], &told["interrupted"]), (&0.into(), &true.into()), "{told}");
+    queue.ready(LETTERS).await;
+
+    // While it waits for more lines.
+    let discard = ["dlq", "discard", "--all", "--because", "no more", "--yes"];
+    assert_eq!(run(&settings, &discard).await.code, Some(0));
+    let mut child = begin();
+    let mut stdin = child.stdin.take().unwrap();
+    let some: Vec<_> = lines.lines().take(250).collect();
+    stdin.write_all((some.join("\n") + "\n").as_bytes()).await.unwrap();
+    queue.ready(200).await;
+    signal(child.id().unwrap(), "INT").await;
+    let ended = timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap();
+    let told: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    assert_eq!((ended.status.code(), &told["imported"]), (Some(75), &200.into()), "{told}");
+    drop(stdin);
+    queue.ready(200).await;
+    let again = ["dlq", "import", "--file", &file, "--because", "TICKET-7", "--output", "json"];
+    let again = parsed(&run(&settings, &again).await);
+    assert_eq!((&again["imported"], &again["already_there"]), (&19_800.into(), &200.into()));
+    queue.ready(LETTERS).await;
+    let history = ["dlq", "history", "--event", "imported", "--limit", "1", "--output", "ndjson"];
+    let newest = &lines_of(&run(&settings, &history).await)[0];
+    assert_eq!((&newest["because"], &newest["letters"]), (&"TICKET-7".into(), &200.into()));
+    assert_eq!(newest["named"].as_array().unwrap().len(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn letters_are_discarded_with_a_reason_and_restored_as_they_were() {
     let stage = trouble("discard").await;
     let settings = stage.settings(&[]).await;
@@ -196,7 +267,8 @@ async fn letters_are_discarded_with_a_reason_and_restored_as_they_were() {
     let done = [&discard[..], &["--yes", "--operator", "jane"]].concat();
     assert_eq!(parsed(&run(&settings, &done).await)["done"], 2);
     assert_eq!((raw.depth("dead-letters").await, raw.depth("dead-letters.archive").await), (2, 2));
-    let archived = lines(&run(&settings, &["dlq", "ls", "--archived", "--output", "ndjson"]).await);
+    let archived =
+        lines_of(&run(&settings, &["dlq", "ls", "--archived", "--output", "ndjson"]).await);
     let id = archived[0]["id"].as_str().unwrap();
     let shown =
         parsed(&run(&settings, &["dlq", "show", id, "--archived", "--output", "json"]).await);
@@ -231,7 +303,7 @@ async fn letters_keep_their_order_through_the_archive_and_through_a_file() {
     let bodies = async || {
         let exported = run(&settings, &["dlq", "export"]).await;
         let body = |line: &Value| line["body"].as_str().unwrap().parse().unwrap();
-        lines(&exported).iter().map(body).collect::<Vec<u32>>()
+        lines_of(&exported).iter().map(body).collect::<Vec<u32>>()
     };
     let discard = ["dlq", "discard", "--all", "--because", "no more", "--yes"];
     let in_order: Vec<u32> = (0..LETTERS).collect();
@@ -269,8 +341,10 @@ async fn discard_that_is_killed_leaves_every_letter_in_one_of_the_two_queues() {
     let again = run(&settings, &discard).await;
     assert_eq!(again.code, Some(0), "{}", again.stderr);
     let export = run(&settings, &["dlq", "export", "--archived"]).await;
-    let bodies: BTreeSet<u32> =
-        lines(&export).iter().map(|line| line["body"].as_str().unwrap().parse().unwrap()).collect();
+    let bodies: BTreeSet<u32> = lines_of(&export)
+        .iter()
+        .map(|line| line["body"].as_str().unwrap().parse().unwrap())
+        .collect();
     assert_eq!(bodies.len(), usize::try_from(LETTERS).unwrap());
     assert_eq!(queue.raw.depth("dead-letters").await, 0);
 }
@@ -307,8 +381,86 @@ async fn letters_of_another_queue_are_adopted_with_headers_of_ours() {
     assert_eq!((&told[0]["event"], &told[0]["from"]), (&"moved".into(), &theirs.as_str().into()));
     assert_eq!((&told[0]["letters"], told.len()), (&1.into(), 1));
     let expired = ["dlq", "ls", "--reason", "broker_expired", "--output", "ndjson"];
-    let expired = lines(&run(&settings, &expired).await);
+    let expired = lines_of(&run(&settings, &expired).await);
     assert_eq!((expired.len(), &expired[0]["order"]), (1, &waiting.as_str().into()), "{expired:?}");
     assert_eq!(expired[0]["message_id"], "m-1");
     assert_eq!((raw.depth("theirs").await, raw.depth("dead-letters").await), (0, 5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn looks_at_another_programs_queue_end_before_it_gives_its_letters_up() {
+    const LETTERS: u32 = 12;
+    let Some(management) = broker::shared().await.management() else {
+        eprintln!("skipped: this broker has no management API that tells of limits");
+        return;
+    };
+    let queue = Queue::with("worn", 0).await;
+    let mut settings = queue.stage.settings(&[]).await;
+    settings.push(("ORDERWRIGHT__BROKER__MANAGEMENT_URL".into(), management.to_owned()));
+    let theirs = format!("{}.theirs", queue.stage.prefix());
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(3));
+    let options = lapin::options::QueueDeclareOptions { durable: true, ..Default::default() };
+    queue.raw.channel.queue_declare(theirs.as_str().into(), options, arguments).await.unwrap();
+    for number in 0..LETTERS {
+        let (options, body) = (lapin::options::BasicPublishOptions::default(), number.to_string());
+        let properties = BasicProperties::default().with_delivery_mode(2);
+        let (channel, key) = (&queue.raw.channel, theirs.as_str().into());
+        let sent = channel.basic_publish("".into(), key, options, body.as_bytes(), properties);
+        assert!(sent.await.unwrap().await.unwrap().is_ack());
+    }
+    let there = async |letters: u32| {
+        let back = async { while queue.raw.depth("theirs").await != letters {} };
+        timeout(PATIENCE, back).await.expect("all are there");
+    };
+    // How many there are is known without a look.
+    let all = ["dlq", "move", "--from", &theirs, "--all", "--output", "json"];
+    for _ in 0..6 {
+        assert_eq!(parsed(&run(&settings, &all).await)["matched"], LETTERS);
+    }
+    // A filter has to look, and each look counts: twice, and then no more, however often it is tried.
+    let some = ["dlq", "move", "--from", &theirs, "--reason", "foreign", "--output", "json"];
+    for _ in 0..2 {
+        assert_eq!(parsed(&run(&settings, &some).await)["matched"], LETTERS);
+        there(LETTERS).await;
+    }
+    for _ in 0..4 {
+        let refused = run(&settings, &some).await;
+        assert_eq!(refused.code, Some(78), "{}", refused.stdout);
+        assert!(refused.stderr.contains("gives it up after 3"), "{}", refused.stderr);
+        there(LETTERS).await;
+    }
+    let moved = [&all[..], &["--yes", "--because", "TICKET-7"]].concat();
+    let moved = parsed(&run(&settings, &moved).await);
+    assert_eq!((&moved["done"], &moved["matched"]), (&LETTERS.into(), &LETTERS.into()));
+    there(0).await;
+    let exported = lines_of(&run(&settings, &["dlq", "export"]).await);
+    let body = |line: &Value| line["body"].as_str().unwrap().parse().unwrap();
+    let bodies: BTreeSet<u32> = exported.iter().map(body).collect();
+    assert_eq!(bodies, (0..LETTERS).collect(), "none is lost");
+    let told = &told(&settings).await[0];
+    assert_eq!((&told["event"], &told["because"]), (&"moved".into(), &"TICKET-7".into()));
+    assert_eq!(told["selection"], "all");
+    assert_eq!(told["named"].as_array().unwrap().len(), 12);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_work_shows_its_progress_on_a_terminal() {
+    let script = std::process::Command::new("script").arg("--version").output();
+    if !script.is_ok_and(|it| it.status.success()) {
+        eprintln!("skipped: no program that gives a terminal (script)");
+        return;
+    }
+    let queue = Queue::with("progress", 3_000).await;
+    let settings = queue.stage.settings(&[]).await;
+    let words = format!("{} dlq groups", env!("CARGO_BIN_EXE_orderwright"));
+    let mut command = tokio::process::Command::new("script");
+    command.args(["--quiet", "--return", "--command", &words, "/dev/null"]);
+    command.envs(settings).env("TERM", "xterm").stdin(std::process::Stdio::null());
+    let shown = timeout(PATIENCE, command.output()).await.unwrap().unwrap();
+    let text = String::from_utf8_lossy(&shown.stdout);
+    assert!(shown.status.success(), "{text}");
+    assert!(text.contains("of 3000 looked at"), "{text}");
+    assert!(text.contains("3000 dead letters, 1 kind of trouble"), "{text}");
 }

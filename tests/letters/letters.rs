@@ -1,5 +1,5 @@
 //! `make letters-chaos`: the operator's tool and the daemon are killed with SIGKILL at any point of browse,
-//! replay, discard, restore, park and release. Then the ledger and the queues are asked.
+//! replay, edit, discard, restore, park and release. Then the ledger and the queues are asked.
 //! `make letters-measure` times the tool on a long queue.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program whose result is text")]
@@ -101,14 +101,16 @@ async fn prove(options: &Options) -> Result<Verdict> {
     let kills: Vec<_> = all.kills.iter().map(|(what, count)| format!("{what} {count}")).collect();
     eprintln!();
     println!(
-        "{} rounds in {} s; killed during {}; {} updates, {} written, {} left as superseded, {} copies; \
+        "{} rounds in {} s; killed during {}; {} updates, {} written, {} left as superseded, {} as never \
+         seen, {} copies; \
          broken promises {}",
         options.seeds,
         begun.elapsed().as_secs(),
         kills.join(", "),
         all.published,
         all.written,
-        all.left,
+        all.left - all.unseen,
+        all.unseen,
         all.copies,
         all.flaws.len()
     );

@@ -63,6 +63,23 @@ pub(crate) async fn measure(amqp: &str, program: &Path, letters: u64) -> Result<
             println!("| `{command}` | {:.1} s | {mib} MiB |", took.as_secs_f64());
         }
     }
+    shows_progress(program, &settings, letters).await
+}
+
+/// Whoever waits for seconds sees how far it is.
+async fn shows_progress(program: &Path, settings: &[(&str, &str)], letters: u64) -> Result<()> {
+    let words = format!("{} dlq groups", program.display());
+    let mut command = Command::new("script");
+    command.args(["--quiet", "--return", "--command", &words, "/dev/null"]);
+    command.envs(settings.iter().copied()).env("TERM", "xterm").stdin(Stdio::null());
+    let output =
+        command.output().await.map_err(|error| format!("no terminal (script): {error}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let shown = text.matches(&format!("of {letters} looked at")).count();
+    if shown < 2 {
+        return Err(format!("no progress is shown on a terminal: {text}"));
+    }
+    println!("\non a terminal, `dlq groups` showed {shown} times how far it was");
     Ok(())
 }
 

@@ -1,116 +1,43 @@
 //! What a dead letter would come to if it were sent now: one GET, judged as the daemon would judge it.
 
-use lapin::types::ShortString;
-use serde::Serialize;
-use serde_json::{Map, Value};
+use std::time::Duration;
 
+use lapin::types::ShortString;
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+
+use super::calm::Calm;
+use super::chain::Chain;
+use super::prospect::{Allowed, Checked, Prospect, changed, unlike};
 use super::{Candidate, Message, Place};
 use crate::app::{guard, intake_contract, texts};
 use crate::config::Settings;
-use crate::dead_letter::Letter;
 use crate::decode::{Contract, Envelope, decode};
 use crate::dispatch::Trail;
 use crate::odata::{self, Client};
 use crate::order::{ETag, OrderUpdate, Replay};
-use crate::protocol::{self, Code, Fetch, Guard, Judgement, Reply, Texts, Trouble, compare};
+use crate::protocol::{
+    self, Code, Fetch, Guard, Judgement, Reply, Request, Texts, Trouble, Verdict, verdict,
+};
 
-/// What would come of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Prospect {
-    /// It would be written.
-    WouldApply,
-    /// It is there already.
-    AlreadyApplied,
-    /// The order has moved on since.
-    Superseded,
-    /// There is no such order.
-    OrderMissing,
-    /// It would be refused: by a guard, or because its body is no update.
-    Refused,
-    /// Its order stands still, and it is not its turn.
-    Held,
-    /// The service did not say.
-    Unknown,
-}
+/// What is said of a letter that would go if it were known to be newer than what was written.
+const UNSURE: &str = "nothing tells for certain that it is newer than the letters written before it: it came \
+                      back, or the clocks of its pods differ";
 
-impl Prospect {
-    /// A stable name.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::WouldApply => "would_apply",
-            Self::AlreadyApplied => "already_applied",
-            Self::Superseded => "superseded",
-            Self::OrderMissing => "order_missing",
-            Self::Refused => "refused",
-            Self::Held => "held",
-            Self::Unknown => "unknown",
-        }
-    }
-}
+/// What is said of a letter that never saw its order.
+const NEVER_SEEN: &str = "it died before it saw its order, so nobody can tell whether something newer was written \
+                          since; --never-seen writes it over what is there";
 
-/// A property that is not what the dead letter saw.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Change {
-    /// Its name.
-    pub property: String,
-    /// What the dead letter saw.
-    pub seen: Option<Value>,
-    /// What it is now.
-    pub now: Option<Value>,
-    /// What the dead letter wants.
-    pub wanted: Option<Value>,
-}
+/// How often a service that refuses for now is asked before nothing is known.
+const REFUSALS_MAX: usize = 20;
 
-/// What came of a look.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Checked {
-    /// What would come of it.
-    pub prospect: Prospect,
-    /// What it may overwrite, if it is sent.
-    pub may: Replay,
-    /// What stands in its way, in words.
-    pub why: String,
-    /// What has changed of the fields concerned.
-    pub changed: Vec<Change>,
-}
-
-/// What this replay has written to an order already.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Chain {
-    /// ETags under which it was written.
-    pub(super) bases: Vec<String>,
-    /// The changes, oldest first.
-    pub(super) wrote: Vec<Map<String, Value>>,
-    /// The order's ETag after that, where the service said it.
-    pub(super) etag: Option<String>,
-}
-
-impl Chain {
-    /// Whether nothing but what this replay wrote has changed since the letter saw the order.
-    ///
-    /// Letters of one order that died one after the other saw the same state, and the first one that is
-    /// written changes the ETag for the others. It was written under the ETag that they saw, so nobody
-    /// else had written until then. What follows is known by the ETag after that write; where the service
-    /// tells none, by the fields concerned: each is what the letter saw, or what was written here. Somebody
-    /// who wrote the very same values since is not told from that.
-    fn explains(&self, letter: &Letter, now: &ETag, concerned: &Map<String, Value>) -> bool {
-        let is_same_state =
-            letter.etag.as_ref().is_some_and(|seen| self.bases.iter().any(|base| base == seen));
-        if !is_same_state {
-            return false;
-        }
-        if let Some(after) = &self.etag {
-            return after == now.as_str();
-        }
-        let seen = letter.seen.as_ref().and_then(Value::as_object);
-        concerned.iter().all(|(name, value)| {
-            let written = self.wrote.iter().rev().find_map(|changes| changes.get(name));
-            let expected = written.or_else(|| seen.and_then(|seen| seen.get(name)));
-            expected.is_some_and(|it| compare::same(&it.to_string(), &value.to_string()))
-        })
-    }
+/// What went before a letter.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Behind<'a> {
+    /// What this replay has written to its order.
+    pub(super) chain: Option<&'a Chain>,
+    /// Whether all of that is certainly older.
+    pub(super) is_sure: bool,
 }
 
 /// Looks at orders.
@@ -120,6 +47,7 @@ pub struct Checker {
     contract: Contract,
     guard: Guard,
     texts: Texts,
+    calm: Calm,
 }
 
 impl Checker {
@@ -133,6 +61,7 @@ impl Checker {
             contract: intake_contract(settings),
             guard: guard(settings),
             texts: texts(settings),
+            calm: Calm::new(&settings.throttle),
         })
     }
 
@@ -159,60 +88,123 @@ impl Checker {
         changes.unwrap_or_default()
     }
 
-    /// One look at the letter's order. `forced` compares no ETag.
-    pub async fn look(&self, candidate: &Candidate, forced: bool) -> Checked {
-        self.look_behind(candidate, forced, &Chain::default()).await
+    /// For how long the service wants to be left alone.
+    #[must_use]
+    pub fn left_alone_for(&self) -> Option<Duration> {
+        self.calm.left()
+    }
+
+    /// One look at the letter's order. Waits where the service wants to be left alone.
+    pub async fn look(&self, candidate: &Candidate, allowed: Allowed) -> Checked {
+        self.look_behind(candidate, allowed, Behind::default()).await
     }
 
     /// The same behind what was written to the order before.
     pub(super) async fn look_behind(
         &self,
         candidate: &Candidate,
-        forced: bool,
-        chain: &Chain,
+        allowed: Allowed,
+        behind: Behind<'_>,
     ) -> Checked {
-        let Candidate { letter, message, place } = candidate;
-        let seen = letter.etag.as_deref().and_then(ETag::new);
-        let may = if forced { Replay::Forced } else { seen.map_or(Replay::Unknown, Replay::Since) };
-        let stopped = |prospect, why| Checked { prospect, may: may.clone(), why, changed: vec![] };
-        if let Place::Held(why) = place {
-            return stopped(Prospect::Held, why.clone());
-        }
-        let mut update = match self.update(message) {
+        self.look_at(candidate, allowed, behind, true).await
+    }
+
+    /// The same, and a service that refuses for now does not say.
+    pub(super) async fn look_once(
+        &self,
+        candidate: &Candidate,
+        allowed: Allowed,
+        behind: Behind<'_>,
+    ) -> Checked {
+        self.look_at(candidate, allowed, behind, false).await
+    }
+
+    async fn look_at(
+        &self,
+        candidate: &Candidate,
+        allowed: Allowed,
+        behind: Behind<'_>,
+        is_patient: bool,
+    ) -> Checked {
+        let update = match self.asked(candidate, allowed) {
             Ok(update) => update,
-            Err(error) => {
-                return stopped(Prospect::Refused, format!("{}: {error}", error.code()));
-            }
+            Err(stopped) => return *stopped,
         };
-        update.replay = Some(may);
-        if is_in_turn(candidate) {
-            update.replay = update.replay.filter(|may| *may != Replay::Unknown);
-        }
         let uuid =
             || uuid::Builder::from_random_bytes(fastrand::u128(..).to_le_bytes()).into_uuid();
-        let reply = self.client.get(&update.key, Trail { walk: uuid(), attempt: uuid() }).await;
-        self.judge(letter, update, &reply, chain)
+        let mut refusals = if is_patient { 0 } else { REFUSALS_MAX };
+        loop {
+            self.calm.over().await;
+            let begun = Instant::now();
+            let trail = Trail { walk: uuid(), attempt: uuid() };
+            let reply = self.client.get(&update.key, trail).await;
+            let took = begun.elapsed();
+            let verdict = verdict::verdict(Request::Get, &reply, &self.texts);
+            if let Verdict::Not(Trouble::Throttled { retry_after, .. }) = verdict {
+                self.calm.refused(retry_after);
+                if refusals < REFUSALS_MAX {
+                    refusals += 1;
+                    continue;
+                }
+            }
+            let took = reply.is_ok().then_some(took);
+            let allows = (allowed, behind);
+            return Checked { took, ..self.judge(candidate, update, &reply, allows) };
+        }
+    }
+
+    /// The update as the daemon would have to judge it, or why nobody need be asked. Pure.
+    pub(super) fn asked(
+        &self,
+        candidate: &Candidate,
+        allowed: Allowed,
+    ) -> Result<OrderUpdate, Box<Checked>> {
+        let Candidate { letter, message, place, .. } = candidate;
+        let base = letter.base.as_deref().and_then(ETag::new);
+        let may = match allowed {
+            Allowed::All => Replay::Forced,
+            Allowed::Seen | Allowed::NeverSeen => base.map_or(Replay::Unknown, Replay::Since),
+        };
+        let stopped = |prospect, why| {
+            let (may, seen) = (may.clone(), letter.seen.as_ref().map(Value::to_string));
+            Box::new(Checked { prospect, may, seen, why, changed: vec![], took: None })
+        };
+        if let Place::Held(why) = place {
+            return Err(stopped(Prospect::Held, why.clone()));
+        }
+        let update = self
+            .update(message)
+            .map_err(|error| stopped(Prospect::Refused, format!("{}: {error}", error.code())))?;
+        let first_time = is_in_turn(candidate) && may == Replay::Unknown;
+        Ok(OrderUpdate { replay: (!first_time).then_some(may), ..update })
     }
 
     /// Pure.
-    fn judge(
+    pub(super) fn judge(
         &self,
-        letter: &Letter,
+        candidate: &Candidate,
         mut update: OrderUpdate,
         reply: &Reply,
-        chain: &Chain,
+        (allowed, behind): (Allowed, Behind<'_>),
     ) -> Checked {
+        let letter = &candidate.letter;
         let body = reply.as_ref().map(|answer| answer.body.clone()).unwrap_or_default();
-        let concerned = protocol::concerned(&body, &update, &self.guard);
+        let text = protocol::concerned(&body, &update, &self.guard);
         let concerned: Map<String, Value> =
-            concerned.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+            text.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
         let wanted: Map<String, Value> =
             serde_json::from_str(update.changes.as_json()).unwrap_or_default();
+        let mut is_unsure = false;
         let mut fetch = protocol::fetch(reply, &update, &self.guard, &self.texts);
         if let Fetch::Found(etag, Judgement::MovedOn) = &fetch {
             let values = concerned.iter().filter(|(name, _)| wanted.contains_key(*name));
             let values = values.map(|(name, value)| (name.clone(), value.clone())).collect();
-            if chain.explains(letter, etag, &values) {
+            let is_ours = behind.chain.is_some_and(|it| it.explains(letter, etag, &values));
+            is_unsure = is_ours && !behind.is_sure;
+            // Of an order that stands still behind it, no other update was begun since.
+            let is_first = matches!(candidate.place, Place::Head(_));
+            let is_due = letter.is_unseen() && (allowed == Allowed::NeverSeen || is_first);
+            if is_due || (is_ours && behind.is_sure) {
                 update.replay = Some(Replay::Since(etag.clone()));
                 fetch = protocol::fetch(reply, &update, &self.guard, &self.texts);
             }
@@ -220,9 +212,12 @@ impl Checker {
         let (prospect, why) = match &fetch {
             Fetch::Found(_, Judgement::Outdated) => (Prospect::WouldApply, String::new()),
             Fetch::Found(_, Judgement::AlreadyApplied) => (Prospect::AlreadyApplied, String::new()),
+            Fetch::Found(_, Judgement::MovedOn) if letter.is_unseen() => {
+                (Prospect::NeverSeen, NEVER_SEEN.to_owned())
+            }
             Fetch::Found(etag, Judgement::Superseded | Judgement::MovedOn) => {
                 let why = protocol::objection(reply, &update, &self.guard, etag);
-                (Prospect::Superseded, why)
+                (Prospect::Superseded, if is_unsure { format!("{why}; {UNSURE}") } else { why })
             }
             Fetch::Found(etag, Judgement::Refused(code)) => {
                 let why = protocol::objection(reply, &update, &self.guard, etag);
@@ -233,39 +228,24 @@ impl Checker {
             }
             Fetch::Missed(trouble) => (Prospect::Unknown, trouble.code().as_str().to_owned()),
         };
-        let changed = if matches!(fetch, Fetch::Found(..)) {
-            changed(letter.seen.as_ref().and_then(Value::as_object), &concerned, &wanted)
-        } else {
-            Vec::new()
+        let before = letter.seen.as_ref().and_then(Value::as_object);
+        let changed = match (&fetch, prospect) {
+            (Fetch::Found(..), Prospect::NeverSeen) => unlike(&concerned, &wanted),
+            (Fetch::Found(..), _) => changed(before, &concerned, &wanted),
+            (Fetch::Missed(_), _) => Vec::new(),
         };
-        Checked { prospect, may: update.replay.unwrap_or(Replay::Unknown), why, changed }
+        let may = update.replay.unwrap_or(Replay::Unknown);
+        let is_now =
+            matches!((&fetch, &may), (Fetch::Found(now, _), Replay::Since(it)) if it == now);
+        let seen = if is_now { text } else { letter.seen.as_ref().map(Value::to_string) };
+        Checked { prospect, may, seen, why, changed, took: None }
     }
 }
 
 /// Whether it stands behind the head of its order, and saw no state of it. No other update of the order was
 /// begun since, so it is judged like one that comes for the first time, by the daemon as well.
 pub(super) const fn is_in_turn(candidate: &Candidate) -> bool {
-    matches!(candidate.place, Place::Behind(_)) && candidate.letter.etag.is_none()
-}
-
-/// What is not as the letter saw it. Nothing is known where it saw nothing.
-fn changed(
-    seen: Option<&Map<String, Value>>,
-    now: &Map<String, Value>,
-    wanted: &Map<String, Value>,
-) -> Vec<Change> {
-    let Some(seen) = seen else { return Vec::new() };
-    let differs = |name: &&String| match (seen.get(*name), now.get(*name)) {
-        (Some(seen), Some(now)) => !compare::same(&seen.to_string(), &now.to_string()),
-        (seen, now) => seen.is_some() != now.is_some(),
-    };
-    let change = |name: &String| Change {
-        property: name.clone(),
-        seen: seen.get(name).cloned(),
-        now: now.get(name).cloned(),
-        wanted: wanted.get(name).cloned(),
-    };
-    now.keys().filter(differs).map(change).collect()
+    matches!(candidate.place, Place::Behind(_)) && candidate.letter.base.is_none()
 }
 
 #[cfg(test)]
@@ -274,7 +254,7 @@ mod tests {
     use lapin::BasicProperties;
 
     use super::*;
-    use crate::dead_letter::Found;
+    use crate::dead_letter::{Fate, Found, Letter};
     use crate::protocol::Answer;
 
     fn checker() -> Checker {
@@ -284,17 +264,18 @@ mod tests {
     fn letter(etag: &str, seen: &Value) -> Letter {
         let properties = BasicProperties::default();
         let found = Found { properties: &properties, exchange: "e", routing_key: "k", body: b"{}" };
-        Letter { etag: Some(etag.to_owned()), seen: Some(seen.clone()), ..Letter::read(found) }
+        Letter { base: Some(etag.to_owned()), seen: Some(seen.clone()), ..Letter::read(found) }
     }
 
-    fn judged(letter: &Letter, order: &Value, etag: &str, chain: &Chain) -> Checked {
+    fn judged(letter: &Letter, order: &Value, etag: &str, behind: Behind<'_>) -> Checked {
         let checker = checker();
         let body =
             r#"{"key":{"dataAreaId":"USMF","SalesOrderNumber":"1"},"changes":{"A":2,"B":"x"}}"#;
         let message =
             Message { properties: BasicProperties::default(), body: body.as_bytes().to_vec() };
-        let mut update = checker.update(&message).unwrap();
-        update.replay = letter.etag.as_deref().and_then(ETag::new).map(Replay::Since);
+        let (letter, place) = (letter.clone(), Place::Free);
+        let candidate = Candidate { letter, message, place, position: 1, rank: None };
+        let update = checker.asked(&candidate, Allowed::Seen).unwrap();
         let reply = Ok(Answer {
             status: 200,
             etag: ETag::new(etag),
@@ -304,22 +285,13 @@ mod tests {
             service_request_id: None,
             body: Bytes::from(order.to_string()),
         });
-        checker.judge(letter, update, &reply, chain)
-    }
-
-    fn chain(base: &str, wrote: &Value, etag: Option<&str>) -> Chain {
-        Chain {
-            bases: vec![base.to_owned()],
-            wrote: vec![wrote.as_object().unwrap().clone()],
-            etag: etag.map(str::to_owned),
-        }
+        checker.judge(&candidate, update, &reply, (Allowed::Seen, behind))
     }
 
     #[test]
     fn plan_says_what_would_come_of_it_and_what_has_changed() {
-        let none = Chain::default();
         let letter = letter("\"1\"", &serde_json::json!({"A": 1, "B": "x"}));
-        let look = |order: Value, etag| judged(&letter, &order, etag, &none);
+        let look = |order: Value, etag| judged(&letter, &order, etag, Behind::default());
         let fresh = look(serde_json::json!({"A": 1.0, "B": "x"}), "\"1\"");
         assert_eq!((fresh.prospect, fresh.changed), (Prospect::WouldApply, vec![]));
         let there = look(serde_json::json!({"A": 2, "B": "x"}), "\"2\"");
@@ -337,23 +309,36 @@ mod tests {
         let seen = serde_json::json!({"A": 1, "B": "y"});
         let letter = letter("\"1\"", &seen);
         let order = serde_json::json!({"A": 5, "B": "y"});
-        let ours = serde_json::json!({"A": 5});
+        let ours = serde_json::json!({"A": 5}).as_object().unwrap().clone();
+        let chain = |over: &str, after| {
+            let mut chain = Chain::default();
+            chain.learn(Fate::Applied, Some(over.to_owned()), ours.clone(), after);
+            chain
+        };
+        let looked = |order: &Value, etag, chain: &Chain, is_sure| {
+            judged(&letter, order, etag, Behind { chain: Some(chain), is_sure })
+        };
         // Told by the ETag after the write, or, where there is none, by the values.
         for (etag, after, prospect) in [
             ("\"2\"", Some("\"2\""), Prospect::WouldApply),
             ("\"3\"", Some("\"2\""), Prospect::Superseded),
             ("\"3\"", None, Prospect::WouldApply),
         ] {
-            let checked = judged(&letter, &order, etag, &chain("\"1\"", &ours, after));
+            let chain = chain("\"1\"", after);
+            let checked = looked(&order, etag, &chain, true);
             assert_eq!(checked.prospect, prospect, "{etag} {after:?}");
             if prospect == Prospect::WouldApply {
                 assert_eq!(checked.may, Replay::Since(ETag::new(etag).unwrap()));
+                assert_eq!(checked.seen.as_deref(), Some(r#"{"A":5,"B":"y"}"#));
             }
+            let unsure = looked(&order, etag, &chain, false);
+            assert_eq!(unsure.prospect, Prospect::Superseded, "it may be the older one");
+            assert_eq!(unsure.why.contains(UNSURE), prospect == Prospect::WouldApply);
         }
         let other = serde_json::json!({"A": 5, "B": "z"});
-        let checked = judged(&letter, &other, "\"3\"", &chain("\"1\"", &ours, None));
+        let checked = looked(&other, "\"3\"", &chain("\"1\"", None), true);
         assert_eq!(checked.prospect, Prospect::Superseded, "somebody wrote B");
-        let checked = judged(&letter, &order, "\"3\"", &chain("\"0\"", &ours, None));
+        let checked = looked(&order, "\"3\"", &chain("\"0\"", None), true);
         assert_eq!(checked.prospect, Prospect::Superseded, "not the state that it saw");
     }
 }

@@ -1,13 +1,14 @@
 //! The message that a dead letter becomes when it is sent once more. Pure.
 
+use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use uuid::Uuid;
 
 use super::Candidate;
 use crate::broker::{Outgoing, Topology};
 use crate::dead_letter::{
-    CORRELATION_ID, FIRST_DEAD_LETTER, FIRST_TRACE, REPLAY_ETAG, REPLAY_FORCED, REPLAY_ID,
-    REPLAY_OF, REPLAYS, REPLY_TO, header, publishers_reply,
+    CORRELATION_ID, EARLIER, FIRST_DEAD_LETTER, FIRST_TRACE, REPLAY_ETAG, REPLAY_FORCED, REPLAY_ID,
+    REPLAY_OF, REPLAYS, REPLY_TO, SEEN, header, publishers_reply,
 };
 use crate::order::Replay;
 use crate::parking::UNPARK;
@@ -19,6 +20,8 @@ pub(super) struct Sending<'a> {
     pub(super) replay: Uuid,
     /// What it may overwrite.
     pub(super) may: &'a Replay,
+    /// The fields concerned of that state.
+    pub(super) seen: Option<&'a str>,
     /// Where its outcome goes.
     pub(super) reply_to: ShortString,
     /// What its outcome is known by.
@@ -53,9 +56,15 @@ pub(super) fn message(
     if let Some(trace) = header(&candidate.message.properties, FIRST_TRACE) {
         put(FIRST_TRACE, trace);
     }
+    put(EARLIER, &letter.deaths_so_far());
     put(REPLAYS, &letter.replays.count.saturating_add(1).to_string());
     match sending.may {
-        Replay::Since(etag) => put(REPLAY_ETAG, etag.as_str()),
+        Replay::Since(etag) => {
+            put(REPLAY_ETAG, etag.as_str());
+            if let Some(seen) = sending.seen {
+                put(SEEN, seen);
+            }
+        }
         Replay::Forced => put(REPLAY_FORCED, "1"),
         Replay::Unknown => {}
     }
@@ -78,6 +87,17 @@ pub(super) fn message(
     }
 }
 
+/// The properties of a dead letter, as far as a replay has a use for them.
+pub(super) fn kept(properties: &BasicProperties) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    for (name, value) in properties.headers().iter().flat_map(FieldTable::inner) {
+        if is_publishers(name.as_str()) || name.as_str() == FIRST_TRACE {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+    properties.clone().with_headers(headers)
+}
+
 fn is_publishers(name: &str) -> bool {
     let reserved = name.starts_with("x-") || name.starts_with("orderwright-");
     !reserved && !matches!(name, "CC" | "BCC")
@@ -85,8 +105,6 @@ fn is_publishers(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use lapin::BasicProperties;
-
     use super::super::{Message, Place};
     use super::*;
     use crate::config;
@@ -119,13 +137,19 @@ mod tests {
             Found { properties: &properties, exchange: "e", routing_key: "USMF/1", body: &body };
         let letter = Letter::read(found);
         let id = letter.id;
-        let mut candidate =
-            Candidate { letter, message: Message { properties, body }, place: Place::Free };
+        let mut candidate = Candidate {
+            letter,
+            message: Message { properties, body },
+            place: Place::Free,
+            position: 1,
+            rank: None,
+        };
         let topology = Topology::new(&config::Topology::default());
         let may = Replay::Since(ETag::new("W/\"1\"").unwrap());
         let sending = |may| Sending {
             replay: Uuid::nil(),
             may,
+            seen: Some("{}"),
             reply_to: "answers".into(),
             correlation_id: "7".into(),
         };
@@ -144,6 +168,7 @@ mod tests {
         assert_eq!(
             names,
             [
+                EARLIER,
                 FIRST_DEAD_LETTER,
                 FIRST_TRACE,
                 REPLAY_ETAG,
@@ -151,6 +176,7 @@ mod tests {
                 REPLAY_OF,
                 REPLAYS,
                 REPLY_TO,
+                SEEN,
                 "shop",
                 "traceparent"
             ]

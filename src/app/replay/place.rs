@@ -3,7 +3,7 @@
 //! Of an order that stands still, all letters go or none: the first one, what came of it in earlier
 //! replays, and what stands behind it. Any other would pass what stands before it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use uuid::Uuid;
 
@@ -45,6 +45,15 @@ impl Place {
     }
 }
 
+/// An order that stands still.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    /// Behind what.
+    pub parked: Parked,
+    /// Its letters, in the order in which they died.
+    pub letters: Vec<Uuid>,
+}
+
 /// A letter that was found, with the right to take it away.
 #[derive(Debug)]
 pub struct Found<T> {
@@ -63,10 +72,15 @@ pub struct Found<T> {
 #[must_use]
 pub fn placed<T>(
     mut found: Vec<Found<T>>,
-    parked: &BTreeMap<String, Parked>,
+    parked: &BTreeMap<String, Standing>,
     (cut, edited): (&BTreeSet<String>, &BTreeMap<Uuid, Uuid>),
     sequence: impl Fn(&Message) -> Option<i64>,
 ) -> (Vec<Found<T>>, Vec<Release>) {
+    let ranks: HashMap<(&str, Uuid), usize> = parked
+        .iter()
+        .flat_map(|(order, it)| it.letters.iter().enumerate().map(move |ranked| (order, ranked)))
+        .map(|(order, (rank, letter))| ((order.as_str(), *letter), rank))
+        .collect();
     for Found { candidate, .. } in &mut found {
         if let Some(new) = edited.get(&candidate.letter.id) {
             let why =
@@ -75,35 +89,47 @@ pub fn placed<T>(
             continue;
         }
         let order = candidate.letter.order.as_deref();
-        let Some(head) = order.and_then(|order| parked.get(order)).map(|it| it.head) else {
+        let Some((order, standing)) = order.and_then(|order| parked.get_key_value(order)) else {
             continue;
         };
-        candidate.place = Place::of(&candidate.letter, head).unwrap_or_else(|| {
-            Place::Held(format!("its order stands still behind {head}, which came later"))
-        });
+        let ids = candidate.letter.ids();
+        candidate.rank = ids.filter_map(|id| ranks.get(&(order.as_str(), id)).copied()).min();
+        let head = standing.parked.head;
+        candidate.place = match (Place::of(&candidate.letter, head), candidate.rank) {
+            (Some(place), Some(_)) => place,
+            // Its place among the others is not known, and what stands behind the head is held to no ETag.
+            (Some(_), None) => Place::Held(
+                "it is none of the letters that its order is known to stand still behind: it came just now, or \
+                 is a copy of one of them"
+                    .to_owned(),
+            ),
+            (None, _) => {
+                Place::Held(format!("its order stands still behind {head}, which came later"))
+            }
+        };
     }
     let mut releases = Vec::new();
     let candidates: Vec<&Candidate> = found.iter().map(|it| &it.candidate).collect();
     let mut stopped = Vec::new();
     for group in by_order(&candidates, &sequence) {
-        let all = || group.iter().filter_map(|index| found.get(*index));
+        let all = || group.iter().filter_map(|turn| found.get(turn.index));
         let head = all().find(|it| matches!(it.candidate.place, Place::Head(_)));
         let Some(first) = head.or_else(|| all().next()) else { continue };
         let Some(order) = first.candidate.letter.order.as_deref() else { continue };
-        let (Some(parked), Some(_)) = (parked.get(order), first.candidate.place.unparks()) else {
+        let (Some(standing), Some(_)) = (parked.get(order), first.candidate.place.unparks()) else {
             continue;
         };
         let why = if cut.contains(order) {
             "not all letters of its order had room: choose fewer orders, or a higher --limit"
                 .to_owned()
         } else if first.is_chosen {
-            releases.push(Release::of(order, parked));
+            releases.push(Release::of(order, &standing.parked));
             continue;
         } else {
             let first = first.candidate.letter.id;
             format!("{first} stands before it: choose that one as well, or discard it")
         };
-        stopped.extend(group.into_iter().map(|index| (index, why.clone())));
+        stopped.extend(group.into_iter().map(|turn| (turn.index, why.clone())));
     }
     for (index, why) in stopped {
         if let Some(found) = found.get_mut(index) {
@@ -138,18 +164,19 @@ mod tests {
 
     fn found(letter: Letter, is_chosen: bool) -> Found<()> {
         let message = Message { properties: BasicProperties::default(), body: Vec::new() };
-        let candidate = Candidate { letter, message, place: Place::Free };
+        let candidate = Candidate { letter, message, place: Place::Free, position: 1, rank: None };
         Found { candidate, ticket: (), is_chosen }
     }
 
-    fn parked() -> BTreeMap<String, Parked> {
-        let head = Parked { head: HEAD, last: HEAD, letters: 3, since: Timestamp::UNIX_EPOCH };
-        BTreeMap::from([("A".to_owned(), head)])
+    fn parked() -> BTreeMap<String, Standing> {
+        let parked = Parked { head: HEAD, last: HEAD, letters: 3, since: Timestamp::UNIX_EPOCH };
+        let letters = (1..4).map(Uuid::from_u128).collect();
+        BTreeMap::from([("A".to_owned(), Standing { parked, letters })])
     }
 
     fn judged(
         found: Vec<Found<()>>,
-        parked: &BTreeMap<String, Parked>,
+        parked: &BTreeMap<String, Standing>,
         cut: &[&str],
     ) -> (Vec<(u128, Place)>, usize) {
         let cut = cut.iter().map(ToString::to_string).collect();
@@ -214,6 +241,39 @@ mod tests {
         let all = vec![found(letter(77, None), true), found(letter(78, None), true)];
         let (places, _) = judged(all, &BTreeMap::new(), &[]);
         assert!(is_held(&places[0].1) && places[1].1 == Place::Free, "{places:?}");
+    }
+
+    #[test]
+    fn letter_that_its_order_is_not_known_to_stand_behind_stays_and_stops_nobody() {
+        let all = vec![
+            found(letter(9, Some(HEAD)), true),
+            found(letter(1, None), true),
+            found(letter(3, Some(HEAD)), true),
+        ];
+        let (places, releases) = judged(all, &parked(), &[]);
+        assert!(is_held(&places[0].1), "{places:?}");
+        assert_eq!((&places[1].1, &places[2].1), (&Place::Head(HEAD), &Place::Behind(HEAD)));
+        assert_eq!(releases, 1);
+    }
+
+    #[test]
+    fn letters_of_an_order_that_stands_still_go_in_the_order_of_its_stream() {
+        // By their clocks and by their places, the last one would go first.
+        let late = letter(1, None);
+        let mut all = vec![
+            found(letter(3, Some(HEAD)), true),
+            found(letter(2, Some(HEAD)), true),
+            found(Letter { dead_lettered_at: Timestamp::from_second(9).ok(), ..late }, true),
+        ];
+        for (place, it) in (1..).zip(&mut all) {
+            it.candidate.position = place;
+        }
+        let none = (&BTreeSet::new(), &BTreeMap::new());
+        let (found, _) = placed(all, &parked(), none, |_| None);
+        let candidates: Vec<&Candidate> = found.iter().map(|it| &it.candidate).collect();
+        let turns = by_order(&candidates, |_| None);
+        let order: Vec<_> = turns[0].iter().map(|turn| (turn.index, turn.is_sure)).collect();
+        assert_eq!(order, [(2, true), (1, true), (0, true)]);
     }
 
     #[test]

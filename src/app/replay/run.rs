@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,12 +14,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::check::{Chain, Checker, Prospect, is_in_turn};
+use super::chain::Chain;
+use super::check::{Behind, Checker, is_in_turn};
 use super::hold::Hold;
 use super::message::{Sending, message};
 use super::release;
 use super::under_way::UnderWay;
-use super::{Candidate, by_order};
+use super::{Allowed, Candidate, Prospect, by_order};
 use crate::broker::{self, Publisher, Topology, answered, journal};
 use crate::dead_letter::journal::{Event, Record};
 use crate::dead_letter::{Course, End, Fate, Manner};
@@ -68,8 +70,10 @@ pub struct Run<'a> {
     pub selection: &'a str,
     /// Why; given where it is forced.
     pub because: Option<&'a str>,
-    /// Whether ETags are not compared.
-    pub forced: bool,
+    /// What its letters may be written over, besides what they saw.
+    pub allowed: Allowed,
+    /// Letters that are meant as well and had no room.
+    pub left_over: u64,
     /// For the reply queue.
     pub connection: &'a Connection,
     /// For the messages and the journal.
@@ -138,33 +142,46 @@ impl Run<'_> {
             replay: self.replay,
             selection: self.selection.to_owned(),
             because: self.because.map(str::to_owned),
-            forced: self.forced,
+            forced: self.allowed == Allowed::All,
+            never_seen: self.allowed == Allowed::NeverSeen,
             letters,
+            left_over: self.left_over,
         })
         .await?;
         let all: Vec<&Candidate> = candidates.iter().collect();
-        let orders = by_order(&all, |message| self.checker.sequence(message));
+        let turns = by_order(&all, |message| self.checker.sequence(message));
+        let unsure = turns.iter().flatten().filter(|turn| !turn.is_sure).map(|turn| turn.index);
+        let unsure: BTreeSet<usize> = unsure.collect();
+        let orders = turns.into_iter().map(|all| all.into_iter().map(|turn| turn.index).collect());
+        let outcome_max = manner.outcome_max;
         let mut under_way = UnderWay {
             run: self,
             hold,
             candidates,
             course: Course::new(manner, orders),
             chains: BTreeMap::new(),
+            unsure,
             parked: BTreeMap::new(),
+            kept: BTreeMap::new(),
             releases: Vec::new(),
+            bases: BTreeMap::new(),
             told: BTreeSet::new(),
+            noted: BTreeSet::new(),
+            not_yet: BTreeMap::new(),
+            asked: 0,
+            outcome_max,
             begun: Instant::now(),
             over_at: None,
             tell,
         };
         let ended = Box::pin(under_way.go(releases, stop)).await;
+        let end = *ended.as_ref().unwrap_or(&End::BrokenOff);
+        let accounted = under_way.account(end).await;
         let (counts, releases) = (under_way.counts(), std::mem::take(&mut under_way.releases));
-        let (end, why) = match &ended {
-            Ok(end) => (*end, None),
-            Err(error) => (End::BrokenOff, Some(error.to_string())),
-        };
+        let why = ended.as_ref().err().map(ToString::to_string);
         let noted = self.note(Event::ReplayEnded { replay: self.replay, end, why }).await;
         let end = ended?;
+        accounted?;
         noted?;
         Ok(Report { replay: self.replay, end, counts, releases })
     }
@@ -177,6 +194,7 @@ impl Run<'_> {
             head: release.head.to_string(),
             letters: release.letters,
             replay: Some(self.replay),
+            because: self.because.map(str::to_owned),
         })
         .await
     }
@@ -210,19 +228,29 @@ impl Run<'_> {
         &self,
         index: usize,
         candidate: &Candidate,
-        chain: Chain,
+        (chain, is_sure): (Arc<Chain>, bool),
         reply_to: ShortString,
     ) -> Sent {
-        let checked = self.checker.look_behind(candidate, self.forced, &chain).await;
+        let behind = Behind { chain: Some(&chain), is_sure };
+        let checked = self.checker.look_behind(candidate, self.allowed, behind).await;
         let passed = match checked.prospect {
             // Also what is there already: the daemon says so, by the same way as all.
             Prospect::WouldApply | Prospect::AlreadyApplied => None,
             // A target that is down: the daemon waits for it better than we could.
-            Prospect::Unknown if chain.bases.is_empty() || is_in_turn(candidate) => None,
-            Prospect::Superseded => Some(Fate::Superseded),
-            Prospect::Unknown | Prospect::OrderMissing | Prospect::Refused | Prospect::Held => {
-                Some(Fate::Left)
+            Prospect::Unknown
+                if is_in_turn(candidate)
+                    || (!chain.is_begun() && !candidate.letter.is_unseen()) =>
+            {
+                None
             }
+            Prospect::Superseded => Some(Fate::Superseded),
+            // What is behind one that never saw its order stays as well: whoever lets it be written later would
+            // write it over that.
+            Prospect::NeverSeen
+            | Prospect::Unknown
+            | Prospect::OrderMissing
+            | Prospect::Refused
+            | Prospect::Held => Some(Fate::Left),
         };
         if let Some(fate) = passed {
             return Sent::PassedOver(fate, format!("{}: {}", checked.prospect.name(), checked.why));
@@ -230,6 +258,7 @@ impl Run<'_> {
         let sending = Sending {
             replay: self.replay,
             may: &checked.may,
+            seen: checked.seen.as_deref(),
             reply_to,
             correlation_id: index.to_string().as_str().into(),
         };

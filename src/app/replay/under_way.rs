@@ -1,17 +1,19 @@
 //! A replay that has begun: performs what its course says, and listens to what comes of it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use jiff::Timestamp;
+use lapin::message::Delivery;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Candidate;
-use super::check::{Chain, Prospect};
+use super::chain::Chain;
 use super::hold::Hold;
+use super::pulse::{Pulse, TELL_EVERY};
 use super::run::{Counts, Error, Run, Sent, Told};
 use crate::app::notice;
 use crate::broker;
@@ -19,9 +21,6 @@ use crate::dead_letter::journal::Event;
 use crate::dead_letter::{Course, End, Fate, Next};
 use crate::order::Replay;
 use crate::parking::Release;
-
-/// How often it is told that nothing comes.
-const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// After an interrupt, what is on its way is awaited for no longer than this.
 const GOODBYE_MAX: Duration = Duration::from_secs(30);
@@ -33,13 +32,27 @@ pub(super) struct UnderWay<'a, T> {
     pub(super) candidates: &'a [Candidate],
     pub(super) course: Course,
     /// By order.
-    pub(super) chains: BTreeMap<&'a str, Chain>,
+    pub(super) chains: BTreeMap<&'a str, Arc<Chain>>,
+    /// Letters that are not known for certain to be newer than those before them.
+    pub(super) unsure: BTreeSet<usize>,
     /// By order that stands still: its letters that are not written yet, and what lets it go on then.
     pub(super) parked: BTreeMap<&'a str, (usize, Release)>,
+    /// By order, the newest letter that is written and still in the queue.
+    pub(super) kept: BTreeMap<&'a str, usize>,
     /// The releases that were asked for.
     pub(super) releases: Vec<Release>,
+    /// What each that is on its way was sent to overwrite.
+    pub(super) bases: BTreeMap<usize, String>,
     /// Letters whose outcome has come.
     pub(super) told: BTreeSet<usize>,
+    /// Letters of which the journal knows what came of them.
+    pub(super) noted: BTreeSet<usize>,
+    /// Letters that the service was asked about, and since when it says that they are not written.
+    pub(super) not_yet: BTreeMap<usize, Instant>,
+    /// How many were asked about.
+    pub(super) asked: usize,
+    /// The longest that an outcome is waited for.
+    pub(super) outcome_max: Duration,
     pub(super) begun: Instant,
     /// When what is on its way is given up.
     pub(super) over_at: Option<Instant>,
@@ -52,51 +65,37 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
         releases: Vec<Release>,
         stop: &CancellationToken,
     ) -> Result<End, Error> {
+        self.hold.watch(self.run.replay).await?;
         self.await_orders(releases).await?;
         let (reply_to, mut replies) = self.run.replies().await?;
         let (run, candidates) = (self.run, self.candidates);
         let mut sending = FuturesUnordered::new();
-        // What each was sent to overwrite.
-        let mut bases: BTreeMap<usize, String> = BTreeMap::new();
         let mut held_until = self.begun + run.held_max;
-        let (mut told, mut asked, mut turn) = (Instant::now(), Instant::now(), 0);
+        let mut pulse = Pulse::new(run.ask_after);
         // What was sent while something else was awaited.
         let mut done = VecDeque::new();
         loop {
             while let Some((index, sent)) = done.pop_front() {
-                let passed = match sent {
-                    Sent::Published(Replay::Since(etag)) => {
-                        bases.insert(index, etag.to_string());
-                        continue;
-                    }
-                    Sent::Published(Replay::Unknown | Replay::Forced) => continue,
-                    Sent::PassedOver(fate, why) => self.pass_over(index, fate, why),
-                    Sent::Failed(error) => return Err(error.into()),
-                };
-                alongside(&mut sending, &mut done, passed).await?;
+                alongside(&mut sending, &mut done, self.sent(index, sent)).await?;
             }
             let wake = match self.course.next(self.begun.elapsed()) {
                 Next::Over(end) => return Ok(end),
+                Next::Send(index) if !self.hold.has(index) => {
+                    let why = "somebody has taken it out of the queue meanwhile".to_owned();
+                    let passed = self.pass_over(index, Fate::Left, why);
+                    alongside(&mut sending, &mut done, passed).await?;
+                    continue;
+                }
                 Next::Send(index) => {
                     let Some(candidate) = candidates.get(index) else { continue };
-                    if !self.hold.has(index) {
-                        let why = "somebody has taken it out of the queue meanwhile".to_owned();
-                        let passed = self.pass_over(index, Fate::Left, why);
-                        alongside(&mut sending, &mut done, passed).await?;
-                        continue;
-                    }
-                    let chain = self.chain_of(index).cloned().unwrap_or_default();
-                    if let Some(seen) = &candidate.letter.etag {
-                        bases.insert(index, seen.clone());
-                    }
-                    let reply_to = reply_to.clone();
+                    let (before, reply_to) = (self.begin(index, candidate), reply_to.clone());
                     sending.push(async move {
-                        (index, run.send(index, candidate, chain, reply_to).await)
+                        (index, run.send(index, candidate, before, reply_to).await)
                     });
                     continue;
                 }
-                Next::At(due) => self.begun + due,
-                Next::Await => told + TELL_EVERY,
+                Next::At(due) => (self.begun + due).min(pulse.due()),
+                Next::Await => pulse.due(),
             };
             tokio::select! { biased;
                 () = stop.cancelled(), if self.over_at.is_none() => {
@@ -108,6 +107,7 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
                 }
                 () = sleep_until(held_until) => {
                     let renewed = self.hold.renew(run.connection, run.topology, candidates);
+                    let renewed = Box::pin(renewed);
                     alongside(&mut sending, &mut done, async { Ok(renewed.await?) }).await?;
                     held_until = Instant::now() + run.held_max;
                 }
@@ -115,33 +115,54 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
                 reply = replies.next() => {
                     let lost = || broker::Error::NoQueue { queue: reply_to.to_string() };
                     let reply = reply.ok_or_else(lost)?.map_err(broker::Error::from)?;
-                    let id = reply.properties.correlation_id().as_ref();
-                    let index = id.and_then(|id| id.as_str().parse::<usize>().ok());
-                    let notice = serde_json::from_slice::<notice::Told>(&reply.data).ok();
-                    if let (Some(index), Some(notice)) = (index, notice) {
-                        let heard = self.heard(index, &notice, bases.remove(&index));
-                        alongside(&mut sending, &mut done, heard).await?;
+                    if let Some((index, notice)) = understood(&reply) {
+                        pulse.heard();
+                        alongside(&mut sending, &mut done, self.heard(index, &notice)).await?;
                     }
                 }
-                () = sleep_until(wake.min(told + TELL_EVERY).min(asked + run.ask_after)) => {
-                    let silence = self.course.silence(self.begun.elapsed());
-                    if told.elapsed() >= TELL_EVERY {
-                        told = Instant::now();
-                        if silence >= TELL_EVERY {
-                            (self.tell)(Told::Silence(silence, self.course.in_flight()));
-                        }
-                    }
-                    if asked.elapsed() >= run.ask_after {
-                        asked = Instant::now();
-                        if silence >= run.ask_after && let Some(index) = self.course.awaited(turn) {
-                            turn += 1;
-                            let asking = self.ask(index, bases.get(&index).cloned());
-                            alongside(&mut sending, &mut done, asking).await?;
-                        }
-                    }
+                () = sleep_until(wake) => {
+                    alongside(&mut sending, &mut done, self.tick(&mut pulse)).await?;
                 }
             }
         }
+    }
+
+    /// What it is sent behind; and until it is, it may overwrite what its letter saw.
+    fn begin(&mut self, index: usize, candidate: &Candidate) -> (Arc<Chain>, bool) {
+        if let Some(seen) = &candidate.letter.base {
+            self.bases.insert(index, seen.clone());
+        }
+        (self.chain_of(index).cloned().unwrap_or_default(), !self.unsure.contains(&index))
+    }
+
+    async fn sent(&mut self, index: usize, sent: Sent) -> Result<(), Error> {
+        match sent {
+            Sent::Published(Replay::Since(etag)) => {
+                // Its outcome may have come before this is known.
+                if !self.told.contains(&index) {
+                    self.bases.insert(index, etag.to_string());
+                }
+                Ok(())
+            }
+            Sent::Published(Replay::Unknown | Replay::Forced) => Ok(()),
+            Sent::PassedOver(fate, why) => self.pass_over(index, fate, why).await,
+            Sent::Failed(error) => Err(error.into()),
+        }
+    }
+
+    /// Tells that nothing comes, and asks about what does not come.
+    async fn tick(&mut self, pulse: &mut Pulse) -> Result<(), Error> {
+        let now = self.begun.elapsed();
+        let silence = self.course.silence(now);
+        if pulse.is_time_to_tell() && silence >= TELL_EVERY {
+            (self.tell)(Told::Silence(silence, self.course.in_flight()));
+        }
+        if pulse.is_time_to_ask(self.course.waiting(now)) {
+            let before = self.told.len();
+            self.ask_around().await?;
+            pulse.asked(self.told.len() > before);
+        }
+        Ok(())
     }
 
     /// Counts the letters of each order that stands still. One that has none goes on at once.
@@ -163,7 +184,7 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
         Ok(())
     }
 
-    fn chain_of(&self, index: usize) -> Option<&Chain> {
+    pub(super) fn chain_of(&self, index: usize) -> Option<&Arc<Chain>> {
         let order = self.candidates.get(index)?.letter.order.as_deref()?;
         self.chains.get(order)
     }
@@ -183,41 +204,17 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
                 why,
             })
             .await?;
+        self.noted.insert(index);
+        self.let_go(index, fate).await?;
         self.course.passed_over(index, fate);
         (self.tell)(Told::Fate(letter.id, fate));
         Ok(())
     }
 
-    /// Its notice may be lost with the daemon that was to send it. Where the order shows what the letter
-    /// wants, that is its outcome: should its message still wait, it changes nothing any more.
-    async fn ask(&mut self, index: usize, base: Option<String>) -> Result<(), Error> {
-        let Some(candidate) = self.candidates.get(index) else { return Ok(()) };
-        let chain = self.chain_of(index).cloned().unwrap_or_default();
-        let checked = self.run.checker.look_behind(candidate, self.run.forced, &chain).await;
-        if checked.prospect != Prospect::AlreadyApplied {
-            return Ok(());
-        }
-        let found = notice::Told {
-            outcome: "already_applied".to_owned(),
-            reason: None,
-            order: candidate.letter.order.clone(),
-            message_id: None,
-            dead_letter_id: None,
-            replay_id: Some(self.run.replay.to_string()),
-            etag: None,
-            at: Timestamp::now(),
-        };
-        self.heard(index, &found, base).await
-    }
-
     /// An outcome: written down first, and only then the letter is taken away.
-    async fn heard(
-        &mut self,
-        index: usize,
-        notice: &notice::Told,
-        base: Option<String>,
-    ) -> Result<(), Error> {
-        let Some(Candidate { letter, message, place }) = self.candidates.get(index) else {
+    pub(super) async fn heard(&mut self, index: usize, notice: &notice::Told) -> Result<(), Error> {
+        let base = self.bases.remove(&index);
+        let Some(Candidate { letter, message, place, .. }) = self.candidates.get(index) else {
             return Ok(());
         };
         // Told twice: an ack of the daemon's was lost, and it came again.
@@ -236,6 +233,7 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
                 etag: notice.etag.clone(),
             })
             .await?;
+        self.noted.insert(index);
         let is_written = matches!(fate, Fate::Applied | Fate::AlreadyApplied);
         if place.unparks().is_some() {
             if is_written {
@@ -246,17 +244,42 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
             }
         }
         // Done unwritten, for its sequence is overtaken: it is left for an operator to discard.
-        if is_written || notice.outcome == "dead_lettered" {
+        if notice.outcome == "dead_lettered" {
             self.hold.ack(index).await?;
         }
+        self.let_go(index, fate).await?;
         if is_written && let Some(order) = letter.order.as_deref() {
-            let chain = self.chains.entry(order).or_default();
-            chain.bases.extend(base);
-            chain.wrote.push(self.run.checker.changes(message));
-            chain.etag.clone_from(&notice.etag);
+            let chain = Arc::make_mut(self.chains.entry(order).or_default());
+            let changes = self.run.checker.changes(message);
+            chain.learn(fate, base, changes, notice.etag.as_deref());
         }
         self.course.heard(index, fate, self.begun.elapsed());
         (self.tell)(Told::Fate(letter.id, fate));
+        Ok(())
+    }
+
+    /// A letter that is written leaves the queue once the next one of its order is written as well, or none is behind
+    /// it. Until then it tells whoever replays those behind it, should this replay end here, that the order has not
+    /// been changed by anybody else.
+    async fn let_go(&mut self, index: usize, fate: Fate) -> Result<(), Error> {
+        let Some(Candidate { letter, place, .. }) = self.candidates.get(index) else {
+            return Ok(());
+        };
+        // What stands behind the head of an order is held to no state that it saw.
+        let order = letter.order.as_deref().filter(|_| place.unparks().is_none());
+        let is_written = matches!(fate, Fate::Applied | Fate::AlreadyApplied);
+        let has_behind = order.is_some() && self.course.has_behind(index);
+        let is_over = fate == Fate::Superseded && !has_behind;
+        if let Some(before) =
+            order.filter(|_| is_written || is_over).and_then(|it| self.kept.remove(it))
+        {
+            self.hold.ack(before).await?;
+        }
+        if let Some(order) = order.filter(|_| is_written && has_behind) {
+            self.kept.insert(order, index);
+        } else if is_written {
+            self.hold.ack(index).await?;
+        }
         Ok(())
     }
 
@@ -285,6 +308,12 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
         }
         counts
     }
+}
+
+/// Which letter it is about, and what became of it.
+fn understood(reply: &Delivery) -> Option<(usize, notice::Told)> {
+    let id = reply.properties.correlation_id().as_ref()?;
+    Some((id.as_str().parse().ok()?, serde_json::from_slice(&reply.data).ok()?))
 }
 
 fn fate(notice: &notice::Told) -> Fate {

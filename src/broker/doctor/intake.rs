@@ -1,7 +1,7 @@
 //! Queues of somebody else's that updates are taken from.
 
 use super::queues::{Look, flag};
-use super::server::Version;
+use super::server::{Version, parse};
 use super::{Diagnosis, Queue, Severity};
 
 /// Of a quorum queue that names none, from this version on.
@@ -60,6 +60,12 @@ fn losing(queue: &Queue, version: Option<Version>, dead_letters: &str) -> Option
     };
     let about = ("queue", queue.name.as_str());
     Some(Diagnosis::new(severity, "intake_delivery_limit", about, what, fix))
+}
+
+/// How many returns the broker allows a message of this queue; `None` without end. `version` is the broker's.
+pub(in crate::broker) fn returns_max(queue: &Queue, version: Option<&str>) -> Option<u64> {
+    let limit = limit(&Look::bare(queue), version.and_then(parse))?;
+    u64::try_from(limit).ok()
 }
 
 /// How many returns the broker allows a message; `None` without end.

@@ -17,7 +17,7 @@ const KHEPRI: Version = (4, 3, 0);
 pub(super) type Version = (u32, u32, u32);
 
 /// Such as `4.3.0-rc.1`; what is missing counts as zero.
-fn parse(text: &str) -> Option<Version> {
+pub(super) fn parse(text: &str) -> Option<Version> {
     let plain = text.split(['-', '+']).next().unwrap_or_default();
     let mut parts = plain.split('.').map(str::parse);
     let mut part = || parts.next().unwrap_or(Ok(0)).ok();

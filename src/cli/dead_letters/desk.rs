@@ -9,9 +9,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::super::{complain, fail, instance};
-use super::interrupt;
+use super::interrupt::{self, Interrupt};
 use crate::app::exit;
-use crate::broker::{self, Ahead, Browser, Bulk, Error, Held, Link, Publisher, Topology, journal};
+use crate::broker::{
+    self, Ahead, Browser, Bulk, Error, Held, Link, Publisher, Topology, Wear, journal,
+};
 use crate::config::{Loaded, Settings};
 use crate::dead_letter::journal::{Event, Record};
 use crate::dead_letter::{Found, Letter, Selection};
@@ -30,6 +32,8 @@ pub(in crate::cli) struct Desk {
     pub(in crate::cli) connection: Connection,
     /// Cancelled by an interrupt: it is to end in good order.
     pub(super) interrupt: CancellationToken,
+    /// Who hears it.
+    pub(super) signals: Interrupt,
     _listener: JoinSet<()>,
 }
 
@@ -39,6 +43,12 @@ pub(super) struct Operator {
     /// Who does it, for the journal; otherwise the user and the machine.
     #[arg(long, visible_alias = "as", value_name = "NAME", env = "ORDERWRIGHT_OPERATOR")]
     operator: Option<String>,
+}
+
+/// A reason that says something.
+pub(super) fn reason(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() { Err("say why".to_owned()) } else { Ok(text.to_owned()) }
 }
 
 /// What a visitor wants.
@@ -70,8 +80,9 @@ impl Desk {
         let now = Timestamp::now();
         let connection = broker::connect(&link).await?;
         // Before that, nothing is held, and an interrupt may end the program as it does any.
-        let (interrupt, listener) = interrupt::listen();
-        Ok(Self { settings, topology, now, connection, interrupt, _listener: listener })
+        let (signals, listener) = interrupt::listen();
+        let interrupt = signals.token().clone();
+        Ok(Self { settings, topology, now, connection, interrupt, signals, _listener: listener })
     }
 
     /// The queue of dead letters, or of those that were discarded.
@@ -95,8 +106,20 @@ impl Desk {
     }
 
     pub(in crate::cli) async fn browse(&self, queue: &str) -> Result<Browser, Error> {
-        let ahead = Ahead::default();
-        let browser = Browser::open(&self.connection, &self.topology, queue, ahead).await?;
+        self.browse_sparing(queue, None).await
+    }
+
+    /// The same for a queue that gives up what is returned too often.
+    pub(super) async fn browse_sparing(
+        &self,
+        queue: &str,
+        wear: Option<Wear>,
+    ) -> Result<Browser, Error> {
+        // Whether it may be looked at shows at the first one.
+        let first = if wear.is_some() { 1 } else { Ahead::default().first };
+        let ahead = Ahead { first, ..Ahead::default() };
+        let mut browser = Browser::open(&self.connection, &self.topology, queue, ahead).await?;
+        browser.spare(wear);
         if browser.others() > 0 {
             complain(&format!(
                 "{} other consumer(s) on {queue}: what they hold is not shown",
@@ -211,7 +234,7 @@ pub(in crate::cli) fn progress(doing: &str, all: u64) -> ProgressBar {
         ProgressDrawTarget::hidden()
     };
     let bar = ProgressBar::with_draw_target(Some(all), target);
-    let template = format!("{{spinner}} {{pos}} of {{len}} {doing}, {{eta}} left");
+    let template = format!("{{spinner}} {{pos}} of {{len}} {doing}, {{eta}} left{{msg}}");
     let style = ProgressStyle::with_template(&template);
     style.map_or(bar.clone(), |style| bar.with_style(style))
 }

@@ -2,20 +2,24 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::super::{complain, fail, instance};
-use super::desk::{Desk, Operator, failed};
+use super::desk::{Desk, Operator, failed, reason};
 use super::filters::Filters;
 use super::moving::{Moved, Moving, Relocation, count, relocate, told};
 use super::rounds::{self, Wish};
 use super::standstill::knowing;
 use super::{Format, plain};
 use crate::app::exit;
-use crate::app::replay::{Checker, Place};
+use crate::app::replay::{Allowed, Checker, Place};
 use crate::broker::{Error, Outgoing, Parking, Publisher};
 use crate::config::Loaded;
 use crate::dead_letter::journal::Event;
 use crate::dead_letter::{Decision, Letter, Manner, Selection, discarded, restored};
+
+/// After so long without an outcome the service is asked, as a replay does unless told otherwise.
+const ASK_AFTER: Duration = Duration::from_secs(30);
 
 /// Orders that are named where there are many.
 const SHOWN_MAX: usize = 20;
@@ -28,22 +32,22 @@ const SHOWN_MAX: usize = 20;
   orderwright dlq ls --archived                        what can be restored
   orderwright dlq restore --id 0195c2aa --yes
 
-A discarded letter goes to an archive queue, with who, when and why, and is deleted there after
-dead_letter.archive_retention. Each is confirmed there, and in the journal, before it leaves the queue of
-dead letters: an interrupt, or the end of this program at any point, leaves a copy and never a gap. Letters that come in
+A discarded letter goes to an archive queue, with who, when and why, and is deleted there after \
+dead_letter.archive_retention. Each is confirmed there, and in the journal, before it leaves the queue of \
+dead letters: an interrupt, or the end of this program at any point, leaves a copy and never a gap. Letters that come in \
 meanwhile are not part of it.
 
-An order that stands still behind a letter that is discarded stays so, and nothing passes: what stands behind
+An order that stands still behind a letter that is discarded stays so, and nothing passes: what stands behind \
 would be written to the service, and that is said with --release, or later by a replay of the order.
 
-Exit codes: 0 done, or nothing to do, or shown what would be done, 64 nothing says which letters, 69
-unreachable, 75 another operator is at work or it was interrupted (start it again), 78 there is no such
-queue, or the settings are wrong")]
+Exit codes: 0 done, or nothing to do, or shown what would be done, 1 letters that --release sent died again, 64 \
+nothing says which letters, 69 unreachable, 75 another operator is at work or it was interrupted (start it again), \
+78 there is no such queue, or the settings are wrong")]
 pub(super) struct Discard {
     #[command(flatten)]
     which: Which,
     /// Why; it stands in the letter from then on.
-    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
     because: String,
     #[command(flatten)]
     operator: Operator,
@@ -58,12 +62,15 @@ pub(super) struct Discard {
   orderwright dlq restore --id 0195c2aa                what would be done
   orderwright dlq restore --all --yes                  everything in the archive
 
-Exit codes: 0 done, or nothing to do, or shown what would be done, 64 nothing says which letters, 69
-unreachable, 75 another operator is at work or it was interrupted (start it again), 78 there is no such
+Exit codes: 0 done, or nothing to do, or shown what would be done, 64 nothing says which letters, 69 \
+unreachable, 75 another operator is at work or it was interrupted (start it again), 78 there is no such \
 queue, or the settings are wrong")]
 pub(super) struct Restore {
     #[command(flatten)]
     which: Which,
+    /// Why, for the journal.
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    because: Option<String>,
     #[command(flatten)]
     operator: Operator,
 }
@@ -118,7 +125,7 @@ async fn discarding(
     let done = async {
         let desk = Desk::open(loaded, "discard").await?;
         if !arguments.which.yes {
-            let done = count(&desk, &desk.topology.dead_letters(), selection).await;
+            let done = count(&desk, &desk.topology.dead_letters(), selection, None).await;
             desk.leave().await;
             return Ok((done?, None));
         }
@@ -179,6 +186,7 @@ async fn put_aside(
     let how = Relocation {
         from: &desk.topology.dead_letters(),
         selection,
+        wear: None,
         by: &by,
         make: &|letter, held| {
             look(letter);
@@ -219,9 +227,10 @@ async fn let_go(
         by: &desk.operator(&arguments.operator),
         words: "what stood behind letters that were discarded",
         because: Some(&arguments.because),
-        forced: false,
+        allowed: Allowed::Seen,
         limit: usize::MAX,
         manner: Manner::steady(),
+        ask_after: ASK_AFTER,
         output: arguments.which.output,
     };
     let selection = Selection { orders: orders.into_iter().collect(), ..Selection::default() };
@@ -252,9 +261,11 @@ pub(super) async fn restore(arguments: &Restore, loaded: Loaded) -> u8 {
             let how = Relocation {
                 from: &from,
                 selection: &selection,
+                wear: None,
                 by: &desk.operator(&arguments.operator),
                 make: &|_letter, held| {
-                    let (properties, key) = restored(&held.properties, held.routing_key.as_str());
+                    let (properties, key) =
+                        restored(&held.properties, held.routing_key.as_str(), desk.now);
                     let (exchange, routing_key) = (to.clone(), key.as_str().into());
                     (Outgoing { exchange, routing_key, properties, body: held.body }, held.receipt)
                 },
@@ -262,6 +273,7 @@ pub(super) async fn restore(arguments: &Restore, loaded: Loaded) -> u8 {
                     let event = |it: &Moving| Event::Restored {
                         letter: it.id.to_string(),
                         order: it.order.clone(),
+                        because: arguments.because.clone(),
                     };
                     moved.iter().map(event).collect()
                 },
@@ -270,7 +282,7 @@ pub(super) async fn restore(arguments: &Restore, loaded: Loaded) -> u8 {
             publisher.close().await;
             moved
         } else {
-            count(&desk, &from, &selection).await
+            count(&desk, &from, &selection, None).await
         };
         desk.leave().await;
         done

@@ -8,7 +8,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::super::{complain, fail, print};
-use super::desk::{Desk, Next, Operator, failed};
+use super::desk::{Desk, Next, Operator, failed, reason};
 use super::moving::publish;
 use super::{Format, editor, plain};
 use crate::app::replay::edit as lock;
@@ -26,18 +26,18 @@ use crate::decode::Envelope;
   orderwright dlq edit 0195c2aa                                   in $VISUAL or $EDITOR
   orderwright dlq edit 0195c2aa --set /changes/SalesStatus=Delivered --dry-run
   orderwright dlq edit 0195c2aa --remove /changes/Colour --set /changes/Amount=12.50
-  orderwright dlq edit 0195c2aa --with mended.json
+  orderwright dlq edit 0195c2aa --with mended.json --because 'TICKET-7: wrong unit'
 
-The body is looked at as a publisher's message is. Its key and its sequence are locked, and so is all around
-it: message id, routing key, headers. The edited letter takes the place of the old one under an id of its
-own, and says what it replaces, who changed it, when, and what. It is not sent: orderwright dlq replay does that,
+The body is looked at as a publisher's message is. Its key and its sequence are locked, and so is all around \
+it: message id, routing key, headers. The edited letter takes the place of the old one under an id of its \
+own, and says what it replaces, who changed it, when, and what. It is not sent: orderwright dlq replay does that, \
 and judges it as it would have judged the old one.
 
-The new letter is confirmed, and in the journal, before the old one leaves the queue. If this program ends in
+The new letter is confirmed, and in the journal, before the old one leaves the queue. If this program ends in \
 between, both are there; a replay leaves the old one where it is, and the same edit once more finishes the work.
 
-Exit codes: 0 done, or nothing to change, or shown what would be changed, 64 neither an editor nor a change, 65 no
-such letter, several ids begin so, or the body is refused, 69 unreachable, 75 another operator is at work or it was
+Exit codes: 0 done, or nothing to change, or shown what would be changed, 64 neither an editor nor a change, 65 no \
+such letter, several ids begin so, or the body is refused, 69 unreachable, 75 another operator is at work or it was \
 interrupted, 78 there is no such queue, or the settings are wrong")]
 pub(super) struct Arguments {
     /// Id of the letter, or its beginning.
@@ -54,6 +54,9 @@ pub(super) struct Arguments {
     /// Show what would be changed.
     #[arg(long)]
     dry_run: bool,
+    /// Why, for the journal.
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    because: Option<String>,
     #[command(flatten)]
     operator: Operator,
     /// How to print.
@@ -123,7 +126,8 @@ async fn attempt(desk: &Desk, arguments: &Arguments) -> Result<u8, Stop> {
     if !arguments.dry_run && !edit.diff.is_empty() {
         let publisher = desk.publisher()?;
         let by = desk.operator(&arguments.operator);
-        let replaced = replace(desk, &publisher, &by, (&original, &edit)).await;
+        let who = (&*by, arguments.because.as_deref());
+        let replaced = replace(desk, &publisher, who, (&original, &edit)).await;
         publisher.close().await;
         new = Some(replaced?);
     }
@@ -175,6 +179,7 @@ async fn wanted(desk: &Desk, arguments: &Arguments, original: &Original) -> Resu
     }
     if arguments.is_by_hand() {
         let is_over = || desk.interrupt.is_cancelled();
+        let _ctrl_c_is_the_editors = desk.signals.elsewhere();
         return match editor::edit(&original.body, desk.settings.order.body_bytes_max).await {
             _ if is_over() => Err(Stop::Told(exit::GRACE)),
             Ok(body) => Ok(body),
@@ -223,7 +228,7 @@ fn judged(desk: &Desk, original: &Original, body: Vec<u8>, by_hand: bool) -> Res
 async fn replace(
     desk: &Desk,
     publisher: &crate::broker::Publisher,
-    by: &str,
+    (by, because): (&str, Option<&str>),
     (original, edit): (&Original, &Edit),
 ) -> Result<Uuid, Stop> {
     let queue = desk.queue(false);
@@ -257,7 +262,9 @@ async fn replace(
         let event = Event::Edited {
             letter: original.letter.id.to_string(),
             new_letter: id.to_string(),
+            order: original.letter.order.clone(),
             diff: edit.diff.join("\n"),
+            because: because.map(str::to_owned),
         };
         desk.note(publisher, by, event).await?;
         for ticket in old.into_iter().chain(before.into_iter().map(|(_, _, ticket)| ticket)) {
@@ -309,7 +316,9 @@ fn told(letter: &Letter, edit: &Edit, new: Option<Uuid>, arguments: &Arguments) 
                 (_, true) => "nothing is changed".to_owned(),
                 (None, false) => "without --dry-run, the letter is changed so".to_owned(),
                 (Some(new), false) => {
-                    format!("{} is {new} now\norderwright dlq replay --id {new}", letter.id)
+                    let flags =
+                        if letter.is_unseen() { " --never-seen --because '…'" } else { "" };
+                    format!("{} is {new} now\norderwright dlq replay --id {new}{flags}", letter.id)
                 }
             };
             format!("{diff}{end}\n")

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 use super::desk::{Desk, Next};
-use crate::app::replay::{Candidate, Checker, Found, Place, placed};
+use crate::app::replay::{Candidate, Checker, Found, Place, Standing, placed};
 use crate::broker::{Browser, Error, Parking, Ticket};
 use crate::dead_letter::Selection;
-use crate::parking::{Parked, Release};
+use crate::parking::Release;
 
-/// Bodies that are held at once, in bytes. What does not fit is left for the next time.
+/// Memory that letters take at once, in bytes. What does not fit is left for the next time.
 const BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Letters, and the look that holds them.
@@ -54,18 +54,21 @@ pub(super) async fn gather(
                 || found.iter().any(|it| of(it) && it.candidate.place.unparks().is_some())
         };
         let none_left = parked.iter().filter(|(order, _)| !has_any(order));
-        releases.extend(none_left.map(|(order, parked)| Release::of(order, parked)));
+        releases.extend(none_left.map(|(order, it)| Release::of(order, &it.parked)));
     }
     let (candidates, tickets) = found.into_iter().map(|it| (it.candidate, it.ticket)).unzip();
     Ok(Gathered { browser, candidates, tickets, releases, left_over, interrupted })
 }
 
 /// The orders concerned that stand still.
-fn parked(parking: &Parking, heap: &Heap, selection: &Selection) -> BTreeMap<String, Parked> {
+fn parked(parking: &Parking, heap: &Heap, selection: &Selection) -> BTreeMap<String, Standing> {
     let found = heap.found.iter().filter_map(|it| it.candidate.letter.order.as_ref());
     let orders: BTreeSet<&String> = found.chain(&selection.orders).collect();
-    let parked = |order: &String| Some((order.clone(), parking.parked(order)?));
-    orders.into_iter().filter_map(parked).collect()
+    let standing = |order: &String| {
+        let (parked, letters) = parking.standing(order)?;
+        Some((order.clone(), Standing { parked, letters }))
+    };
+    orders.into_iter().filter_map(standing).collect()
 }
 
 /// What one look found.
@@ -84,7 +87,7 @@ async fn collect(
     desk: &Desk,
     selection: &Selection,
     limit: usize,
-    parked: &BTreeMap<String, Parked>,
+    parked: &BTreeMap<String, Standing>,
 ) -> Result<Heap, Error> {
     let mut browser = desk.browse(&desk.queue(false)).await?;
     let (mut found, mut cut, mut edited) = (Vec::new(), BTreeSet::new(), BTreeMap::new());
@@ -95,11 +98,12 @@ async fn collect(
         let headers = held.properties.headers().as_ref();
         let is_chosen = selection.matches(&letter, headers, &held.body, desk.now);
         let order = letter.order.as_ref().and_then(|order| parked.get_key_value(order));
-        let stands = order.filter(|(_, it)| Place::of(&letter, it.head).is_some());
+        let stands = order.filter(|(_, it)| Place::of(&letter, it.parked.head).is_some());
         if !is_chosen && stands.is_none() {
             return Next::More;
         }
-        let size = held.body.len();
+        let (candidate, ticket) = Candidate::new(letter, held);
+        let size = candidate.bytes();
         // From the first one on that has no room: an order's later letters must not go before it.
         is_full |= found.len() >= limit || bytes.saturating_add(size) > BYTES_MAX;
         if is_full {
@@ -108,7 +112,6 @@ async fn collect(
             return Next::More;
         }
         bytes = bytes.saturating_add(size);
-        let (candidate, ticket) = Candidate::new(letter, held);
         found.push(Found { candidate, ticket, is_chosen });
         Next::More
     };

@@ -22,10 +22,10 @@ const DETAIL_CHARACTERS_MAX: usize = 160;
   orderwright dlq groups --since 2h                    the trouble of the last two hours
   orderwright dlq groups --status 5xx --output json
 
-A fingerprint stands for reason, HTTP status, error code and the message without ids, numbers and
+A fingerprint stands for reason, HTTP status, error code and the message without ids, numbers and \
 values: the same trouble of different orders has the same one, today and after an upgrade.
 
-Exit codes: 0 done (also where there is none), 69 unreachable, 75 another operator is at work or it was
+Exit codes: 0 done (also where there is none), 69 unreachable, 75 another operator is at work or it was \
 interrupted (what was seen by then is printed), 78 there is no such queue, or the settings are wrong")]
 pub(super) struct Arguments {
     #[command(flatten)]

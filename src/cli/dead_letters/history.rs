@@ -1,27 +1,54 @@
 //! `orderwright dead-letters history` and `report`.
 
-use std::collections::BTreeMap;
-use std::fmt::Write;
-
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::super::{complain, print};
 use super::desk::{Desk, failed};
-use super::{Format, line};
+use super::filters::time;
+use super::{Format, incident, line, lines};
 use crate::app::exit;
 use crate::broker::{Error, journal};
 use crate::config::Loaded;
-use crate::dead_letter::journal::{Event, Record};
+use crate::dead_letter::journal::Record;
 
 /// Records that are looked at: the newest ones.
-const RECORDS_MAX: usize = 200_000;
+pub(super) const RECORDS_MAX: usize = 200_000;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   orderwright dlq history --limit 20
-  orderwright dlq history --output ndjson | jq 'select(.event == \"replay_ended\")'")]
+  orderwright dlq history --order USMF/SO-2025-0145 --since 7d
+  orderwright dlq history --letter 0195c2aa            what was done with one letter
+  orderwright dlq history --operator kim --event discarded --output ndjson | jq -r .because
+
+Looks at the newest 200,000 events that were there when it began, and shows the newest ones that are meant.
+
+Exit codes: 0 done (also where there is none), 69 unreachable, 78 there is no journal, or the settings are \
+wrong")]
 pub(super) struct Arguments {
+    /// Of this order (canonical key).
+    #[arg(long, value_name = "KEY")]
+    order: Option<String>,
+    /// Of this letter: its id, or the beginning.
+    #[arg(long, value_name = "ID")]
+    letter: Option<String>,
+    /// Of this replay.
+    #[arg(long, value_name = "ID")]
+    replay: Option<Uuid>,
+    /// By an operator whose name has this in it.
+    #[arg(long, value_name = "TEXT")]
+    operator: Option<String>,
+    /// Of this kind, such as replayed, discarded or edited.
+    #[arg(long, value_name = "NAME")]
+    event: Vec<String>,
+    /// Then or later: RFC 3339, or so long ago (90m, 2h, 3d).
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    since: Option<Timestamp>,
+    /// Before then.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    until: Option<Timestamp>,
     /// Most events, the newest ones.
     #[arg(long, value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=200_000))]
     limit: u32,
@@ -30,19 +57,46 @@ pub(super) struct Arguments {
     output: Format,
 }
 
+impl Arguments {
+    fn means(&self, record: &Record) -> bool {
+        let Record { at, by, event } = record;
+        let name = json!(event);
+        let name = name.get("event").and_then(Value::as_str).unwrap_or_default();
+        let is_letter = |wanted: &String| event.letters().iter().any(|it| it.starts_with(wanted));
+        self.order.as_ref().is_none_or(|order| event.is_of(order))
+            && self.letter.as_ref().is_none_or(is_letter)
+            && self.replay.is_none_or(|replay| event.replay() == Some(replay))
+            && self.operator.as_ref().is_none_or(|text| by.contains(text))
+            && (self.event.is_empty() || self.event.iter().any(|wanted| wanted == name))
+            && self.since.is_none_or(|since| *at >= since)
+            && self.until.is_none_or(|until| *at < until)
+    }
+}
+
 /// How a report is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 enum As {
     /// For the incident's document.
     #[default]
     Markdown,
+    /// For people at a terminal.
+    Table,
     /// One JSON document.
     Json,
+    /// One JSON object a line.
+    Ndjson,
 }
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  orderwright dlq report 0195c2aa-7d3e-7c41-8f2a-3b1c9d0e4f55 >> incident.md")]
+  orderwright dlq report 0195c2aa-7d3e-7c41-8f2a-3b1c9d0e4f55 >> incident.md
+  orderwright dlq report 0195c2aa-7d3e-7c41-8f2a-3b1c9d0e4f55 --output table
+
+Every letter of the selection is in it, also those that were not sent; how many the journal does not account \
+for (of a replay that was killed, or that goes on) stands in it as well.
+
+Exit codes: 0 done, 65 the journal knows no such replay, 69 unreachable, 78 there is no journal, or the \
+settings are wrong")]
 pub(super) struct Report {
     /// The replay, as it was told at its beginning.
     replay: Uuid,
@@ -51,47 +105,60 @@ pub(super) struct Report {
     output: As,
 }
 
-async fn records(loaded: Loaded, most: usize) -> Result<Vec<Record>, Error> {
+async fn records(loaded: Loaded) -> Result<Vec<Record>, Error> {
     let desk = Desk::open(loaded, "history").await?;
-    let read = journal::read(&desk.connection, &desk.topology, most).await;
+    let read = journal::read(&desk.connection, &desk.topology, RECORDS_MAX).await;
     desk.leave().await;
-    // One that makes no sense is of a later version: it hides no other.
-    Ok(read?.iter().filter_map(|body| serde_json::from_slice(body).ok()).collect())
+    Ok(understood(&read?))
+}
+
+/// One that makes no sense is of a later version: it hides no other.
+pub(super) fn understood(bodies: &[Vec<u8>]) -> Vec<Record> {
+    bodies.iter().filter_map(|body| serde_json::from_slice(body).ok()).collect()
 }
 
 pub(super) async fn run(arguments: &Arguments, loaded: Loaded) -> u8 {
-    let most = usize::try_from(arguments.limit).unwrap_or(RECORDS_MAX);
-    let records = match records(loaded, most).await {
+    let mut records = match records(loaded).await {
         Ok(records) => records,
         Err(error) => return failed(&error),
     };
-    let text = match arguments.output {
-        Format::Json => format!("{}\n", json!(records)),
-        Format::Ndjson => {
-            let lines: Vec<_> = records.iter().map(|record| json!(record).to_string()).collect();
-            lines.join("\n") + "\n"
-        }
-        Format::Table => records.iter().map(row).collect(),
-    };
-    print(&text)
+    records.retain(|record| arguments.means(record));
+    let most = usize::try_from(arguments.limit).unwrap_or(RECORDS_MAX);
+    records.drain(..records.len().saturating_sub(most));
+    print(&listed(&records, arguments.output))
 }
 
-fn row(record: &Record) -> String {
+fn listed(records: &[Record], output: Format) -> String {
+    match output {
+        Format::Json => format!("{}\n", json!(records)),
+        Format::Ndjson => lines(records.iter().map(|record| json!(record).to_string())),
+        Format::Table => records.iter().map(row).collect(),
+    }
+}
+
+pub(super) fn row(record: &Record) -> String {
     let mut event = json!(record.event);
     let name = event.as_object_mut().and_then(|event| event.remove("event"));
     let name = name.as_ref().and_then(Value::as_str).unwrap_or_default();
     let fields = event.as_object().into_iter().flatten();
     let field = |(name, value): (&String, &Value)| {
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let text = value.as_str().map_or_else(|| named(value), str::to_owned);
         format!("{name}={text}")
     };
     let fields: Vec<_> = fields.map(field).collect();
-    let (at, by) = (format!("{:.0}", record.at), shown(&record.by));
-    format!("{at}  {by}  {name}  {}\n", shown(&fields.join(" ")))
+    let (at, by) = (format!("{:.0}", record.at), line(&record.by, usize::MAX));
+    format!("{at}  {by}  {name}  {}\n", line(&fields.join(" "), usize::MAX))
+}
+
+/// Letters by their ids alone; anything else as it is.
+fn named(value: &Value) -> String {
+    let ids = value.as_array().into_iter().flatten().filter_map(|it| it.get("letter")?.as_str());
+    let ids: Vec<_> = ids.collect();
+    if ids.is_empty() { value.to_string() } else { ids.join(",") }
 }
 
 pub(super) async fn report(arguments: &Report, loaded: Loaded) -> u8 {
-    let mut records = match records(loaded, RECORDS_MAX).await {
+    let mut records = match records(loaded).await {
         Ok(records) => records,
         Err(error) => return failed(&error),
     };
@@ -101,120 +168,67 @@ pub(super) async fn report(arguments: &Report, loaded: Loaded) -> u8 {
         return exit::DATA;
     }
     print(&match arguments.output {
-        As::Json => format!("{}\n", json!({"replay": arguments.replay, "events": records})),
-        As::Markdown => markdown(arguments.replay, &records),
+        As::Json => {
+            let account = incident::account(&records);
+            let all = json!({"replay": arguments.replay, "account": account, "events": records});
+            format!("{all}\n")
+        }
+        As::Ndjson => listed(&records, Format::Ndjson),
+        As::Table => incident::table(arguments.replay, &records),
+        As::Markdown => incident::markdown(arguments.replay, &records),
     })
-}
-
-/// A text on one line, whole.
-fn shown(text: &str) -> String {
-    line(text, usize::MAX)
-}
-
-/// A text for a cell of a table.
-fn cell(text: &str) -> String {
-    shown(text).replace('|', "\\|")
-}
-
-fn markdown(replay: Uuid, records: &[Record]) -> String {
-    let mut text = format!("## Replay {replay}\n\n");
-    let mut rows = String::new();
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for record in records {
-        let (at, by) = (format!("{:.0}", record.at), cell(&record.by));
-        let written = match &record.event {
-            Event::ReplayBegun { selection, because, forced, letters, .. } => {
-                let because = because.as_deref().map(cell).unwrap_or_default();
-                let forced = if *forced { ", forced" } else { "" };
-                writeln!(
-                    text,
-                    "- {at}: begun by {by}{forced}: {letters} letters. {because}\n- selection: `{}`",
-                    shown(selection).replace('`', "'")
-                )
-            }
-            Event::ReplayEnded { end, why, .. } => {
-                let why = why.as_deref().map(cell).unwrap_or_default();
-                let end = json!(end);
-                let said = format!("{} {why}", end.as_str().unwrap_or_default());
-                writeln!(text, "- {at}: {}", said.trim_end())
-            }
-            Event::Replayed { letter, order, outcome, reason, new_letter, .. } => {
-                *counts.entry(outcome.clone()).or_default() += 1;
-                let order = order.as_deref().map(cell).unwrap_or_default();
-                let reason = reason.as_deref().map(cell).unwrap_or_default();
-                let new = new_letter.as_deref().map(cell).unwrap_or_default();
-                let why = format!("{reason} {new}");
-                writeln!(rows, "| {at} | {order} | {letter} | {} | {} |", cell(outcome), why.trim())
-            }
-            Event::Left { letter, order, why, .. } => {
-                *counts.entry("left".to_owned()).or_default() += 1;
-                let order = order.as_deref().map(cell).unwrap_or_default();
-                writeln!(rows, "| {at} | {order} | {letter} | left | {} |", cell(why))
-            }
-            Event::Released { order, letters, .. } => {
-                let order = cell(order);
-                writeln!(text, "- {at}: {order} goes on, after {letters} letters")
-            }
-            Event::Discarded { .. }
-            | Event::Restored { .. }
-            | Event::Edited { .. }
-            | Event::Imported { .. }
-            | Event::Moved { .. } => Ok(()),
-        };
-        debug_assert!(written.is_ok(), "a text takes everything");
-    }
-    for (outcome, count) in counts {
-        let _infallible = writeln!(text, "- {outcome}: {count}");
-    }
-    format!(
-        "{text}\n| when | order | dead letter | outcome | why |\n| --- | --- | --- | --- | --- |\n{rows}"
-    )
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::dead_letter::journal::{Event, Named};
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
 
     #[test]
-    fn report_says_who_when_what_and_what_came_of_each_letter() {
-        let replay = Uuid::from_u128(7);
-        let events = [
-            Event::ReplayBegun {
-                replay,
-                selection: "reason rejected".to_owned(),
-                because: Some("TICKET-7".to_owned()),
-                forced: true,
-                letters: 2,
+    fn filters_say_which_events_are_meant() {
+        let named = Named { letter: "0195c2aa-1".to_owned(), order: Some("USMF/1".to_owned()) };
+        let record = Record {
+            at: Timestamp::from_second(1_000).unwrap(),
+            by: "kim@desk".to_owned(),
+            event: Event::Unsent {
+                replay: Uuid::from_u128(7),
+                letters: vec![named],
+                why: "not begun".to_owned(),
             },
-            Event::Replayed {
-                replay,
-                letter: "l-1".to_owned(),
-                order: Some("USMF/a|b".to_owned()),
-                outcome: "applied".to_owned(),
-                reason: None,
-                new_letter: None,
-                etag: None,
-            },
-            Event::Left {
-                replay,
-                letter: "l-2".to_owned(),
-                order: None,
-                why: "superseded: the ETag".to_owned(),
-            },
-            Event::ReplayEnded { replay, end: crate::dead_letter::End::Done, why: None },
-        ];
-        let record =
-            |event| Record { at: jiff::Timestamp::UNIX_EPOCH, by: "kim@desk".into(), event };
-        let text = markdown(replay, &events.map(record));
-        for part in [
-            "begun by kim@desk, forced: 2 letters. TICKET-7",
-            "- selection: `reason rejected`",
-            "- 1970-01-01T00:00:00Z: done",
-            "- applied: 1\n- left: 1\n",
-            "| 1970-01-01T00:00:00Z | USMF/a\\|b | l-1 | applied |",
-            "| l-2 | left | superseded: the ETag |",
+        };
+        let means = |flags: &str| {
+            let line = Line::try_parse_from(std::iter::once("x").chain(flags.split_whitespace()));
+            line.unwrap().arguments.means(&record)
+        };
+        for flags in [
+            "",
+            "--order USMF/1 --letter 0195c2aa --operator kim --event unsent",
+            "--replay 00000000-0000-0000-0000-000000000007 --since 1970-01-01T00:16:40Z",
+            "--event replayed --event unsent --until 1970-01-01T00:16:41Z",
         ] {
-            assert!(text.contains(part), "{part} in {text}");
+            assert!(means(flags), "{flags}");
         }
+        for flags in [
+            "--order USMF/2",
+            "--letter 0195c2ab",
+            "--operator joe",
+            "--event replayed",
+            "--replay 00000000-0000-0000-0000-000000000008",
+            "--since 1970-01-01T00:16:41Z",
+            "--until 1970-01-01T00:16:40Z",
+        ] {
+            assert!(!means(flags), "{flags}");
+        }
+        assert!(row(&record).ends_with(
+            "unsent  letters=0195c2aa-1 replay=00000000-0000-0000-0000-000000000007 why=not begun\n"
+        ));
     }
 }

@@ -18,10 +18,10 @@ use crate::dead_letter::Letter;
   orderwright dlq ls --reason business_rule --older-than 1h
   orderwright dlq ls --pointer /changes/SalesStatus=Delivered --output ndjson | jq -r .order
 
-Letters stand in the order of their queue. Replay goes by the sequence of each order, or by when its
+Letters stand in the order of their queue. Replay goes by the sequence of each order, or by when its \
 letters died.
 
-Exit codes: 0 done (also where there is none), 69 unreachable, 75 another operator is at work or it was
+Exit codes: 0 done (also where there is none), 69 unreachable, 75 another operator is at work or it was \
 interrupted, 78 there is no such queue, or the settings are wrong")]
 pub(super) struct Arguments {
     #[command(flatten)]

@@ -9,11 +9,11 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::super::print;
-use super::desk::{Desk, Next, progress};
+use super::desk::{Desk, Next, progress, read};
 use super::{Format, counted};
 use crate::app::exit;
-use crate::broker::{Browser, Bulk, Error, Held, Outgoing, Publisher, Ticket};
-use crate::dead_letter::journal::Event;
+use crate::broker::{Browser, Bulk, Error, Held, Outgoing, Publisher, Taker, Ticket, Wear};
+use crate::dead_letter::journal::{Event, Named};
 use crate::dead_letter::{Letter, Selection};
 
 /// Bytes of letters that are held in memory at once; more are moved in several rounds.
@@ -45,15 +45,34 @@ pub(super) async fn publish(publisher: &Publisher, message: &Outgoing) -> Result
     publisher.publish(lane, message, || true, pending()).await
 }
 
-/// How many letters are meant.
-pub(super) async fn count(desk: &Desk, from: &str, selection: &Selection) -> Result<Moved, Error> {
+/// How many letters are meant. Where all are, nobody looks at them.
+pub(super) async fn count(
+    desk: &Desk,
+    from: &str,
+    selection: &Selection,
+    wear: Option<Wear>,
+) -> Result<Moved, Error> {
     let mut moved = Moved::default();
-    let looked = desk.look(from, selection, |_letter, _held| {
-        moved.matched += 1;
-        Next::More
-    });
-    moved.interrupted = looked.await?.interrupted;
-    Ok(moved)
+    let mut browser = desk.browse_sparing(from, wear).await?;
+    if selection.is_all() {
+        moved.matched = browser.mark();
+        return desk.close(browser).await.map(|()| moved);
+    }
+    let looked = desk
+        .go_over(&mut browser, 0..u64::MAX, selection, |_letter, _held| {
+            moved.matched += 1;
+            Next::More
+        })
+        .await;
+    let closed = desk.close(browser).await;
+    moved.interrupted = looked?.interrupted;
+    closed.map(|()| moved)
+}
+
+/// Those of a batch, by their names.
+pub(super) fn named(some: &[Moving]) -> Vec<Named> {
+    let named = |it: &Moving| Named { letter: it.id.to_string(), order: it.order.clone() };
+    some.iter().map(named).collect()
 }
 
 /// A letter on its way.
@@ -70,6 +89,8 @@ pub(super) struct Moving {
 pub(super) struct Relocation<'a> {
     pub(super) from: &'a str,
     pub(super) selection: &'a Selection,
+    /// How often its messages may be returned, where that is limited.
+    pub(super) wear: Option<Wear>,
     pub(super) by: &'a str,
     /// The copy of a letter, and the right to take the old one away.
     pub(super) make: &'a (dyn Fn(&Letter, Held) -> (Outgoing, Ticket) + Sync),
@@ -89,6 +110,66 @@ pub(super) async fn relocate(
     moved
 }
 
+/// The same for all of them: each is delivered once, and none is returned.
+pub(super) async fn relocate_all(
+    desk: &Desk,
+    publisher: &Publisher,
+    how: &Relocation<'_>,
+) -> Result<Moved, Error> {
+    let mut bulk = desk.bulk().await?;
+    let mut taker = Taker::open(&desk.connection, &desk.topology, how.from).await?;
+    let moved = taken(desk, (publisher, &mut bulk), &mut taker, how).await;
+    let closed = taker.close().await;
+    bulk.close().await;
+    let moved = moved?;
+    closed.map(|()| moved)
+}
+
+async fn taken(
+    desk: &Desk,
+    (publisher, bulk): (&Publisher, &mut Bulk),
+    taker: &mut Taker,
+    how: &Relocation<'_>,
+) -> Result<Moved, Error> {
+    let mut moved = Moved::default();
+    let bar = progress("moved", taker.mark());
+    loop {
+        let mut some = Vec::new();
+        while some.len() < Taker::HELD_MAX && !desk.interrupt.is_cancelled() {
+            let Some(held) = taker.next().await? else { break };
+            let letter = read(&held);
+            let (copy, ticket) = (how.make)(&letter, held);
+            some.push(Moving { id: letter.id, order: letter.order, copy, ticket });
+        }
+        // Between two of them, an interrupt finds nothing half done: what was only taken returns.
+        moved.interrupted = desk.interrupt.is_cancelled();
+        let many = u64::try_from(some.len()).unwrap_or(u64::MAX);
+        moved.matched += many;
+        if some.is_empty() || moved.interrupted {
+            bar.finish_and_clear();
+            return Ok(moved);
+        }
+        written(desk, (publisher, &mut *bulk), how, &some).await?;
+        if let Some(last) = some.pop() {
+            taker.ack_up_to(last.ticket).await?;
+        }
+        moved.done += many;
+        bar.inc(many);
+    }
+}
+
+/// Copies are confirmed, and then the journal has it.
+async fn written(
+    desk: &Desk,
+    (publisher, bulk): (&Publisher, &mut Bulk),
+    how: &Relocation<'_>,
+    some: &[Moving],
+) -> Result<(), Error> {
+    bulk.deliver(some.iter().map(|moving| &moving.copy)).await?;
+    let notes = (how.events)(some).into_iter().map(|it| desk.note(publisher, how.by, it));
+    futures_util::stream::iter(notes).buffered(AT_ONCE).try_collect::<()>().await
+}
+
 async fn rounds(
     desk: &Desk,
     (publisher, bulk): (&Publisher, &mut Bulk),
@@ -97,7 +178,7 @@ async fn rounds(
     let mut all = Moved::default();
     let (mut judged, mut last) = (0, u64::MAX);
     loop {
-        let mut browser = desk.browse(how.from).await?;
+        let mut browser = desk.browse_sparing(how.from, how.wear).await?;
         last = last.min(browser.mark());
         let (mut batch, mut bytes) = (Vec::new(), 0);
         let visit = |letter: Letter, held: Held| {
@@ -141,10 +222,7 @@ async fn settle(
     // Between two of them, an interrupt finds nothing half done.
     while !batch.is_empty() && !desk.interrupt.is_cancelled() {
         let some: Vec<Moving> = batch.drain(..batch.len().min(TOGETHER)).collect();
-        bulk.deliver(some.iter().map(|moving| &moving.copy)).await?;
-        let notes = (how.events)(&some).into_iter().map(|it| desk.note(publisher, how.by, it));
-        let notes = futures_util::stream::iter(notes).buffered(AT_ONCE);
-        notes.try_collect::<()>().await?;
+        written(desk, (publisher, &mut *bulk), how, &some).await?;
         for moving in some {
             browser.ack(moving.ticket).await?;
             moved += 1;

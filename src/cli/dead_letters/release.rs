@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::super::{Output, complain, print};
-use super::desk::{Desk, Operator};
+use super::super::{complain, print};
+use super::Format;
+use super::desk::{Desk, Operator, reason};
 use crate::app::exit;
 use crate::app::replay::release::{self, Answer};
 use crate::broker::{Error, Parking, Publisher};
@@ -15,15 +16,16 @@ use crate::parking::{Parked, Release};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  orderwright dead-letters release USMF/SO-2025-0145         what it would do
-  orderwright dead-letters release USMF/SO-2025-0145 --yes
+  orderwright dlq release USMF/SO-2025-0145            what it would do
+  orderwright dlq release USMF/SO-2025-0145 --yes --because 'TICKET-7: its letters are done by hand'
 
-The order goes on with its next update; what is in the dead-letter queue stays there and is not
-applied. The release takes its place in the order's queue: what stands before it still goes to the
+The order goes on with its next update; what is in the dead-letter queue stays there and is not \
+applied. The release takes its place in the order's queue: what stands before it still goes to the \
 dead-letter queue. If that adds a letter, the order stays parked, and the command says so.
 
-Exit codes: 0 released, or not parked at all; 69 unreachable; 75 nobody has taken the release yet, or the
-order has got another letter meanwhile: look, and start it again")]
+Exit codes: 0 released, or not parked at all, or shown what would be done, 69 unreachable, 75 nobody has taken \
+the release yet, or the order has got another letter meanwhile (look, and start it again), 78 dead letters do not \
+park here (dead_letter.on_dead_letter), or the settings are wrong")]
 pub(super) struct Arguments {
     /// The order: the values of its key, joined by `/`, as `dead-letters parked` shows it.
     #[arg(value_name = "ORDER")]
@@ -34,11 +36,14 @@ pub(super) struct Arguments {
     /// How long to wait until the release has had its turn.
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = humantime::parse_duration)]
     timeout: Duration,
+    /// Why, for the journal.
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    because: Option<String>,
     #[command(flatten)]
     operator: Operator,
     /// How to print.
     #[arg(long, value_enum, default_value_t)]
-    output: Output,
+    output: Format,
 }
 
 /// What came of it.
@@ -101,6 +106,7 @@ pub(super) async fn run(
                 head: parked.head.to_string(),
                 letters: parked.letters,
                 replay: None,
+                because: arguments.because.clone(),
             };
             desk.note(publisher, &desk.operator(&arguments.operator), event).await?;
             let answer = release::answered(parking, &release);
@@ -118,13 +124,13 @@ pub(super) async fn run(
     Ok(outcome.exit())
 }
 
-fn tell(order: &str, before: Option<&Parked>, outcome: Outcome, output: Output) {
+fn tell(order: &str, before: Option<&Parked>, outcome: Outcome, output: Format) {
     match output {
-        Output::Json => {
+        Format::Json | Format::Ndjson => {
             let line = json!({"order": order, "outcome": outcome.code(), "parked": before});
             let _printed = print(&format!("{line}\n"));
         }
-        Output::Text if outcome.exit() == exit::OK => {
+        Format::Table if outcome.exit() == exit::OK => {
             let letters = before.map_or(0, |parked| parked.letters);
             let left = if letters == 0 {
                 String::new()
@@ -133,6 +139,6 @@ fn tell(order: &str, before: Option<&Parked>, outcome: Outcome, output: Output) 
             };
             let _printed = print(&format!("{order} {}{left}\n", outcome.text()));
         }
-        Output::Text => complain(&format!("{order} {}", outcome.text())),
+        Format::Table => complain(&format!("{order} {}", outcome.text())),
     }
 }

@@ -5,17 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use indicatif::ProgressBar;
 use serde_json::json;
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::super::{complain, fail, print};
 use super::Format;
-use super::desk::Desk;
+use super::desk::{Desk, progress};
 use super::gather::{Gathered, gather};
 use crate::app::exit;
 use crate::app::replay::release::{self, Answer};
-use crate::app::replay::{Checker, Counts, Hold, Report, Run, Told};
+use crate::app::replay::{Allowed, Checker, Counts, Hold, Report, Run, Told};
 use crate::broker::{Error, Parking, Publisher};
 use crate::dead_letter::{End, Fate, Manner, Selection, letter_id};
 use crate::parking::Release;
@@ -26,20 +27,18 @@ const ROUNDS_MAX: usize = 20;
 /// How long a release may take to have its turn in its order's queue.
 const RELEASE_MAX: Duration = Duration::from_mins(1);
 
-/// After so long without an outcome the service is asked: longer than a killed pod's work takes to be
-/// taken over.
-const ASK_AFTER: Duration = Duration::from_secs(30);
-
 /// How it is to be done.
 pub(super) struct Wish<'a> {
     pub(super) by: &'a str,
     /// The selection in words.
     pub(super) words: &'a str,
     pub(super) because: Option<&'a str>,
-    pub(super) forced: bool,
+    pub(super) allowed: Allowed,
     /// Letters in one round.
     pub(super) limit: usize,
     pub(super) manner: Manner,
+    /// After so long without an outcome the service is asked.
+    pub(super) ask_after: Duration,
     pub(super) output: Format,
 }
 
@@ -90,21 +89,29 @@ pub(super) async fn perform(
             by: wish.by,
             selection: if round > 0 { "what came behind" } else { wish.words },
             because: wish.because,
-            forced: wish.forced,
+            allowed: wish.allowed,
+            left_over,
             connection: &desk.connection,
             publisher,
             topology: &desk.topology,
             checker,
             held_max: desk.settings.broker.consumer_timeout / 2,
-            ask_after: ASK_AFTER,
+            ask_after: wish.ask_after,
         };
         let hold = Hold::new(browser, tickets);
-        let tell = |told: Told| tell(&told, wish.output);
+        let letters = u64::try_from(candidates.len()).unwrap_or(u64::MAX);
+        // Those who see a line for each letter need no count of them.
+        let bar = match wish.output {
+            Format::Json => progress("letters seen to", letters),
+            Format::Table | Format::Ndjson => ProgressBar::hidden(),
+        };
+        let tell = |told: Told| tell(&told, wish.output, &bar);
         let what = (candidates.as_slice(), releases);
         let report = match Box::pin(run.perform(hold, what, manner, &desk.interrupt, tell)).await {
             Ok(report) => report,
             Err(error) => return Ok(fail(exit::UNAVAILABLE, &error)),
         };
+        bar.finish_and_clear();
         let more = sum.add(report, left_over, parking, desk).await;
         if more.is_empty() || sum.end != End::Done {
             break;
@@ -116,7 +123,7 @@ pub(super) async fn perform(
     for order in &sum.standing {
         complain(&format!("{order} stands still: start it again, or look at it with dlq parked"));
     }
-    Ok(if sum.end == End::Done && sum.standing.is_empty() { exit::OK } else { exit::GRACE })
+    Ok(sum.code())
 }
 
 impl Sum {
@@ -148,6 +155,14 @@ impl Sum {
             }
         }
         more
+    }
+
+    fn code(&self) -> u8 {
+        if self.end != End::Done || !self.standing.is_empty() {
+            return exit::GRACE;
+        }
+        let failed = [Fate::Failed, Fate::Unknown].iter().any(|it| self.counts.contains_key(it));
+        if failed { exit::FAILED } else { exit::OK }
     }
 
     fn text(&self, output: Format) -> String {
@@ -192,7 +207,10 @@ async fn awaited(parking: &Parking, release: &Release, desk: &Desk) -> Option<An
     }
 }
 
-fn tell(told: &Told, output: Format) {
+fn tell(told: &Told, output: Format, bar: &ProgressBar) {
+    if matches!(told, Told::Fate(..)) {
+        bar.inc(1);
+    }
     match (told, output) {
         (Told::Fate(id, fate), Format::Ndjson) => {
             print(&format!("{}\n", json!({"letter": id, "outcome": fate})));
@@ -201,9 +219,9 @@ fn tell(told: &Told, output: Format) {
             print(&format!("{id}  {}\n", json!(fate).as_str().unwrap_or_default()));
         }
         (Told::Fate(..), Format::Json) => {}
-        (Told::Silence(silence, awaited), _) => complain(&format!(
+        (Told::Silence(silence, awaited), _) => bar.suspend(|| complain(&format!(
             "nothing heard for {} s of {awaited} letters: the service is down, or no daemon runs; waiting",
             silence.as_secs()
-        )),
+        ))),
     }
 }

@@ -17,7 +17,7 @@ pub(super) async fn knowing<T>(
     if !desk.settings.dead_letter.parks() {
         return Box::pin(work(None)).await;
     }
-    let parking = Parking::new(publisher.clone(), &desk.topology, usize::MAX);
+    let parking = Parking::new(publisher.clone(), &desk.topology, usize::MAX).keeping_letters();
     let mut reading = Box::pin(parking.follow(&desk.connection));
     tokio::select! { biased;
         ended = &mut reading => return Err(gone(ended, desk)),

@@ -104,6 +104,12 @@ impl Transcript {
             }
             format!("0194e2f0-7d00-7000-9000-{:012}", 1 + numbered(&mut self.ids, found))
         });
+        // What a letter saw is older than what its order has now.
+        for found in Regex::new(r#"saw (W/"[A-Za-z0-9+/=]+")"#).unwrap().captures_iter(&text) {
+            if !self.tags.iter().any(|known| *known == found[1]) {
+                self.tags.push(found[1].to_owned());
+            }
+        }
         let text = replace(&text, r#"W/"[A-Za-z0-9+/=]+""#, |found| {
             format!("W/\"{}\"", 1 + numbered(&mut self.tags, found))
         });
@@ -117,6 +123,7 @@ impl Transcript {
         });
         let text = replace(&text, r"(?m)oldest \d.*$", |_| "oldest 29m 27s".into());
         let text = replace(&text, r"(?m), \d+\w+( \d+\w+)? ago$", |_| ", 29m 27s ago".into());
+        let text = replace(&text, r"takes about [^(\n]+ \(", |_| "takes about 3s (".into());
         // In a column it stands to the right, in a sentence behind two blanks.
         let text =
             replace(&text, r" {3,}\d+ ms\b", |found| format!("{:>1$}", "21 ms", found[0].len()));

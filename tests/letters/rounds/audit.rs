@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::hands::Update;
+use super::hands::{Lying, Update};
 
 /// What came of a round.
 #[derive(Debug, Default, Clone)]
@@ -15,6 +15,8 @@ pub(crate) struct Verdict {
     pub(crate) written: u64,
     /// Letters left at the end, of updates that were not written: what is newer was.
     pub(crate) left: u64,
+    /// Those of them that died before they saw their order, so that only a person can know.
+    pub(crate) unseen: u64,
     /// Copies of letters, or letters of updates that were written.
     pub(crate) copies: u64,
     /// Broken promises, in words.
@@ -29,12 +31,13 @@ impl Verdict {
         self.published += other.published;
         self.written += other.written;
         self.left += other.left;
+        self.unseen += other.unseen;
         self.copies += other.copies;
         self.flaws.extend(other.flaws);
     }
 
     /// Compares what was published with what was written, in its order, and with the letters that are left.
-    pub(super) fn judge(&mut self, published: &[Update], written: &[Update], letters: &[Update]) {
+    pub(super) fn judge(&mut self, published: &[Update], written: &[Update], letters: &[Lying]) {
         let mut newest: BTreeMap<u64, u64> = BTreeMap::new();
         let mut once = BTreeSet::new();
         for (order, number) in written {
@@ -47,7 +50,10 @@ impl Verdict {
             }
             *newest = (*newest).max(*number);
         }
-        let held: BTreeSet<_> = letters.iter().copied().collect();
+        let held: BTreeSet<_> = letters.iter().map(|it| it.update).collect();
+        // Nobody knows of one of its copies, if they do not know of it.
+        let seen: BTreeSet<_> =
+            letters.iter().filter(|it| !it.is_unseen).map(|it| it.update).collect();
         for update in published {
             if !once.contains(update) && !held.contains(update) {
                 let (order, number) = update;
@@ -55,6 +61,14 @@ impl Verdict {
             }
         }
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        for (order, number) in held.difference(&once) {
+            let is_newer = newest.get(order).is_some_and(|newest| newest > number);
+            if seen.contains(&(*order, *number)) && !is_newer {
+                let why = "is left, though nothing newer was written and it saw its order";
+                self.flaws.push(format!("update {number} of order {order} {why}"));
+            }
+            self.unseen += u64::from(!is_newer);
+        }
         let left = held.difference(&once).count();
         self.published += count(published.len());
         self.written += count(once.len());
@@ -62,19 +76,24 @@ impl Verdict {
         self.copies += count(letters.len() - left);
     }
 
-    /// Orders that stand still: what has died or waits is in the queue, in the order in which it was
-    /// published, and nothing of it was written.
-    pub(super) fn parked(&mut self, when: &str, order: u64, written: &[Update]) {
-        for (_, number) in written.iter().filter(|(of, _)| *of == order) {
-            self.flaws.push(format!("{when}: update {number} of parked order {order} was written"));
+    /// An order that stood still and that nobody let go, nor took letters from: nothing of it was written but what a
+    /// replay brought, from its first update on and without a gap.
+    pub(super) fn parked(&mut self, when: &str, order: u64, is_replayed: bool, written: &[Update]) {
+        let numbers = written.iter().filter(|(of, _)| *of == order).map(|(_, number)| *number);
+        for (number, wanted) in numbers.zip(1..) {
+            if !is_replayed || number != wanted {
+                let flaw = format!("{when}: update {number} of parked order {order} was written");
+                self.flaws.push(flaw);
+            }
         }
     }
 
     /// The first letter of each update, in the order of the queue.
-    pub(super) fn in_order(&mut self, order: u64, letters: &[Update]) {
+    pub(super) fn in_order(&mut self, order: u64, letters: &[Lying]) {
         let mut seen = BTreeSet::new();
-        let first = letters.iter().filter(|(of, number)| *of == order && seen.insert(*number));
-        let numbers: Vec<u64> = first.map(|(_, number)| *number).collect();
+        let numbers = letters.iter().map(|it| it.update).filter(|(of, _)| *of == order);
+        let numbers: Vec<u64> =
+            numbers.map(|(_, number)| number).filter(|number| seen.insert(*number)).collect();
         if !numbers.is_sorted() {
             self.flaws.push(format!("the letters of order {order} stand as {numbers:?}"));
         }
@@ -85,30 +104,42 @@ impl Verdict {
 mod tests {
     use super::*;
 
-    fn judged(written: &[Update], letters: &[Update]) -> Verdict {
+    fn lying(updates: &[Update]) -> Vec<Lying> {
+        updates.iter().map(|update| Lying { update: *update, is_unseen: false }).collect()
+    }
+
+    fn judged(written: &[Update], letters: &[Lying]) -> Verdict {
         let mut verdict = Verdict::default();
         verdict.judge(&[(1, 1), (1, 2), (2, 1)], written, letters);
         verdict
     }
 
     #[test]
-    fn what_is_lost_doubled_or_overwritten_is_found() {
-        assert!(judged(&[(1, 1), (1, 2)], &[(2, 1)]).flaws.is_empty());
-        let copies = judged(&[(1, 2), (2, 1)], &[(1, 1), (1, 1), (1, 2)]);
+    fn what_is_lost_doubled_overwritten_or_left_for_no_reason_is_found() {
+        assert!(judged(&[(1, 1), (1, 2), (2, 1)], &[]).flaws.is_empty());
+        let copies = judged(&[(1, 2), (2, 1)], &lying(&[(1, 1), (1, 1), (1, 2)]));
         assert!(copies.flaws.is_empty() && (copies.left, copies.copies) == (1, 2), "{copies:?}");
         assert_eq!(judged(&[(1, 1), (1, 2)], &[]).flaws.len(), 1, "lost");
-        assert_eq!(judged(&[(1, 1), (1, 1), (1, 2)], &[(2, 1)]).flaws.len(), 1, "twice");
-        assert_eq!(judged(&[(1, 2), (1, 1)], &[(2, 1)]).flaws.len(), 1, "older over newer");
+        let twice = judged(&[(1, 1), (1, 1), (1, 2), (2, 1)], &[]);
+        assert_eq!(twice.flaws.len(), 1, "twice");
+        assert_eq!(judged(&[(1, 2), (1, 1), (2, 1)], &[]).flaws.len(), 1, "older over newer");
+        let left = judged(&[(1, 1), (1, 2)], &lying(&[(2, 1)]));
+        assert_eq!((left.flaws.len(), left.unseen), (1, 1), "left");
+        let unseen = judged(&[(1, 1), (1, 2)], &[Lying { update: (2, 1), is_unseen: true }]);
+        assert!(unseen.flaws.is_empty() && (unseen.left, unseen.unseen) == (1, 1), "{unseen:?}");
     }
 
     #[test]
     fn parked_orders_that_are_passed_or_shuffled_are_found() {
         let mut verdict = Verdict::default();
-        verdict.parked("now", 1, &[(2, 1)]);
-        verdict.in_order(1, &[(1, 1), (2, 9), (1, 1), (1, 2), (1, 1)]);
-        assert!(verdict.flaws.is_empty());
-        verdict.parked("now", 2, &[(2, 1)]);
-        verdict.in_order(1, &[(1, 2), (1, 1)]);
-        assert_eq!(verdict.flaws.len(), 2);
+        verdict.parked("now", 1, false, &[(2, 1)]);
+        verdict.parked("now", 2, true, &[(2, 1), (1, 7), (2, 2)]);
+        verdict.in_order(1, &lying(&[(1, 1), (2, 9), (1, 1), (1, 2), (1, 1)]));
+        assert!(verdict.flaws.is_empty(), "{verdict:?}");
+        verdict.parked("now", 2, false, &[(2, 1)]);
+        verdict.parked("now", 2, true, &[(2, 2)]);
+        verdict.parked("now", 2, true, &[(2, 1), (2, 3)]);
+        verdict.in_order(1, &lying(&[(1, 2), (1, 1)]));
+        assert_eq!(verdict.flaws.len(), 4, "{verdict:?}");
     }
 }

@@ -9,6 +9,7 @@ use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use orderwright::broker::{Ahead, Browser, Error, Topology};
 use orderwright::config;
+use orderwright::dead_letter::{Found, Letter};
 use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
@@ -17,12 +18,18 @@ use crate::Result;
 
 /// Nothing takes this long, unless it hangs.
 pub(super) const LONGEST: Duration = Duration::from_mins(1);
-/// How long an operator waits for the tool.
-const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Which update: its order and its number.
 pub(super) type Update = (u64, u64);
+
+/// A letter in a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lying {
+    pub(super) update: Update,
+    /// It died before it saw its order.
+    pub(super) is_unseen: bool,
+}
 
 /// A connection of our own.
 pub(super) struct Hands {
@@ -85,8 +92,8 @@ impl Hands {
         Ok(waiting)
     }
 
-    /// The updates in a queue of dead letters, in its order.
-    pub(super) async fn letters(&self, archived: bool) -> Result<Vec<Update>> {
+    /// What is in a queue of dead letters, in its order.
+    pub(super) async fn letters(&self, archived: bool) -> Result<Vec<Lying>> {
         let topology = &self.topology;
         let queue = if archived { topology.archive() } else { topology.dead_letters() };
         let looking = async {
@@ -103,7 +110,14 @@ impl Hands {
             timeout(LONGEST, looking).await.map_err(|_elapsed| "the lock stays")??;
         let mut letters = Vec::new();
         while let Some(held) = browser.next().await.map_err(|error| error.to_string())? {
-            letters.push(read(&held.body).ok_or("a letter is no update")?);
+            let letter = Letter::read(Found {
+                properties: &held.properties,
+                exchange: held.exchange.as_str(),
+                routing_key: held.routing_key.as_str(),
+                body: &held.body,
+            });
+            let update = read(&held.body).ok_or("a letter is no update")?;
+            letters.push(Lying { update, is_unseen: letter.is_unseen() });
         }
         browser.close().await.map_err(|error| error.to_string())?;
         Ok(letters)
@@ -138,14 +152,14 @@ pub(super) async fn tool(
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let child = command.spawn().map_err(|error| format!("cannot start the tool: {error}"))?;
     // What is dropped is killed with SIGKILL.
-    match timeout(life.unwrap_or(PATIENCE), child.wait_with_output()).await {
+    match timeout(life.unwrap_or(LONGEST), child.wait_with_output()).await {
         Ok(output) => {
             let output = output.map_err(|error| error.to_string())?;
             let said = [output.stdout, output.stderr].concat();
             let said = String::from_utf8_lossy(&said).into_owned();
             Ok(Ended { code: output.status.code(), said })
         }
-        // Also one that waits for an outcome that was lost with its daemon: its operator loses patience.
+        Err(_elapsed) if life.is_none() => Err(format!("dlq {} does not end", words.join(" "))),
         Err(_elapsed) => Ok(Ended { code: None, said: String::new() }),
     }
 }

@@ -18,6 +18,8 @@ const SHARDS: u32 = 2;
 const DEEDS: std::ops::RangeInclusive<usize> = 2..=4;
 /// Longest life of a tool that is killed, in milliseconds.
 const LIFE_MAX: u64 = 600;
+/// A replay in a hurry: also about what was lost with a daemon it does not wait for long.
+const REPLAY: [&str; 6] = ["replay", "--run", "--rate", "1000", "--ask-after", "1s"];
 /// How often it is looked whether something has come about.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -42,8 +44,10 @@ pub(super) struct Scene<'a> {
     /// The newest update of each order.
     newest: BTreeMap<u64, u64>,
     published: Vec<Update>,
-    /// Orders that stand still, and that nobody has let go.
+    /// Orders that stood still, and that nobody has let go or taken letters from.
     parked: BTreeSet<u64>,
+    /// Whether a replay was begun: then the letters of those are written, in their order.
+    is_replayed: bool,
     parks: bool,
     /// The ledger's newest change before the round.
     since: u64,
@@ -86,6 +90,7 @@ impl<'a> Scene<'a> {
             newest: BTreeMap::new(),
             published: Vec::new(),
             parked: BTreeSet::new(),
+            is_replayed: false,
             parks,
             since: since.get("last").and_then(Value::as_u64).unwrap_or_default(),
             overlaps: ledger.overlaps,
@@ -171,7 +176,8 @@ impl<'a> Scene<'a> {
         let all_dead = async {
             loop {
                 let letters = self.hands.letters(false).await?;
-                if letters.iter().copied().collect::<BTreeSet<_>>().is_superset(&wanted) {
+                if letters.iter().map(|it| it.update).collect::<BTreeSet<_>>().is_superset(&wanted)
+                {
                     return Result::Ok(letters);
                 }
                 sleep(LOOK).await;
@@ -195,36 +201,61 @@ impl<'a> Scene<'a> {
         let key = name(order);
         let release = ["release", &key, "--yes", "--timeout", "3s", "--output", "json"];
         let discard = ["discard", "--order", &key, "--because", "chaos", "--yes"];
-        let replay = ["replay", "--run", "--rate", "1000", "--max-in-flight", "4"];
-        let all = ["replay", "--run", "--rate", "1000", "--canary", "0", "--order", &key];
-        let deed = match self.rng.u8(0..if self.parks { 11 } else { 8 }) {
+        let replay = [&REPLAY[..], &["--max-in-flight", "4"]].concat();
+        let all = [&REPLAY[..], &["--canary", "0", "--order", &key]].concat();
+        let deed = match self.rng.u8(0..if self.parks { 13 } else { 10 }) {
             0 => ("browse", vec!["ls", "--output", "ndjson"]),
             1 => ("browse", vec!["groups"]),
             2 => ("discard", discard.to_vec()),
             3 => ("restore", vec!["restore", "--all", "--yes"]),
-            4 => ("replay", all.to_vec()),
-            5 | 6 => ("replay", replay.to_vec()),
+            4 => ("replay", all),
+            5 | 6 => ("replay", replay),
             7 => return self.publish(order, &json!({})).await,
+            8 | 9 => return self.edit(&key).await,
             _ => ("release", release.to_vec()),
         };
         let (what, words) = deed;
         match what {
             // A discard of all that holds an order lets it go on.
             "release" | "discard" => drop(self.parked.remove(&order)),
-            "replay" => self.parked.clear(),
+            "replay" => self.is_replayed = true,
             _ => {}
         }
+        if self.rng.u8(0..4) == 0 {
+            // Something newer comes in meanwhile.
+            self.publish(order, &json!({})).await?;
+        }
+        self.with_a_death(what, &words).await
+    }
+
+    /// A letter of this order is changed, if there is any.
+    async fn edit(&mut self, key: &str) -> Result<()> {
+        let list = ["ls", "--order", key, "--limit", "1", "--output", "ndjson"];
+        let listed = loop {
+            let listed = tool(&self.ground.program, &self.settings, &list, None).await?;
+            match listed.code {
+                Some(0) => break listed.said,
+                // Of a tool that was killed: its connection is about to end.
+                Some(75) => sleep(LOOK).await,
+                code => return Err(format!("dlq ls: {code:?} {}", listed.said)),
+            }
+        };
+        let letter = listed.lines().find_map(|line| serde_json::from_str::<Value>(line).ok());
+        let id = letter.and_then(|it| Some(it.get("id")?.as_str()?.to_owned()));
+        let Some(id) = id else { return Ok(()) };
+        let edit = ["edit", &id, "--set", "/changes/DeliveryModeCode=Lorry", "--because", "chaos"];
+        self.with_a_death("edit", &edit).await
+    }
+
+    /// Does something, and somebody may die of it.
+    async fn with_a_death(&mut self, what: &'static str, words: &[&str]) -> Result<()> {
         let victim = match self.rng.u8(0..10) {
             0..=5 => Victim::Tool,
             6..=8 => Victim::Daemon,
             _ => Victim::Nobody,
         };
         let life = Duration::from_millis(self.rng.u64(0..=LIFE_MAX));
-        if self.rng.u8(0..4) == 0 {
-            // Something newer comes in meanwhile.
-            self.publish(order, &json!({})).await?;
-        }
-        let ended = self.perform(what, &words, victim, life).await?;
+        let ended = self.perform(what, words, victim, life).await?;
         if ended.code.is_none() {
             *self.verdict.kills.entry(what).or_default() += 1;
         }
@@ -268,23 +299,49 @@ impl<'a> Scene<'a> {
     async fn check_parked(&mut self, when: &str) -> Result<()> {
         let written = self.written().await?;
         for order in &self.parked {
-            self.verdict.parked(when, *order, &written);
+            self.verdict.parked(when, *order, self.is_replayed, &written);
         }
         Ok(())
     }
 
-    /// Brings everything to its end, with nobody killed any more.
+    /// Brings everything to its end, with nobody killed any more, and nothing but what an operator's manual says: what
+    /// was discarded is restored, and all is replayed, until no order stands still.
     async fn finish(&mut self) -> Result<()> {
         self.until_done(&["restore", "--all", "--yes"]).await?;
-        if self.parks {
-            for order in self.base + 1..=self.base + ORDERS {
-                self.until_done(&["release", &name(order), "--yes", "--timeout", "10s"]).await?;
+        let all = [&REPLAY[..], &["--canary", "0"]].concat();
+        self.is_replayed = true;
+        let begun = Instant::now();
+        loop {
+            self.until_done(&all).await?;
+            let parked = self.standing().await?;
+            if parked.is_empty() {
+                break;
+            }
+            if begun.elapsed() > LONGEST {
+                return Err(format!("orders stand still for good: {parked:?}"));
+            }
+            // Of one that has no letters left, nothing is replayed unless it is named.
+            for order in parked {
+                self.until_done(&[&all[..], &["--order", &order]].concat()).await?;
             }
         }
-        self.until_done(&["replay", "--run", "--rate", "1000", "--canary", "0"]).await?;
+        self.check_parked("at the end").await?;
         self.settled().await?;
         let archived = self.hands.letters(true).await?;
         if archived.is_empty() { Ok(()) } else { Err("the archive is not empty".to_owned()) }
+    }
+
+    /// Orders that stand still.
+    async fn standing(&self) -> Result<Vec<String>> {
+        if !self.parks {
+            return Ok(Vec::new());
+        }
+        let list = ["parked", "--output", "json"];
+        let listed = tool(&self.ground.program, &self.settings, &list, None).await?;
+        let orders: Vec<Value> = serde_json::from_str(listed.said.lines().next().unwrap_or(""))
+            .map_err(|error| format!("dlq parked: {error}: {}", listed.said))?;
+        let order = |it: &Value| Some(it.get("order")?.as_str()?.to_owned());
+        Ok(orders.iter().filter_map(order).collect())
     }
 
     /// The tool's own advice is to start it again.
@@ -294,7 +351,7 @@ impl<'a> Scene<'a> {
             let ended = tool(&self.ground.program, &self.settings, words, None).await?;
             match ended.code {
                 Some(0) => return Ok(()),
-                Some(75) | None if begun.elapsed() < LONGEST => sleep(LOOK).await,
+                Some(75) if begun.elapsed() < LONGEST => sleep(LOOK).await,
                 code => return Err(format!("dlq {}: {code:?} {}", words.join(" "), ended.said)),
             }
         }
