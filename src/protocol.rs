@@ -256,6 +256,21 @@ impl Patching {
     }
 }
 
+impl Patching {
+    /// Consumes the verdict on a PATCH that other updates of the order had a part in. What is no conflict
+    /// may be about any of them, so nothing is spent, and the next PATCH is this update's own.
+    pub fn on_merged(self, verdict: Verdict, rules: &Rules) -> Step {
+        match verdict {
+            Verdict::Done | Verdict::Not(Trouble::Conflict(_)) => self.on_verdict(verdict, rules),
+            Verdict::Not(trouble) => {
+                let unsure = self.budget.unsure || trouble.leaves_doubt();
+                let budget = Budget { unsure, ..self.budget };
+                Step::Get(Fetching { budget, last: None })
+            }
+        }
+    }
+}
+
 impl Waiting {
     /// How long to wait. `dice` is a uniform draw from `0.0..1.0`.
     pub fn duration(&self, dice: f64, rules: &Rules) -> Duration {
