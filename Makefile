@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo chaos chaos-measure letters-chaos letters-measure batch-measure telemetry-measure bench counts mutants test test-manifests test-images browser-test check release broker fetch clean-cache
+.PHONY: help demo chaos chaos-seeds chaos-measure letters-chaos letters-measure batch-measure telemetry-measure bench counts mutants test test-manifests test-images browser-test check release broker fetch clean-cache
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -22,6 +22,10 @@ upper = $(shell echo $(1) | tr a-z- A-Z_)
 chaos: ## Workers killed, stopped and cut off while updates flow; then proof. SECONDS= WORKERS= SEED= FAULTS=
 	@$(CARGO) build --quiet --bins
 	@$(CARGO) run --quiet --example chaos -- $(CHAOS_FLAGS) $(if $(FENCED),--fenced) $(if $(SEQUENCED),--sequenced) $(if $(INBOX),--inbox) $(if $(PARKED),--parked) $(if $(KEEP),--keep-logs)
+
+chaos-seeds: ## Five minutes of chaos for each of ten seeds; prints a row of docs/PROOF.md for each. SEEDS= SECONDS=
+	@$(CARGO) build --quiet --bins --example chaos
+	@tests/chaos/seeds.sh $(if $(filter command%,$(origin SECONDS)),$(SECONDS),300) $(or $(SEEDS),1 2 3 4 5 6 7 8 9 10)
 
 chaos-measure: ## How long shards are without a pod, how even they lie, what a rolling restart costs
 	@$(CARGO) build --quiet --bins

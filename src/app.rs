@@ -191,7 +191,7 @@ impl App {
         let tally = Arc::new(Tally::default());
         let (limits, judging) = (limits(&settings), (guard(&settings), texts(&settings)));
         let dispatch = Arc::new(Dispatch::new(edges, limits, judging, tally.clone(), stop.clone()));
-        let forwarder = Arc::new(Forwarder::new(&publisher, &topology, settings.broker.prefetch));
+        let forwarder = Arc::new(Forwarder::new(&publisher, &topology, &settings));
         let looks = link.named(&format!("orderwright {instance} looks"));
         let rounds = Arc::new(Rounds::new(looks, publisher.clone(), &topology, &settings));
         let stops = Stops { stop: stop.clone(), force: force.clone() };

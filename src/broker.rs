@@ -15,6 +15,7 @@ mod answer;
 mod balance;
 mod balancer;
 mod browse;
+mod clean;
 mod connection;
 mod declare;
 mod delivery;
@@ -36,6 +37,7 @@ mod reshard;
 mod restore;
 mod session;
 mod shard;
+mod single_active;
 mod slot;
 mod standing;
 mod stream;
@@ -58,7 +60,7 @@ pub use prepare::{declare, generations, inspect};
 pub use publisher::{Bulk, Outgoing, Publisher, Sent};
 pub use reshard::{Patience, Progress, SHARDS_MAX, Step, Wanted, reshard, steps};
 pub use session::{Consumer, Intake, Stops};
-pub use slot::Source;
+pub use slot::{Order, Source};
 pub use standing::{Consumed, Standing};
 pub use topology::{Binding, Destination, Exchange, Kind, Part, Queue, Topology};
 
@@ -217,6 +219,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// Of a publication: whether the message may get where it was to go, now or later.
+    #[must_use]
+    pub(crate) const fn leaves_doubt(&self) -> bool {
+        !matches!(self, Self::Withdrawn | Self::Nacked | Self::Returned { .. })
+    }
+
     /// Whether trying again can help.
     #[must_use]
     pub const fn may_heal(&self) -> bool {

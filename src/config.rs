@@ -147,8 +147,8 @@ impl Settings {
     }
 
     /// The most bytes of message bodies that the broker can have handed to this process at its first
-    /// start: `prefetch` deliveries of every shard and every queue of `topology.intake`, each as large
-    /// as allowed.
+    /// start: `prefetch` deliveries of every shard and every queue that is taken from besides, each as
+    /// large as allowed.
     pub fn memory_max(&self) -> u64 {
         let queues = u64::from(self.topology.shards).saturating_add(self.intake());
         queues.saturating_mul(self.queue_memory_max())
@@ -162,7 +162,8 @@ impl Settings {
     }
 
     fn intake(&self) -> u64 {
-        u64::try_from(self.topology.intake.len()).unwrap_or(u64::MAX)
+        let Topology { intake, intake_unordered, .. } = &self.topology;
+        u64::try_from(intake.len() + intake_unordered.len()).unwrap_or(u64::MAX)
     }
 
     fn queue_memory_max(&self) -> u64 {

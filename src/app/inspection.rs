@@ -104,7 +104,8 @@ fn not_asked(state: &'static str, why: &str) -> Diagnosis {
 #[must_use]
 pub fn of_report(report: &Report, compared: bool) -> Vec<Diagnosis> {
     let one = |(object, name, finding): &(&'static str, String, Finding)| {
-        let known = compared && matches!(finding, Finding::Unverified(_));
+        // The management API shows it as well, and knows the version.
+        let known = compared && matches!(finding, Finding::Unverified(_) | Finding::ManyActive);
         let finding = if known { &Finding::Fine } else { finding };
         let (severity, state) = match finding {
             Finding::Fine => (Severity::Fine, "fine"),
@@ -113,6 +114,7 @@ pub fn of_report(report: &Report, compared: bool) -> Vec<Diagnosis> {
             Finding::Drifted(_) => (Severity::Refuse, "drifted"),
             Finding::Denied(_) => (Severity::Refuse, "denied"),
             Finding::NoPlugin(_) => (Severity::Refuse, "no_plugin"),
+            Finding::ManyActive => (Severity::Refuse, doctor::NOT_SINGLE_ACTIVE),
         };
         let (what, fix) = explain(object, finding);
         Diagnosis { severity, state, object, names: vec![name.clone()], what, fix }
@@ -145,6 +147,7 @@ fn explain(object: &str, finding: &Finding) -> (String, String) {
             "run `rabbitmq-plugins enable rabbitmq_consistent_hash_exchange`, or set \
              topology.shards = 1",
         ),
+        Finding::ManyActive => (doctor::MANY.to_owned(), doctor::MANY_FIX),
     };
     (what, fix.to_owned())
 }

@@ -1,5 +1,6 @@
 //! Where deliveries come in: decoded, then handed to their order's mailbox.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -99,7 +100,7 @@ impl Front {
         let home = move |of: Generation| topology.of(of).shard_queue(shard_of(&key, of.shards));
         match source {
             Source::Shard { of, .. } => Some(Box::new(move || home(of))),
-            Source::Intake | Source::Left { .. } => {
+            Source::Intake { .. } | Source::Left { .. } => {
                 let generations = self.generations.clone();
                 Some(Box::new(move || home(generations.borrow().entry())))
             }
@@ -195,6 +196,10 @@ pub(super) fn replayed(properties: &BasicProperties) -> Option<Replay> {
 }
 
 impl Intake for Front {
+    fn turn_to(&self, queues: &BTreeSet<&str>) {
+        self.forwarder.keep(queues);
+    }
+
     fn deliver(&self, delivery: Delivery) {
         self.tally.received();
         self.note_priority(&delivery);

@@ -10,6 +10,10 @@ use crate::protocol::{Guard, Rules, Superseded, Texts};
 /// counts when its pod goes, so a few deployments in a row must not be enough.
 const LOSSES_SUSPECT: u64 = 8;
 
+/// And at most this part of those that it may have: an innocent one is settled before the guilty one in every
+/// second loss, so each that is left makes it twice as sure to survive.
+const SUSPECT_PART: u64 = 3;
+
 /// How much is done at once, and how often.
 pub(super) fn limits(settings: &Settings) -> Limits {
     // Half of the broker's own limit: ours has a reason of its own, and says what it knows.
@@ -42,7 +46,7 @@ pub(super) fn limits(settings: &Settings) -> Limits {
             Coalesce::Off => None,
             Coalesce::Merge => Some(settings.order.body_bytes_max),
         },
-        losses_suspect: LOSSES_SUSPECT,
+        losses_suspect: LOSSES_SUSPECT.min(losses_max / SUSPECT_PART),
         losses_max,
         rules: Rules {
             conflicts: retry(&settings.retry.conflicts),
@@ -80,5 +84,20 @@ pub(super) fn guard(settings: &Settings) -> Guard {
         sequence_property: (!property.is_empty()).then(|| property.into()),
         // What is not written as it must be has ended the start.
         transitions: settings.guard.transitions().flatten().map(transition).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suspects_have_losses_left_to_be_told_apart_whatever_the_limit() {
+        for (delivery_limit, suspect, max) in [(20, 3, 10), (48, 8, 24), (100, 8, 50)] {
+            let mut settings = Settings::default();
+            settings.topology.delivery_limit = delivery_limit;
+            let limits = limits(&settings);
+            assert_eq!((limits.losses_suspect, limits.losses_max), (suspect, max));
+        }
     }
 }

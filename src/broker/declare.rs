@@ -31,6 +31,8 @@ pub enum Finding {
     Denied(String),
     /// The broker does not know the exchange type.
     NoPlugin(String),
+    /// Several consumers at once may take from it.
+    ManyActive,
 }
 
 /// What was found of all objects, in the order of the topology.
@@ -166,7 +168,8 @@ impl Finding {
             | Self::Missing
             | Self::Drifted(_)
             | Self::Unverified(_)
-            | Self::NoPlugin(_)) => other,
+            | Self::NoPlugin(_)
+            | Self::ManyActive) => other,
         }
     }
 }

@@ -8,14 +8,14 @@ use futures_util::FutureExt;
 use jiff::Timestamp;
 use lapin::BasicProperties;
 use lapin::options::BasicAckOptions;
-use lapin::types::{AMQPValue, ShortString};
+use lapin::types::ShortString;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::clean::{Handing, Inheritance, delivery_count};
 use super::parking::Passed;
-use super::peers::Clean;
 use super::pulse::Pulse;
 use super::slot::Source;
 use super::unsettled::Unsettled;
@@ -45,8 +45,8 @@ pub(super) struct Lease {
     pub(super) unsettled: Unsettled,
     /// Whether the broker still speaks with us.
     pub(super) pulse: Arc<Pulse>,
-    /// Who handed this shard over cleanly, and when.
-    pub(super) clean: Clean,
+    /// What it has of the shard's former holders.
+    inheritance: Inheritance,
     /// What is known of the parked orders.
     pub(super) passed: Passed,
     opened: Instant,
@@ -60,7 +60,7 @@ impl Lease {
         queue: Arc<str>,
         lost: CancellationToken,
         pulse: Arc<Pulse>,
-        clean: Clean,
+        inheritance: Inheritance,
     ) -> Self {
         let (ending, working) = (CancellationToken::new(), TaskTracker::new());
         let (opened, delivered) = (Instant::now(), AtomicU64::new(0));
@@ -77,7 +77,7 @@ impl Lease {
             working,
             unsettled: Unsettled::default(),
             pulse,
-            clean,
+            inheritance,
             passed: Passed::default(),
             opened,
             delivered,
@@ -85,7 +85,12 @@ impl Lease {
     }
 
     /// Notes a delivery.
-    pub(super) fn delivered(&self, now: Instant) {
+    pub(super) fn delivered(&self, delivery: &lapin::message::Delivery, now: Instant) {
+        let handing = Handing::of(delivery);
+        self.unsettled.add(delivery.delivery_tag, now, handing);
+        if delivery.redelivered {
+            self.inheritance.note(handing, now);
+        }
         // At least one: zero means that there was none yet.
         let after = now.saturating_duration_since(self.opened).as_millis().max(1);
         self.delivered.store(u64::try_from(after).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -118,9 +123,12 @@ impl Lease {
         self.delivered.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether it was active, and nothing that was sent under it can be at work any more.
-    pub(super) fn is_clean(&self) -> bool {
-        self.was_served() && !self.doubtful.load(Ordering::Relaxed)
+    /// The first message that goes back when it ends now, if no request can be at work any more: none that
+    /// was sent under it, and none of the shard's former holders.
+    pub(super) fn goes_back_clean(&self, window: Duration) -> Option<Handing> {
+        let haunted = self.inheritance.is_haunted(Instant::now(), window);
+        let is_clean = !haunted && !self.doubtful.load(Ordering::Relaxed);
+        self.unsettled.first_handing().filter(|_| is_clean)
     }
 
     fn is_live(&self) -> bool {
@@ -163,14 +171,7 @@ pub struct Delivery {
 impl Delivery {
     /// How often the broker counts earlier deliveries as failed (`x-delivery-count`; quorum queues).
     pub fn delivery_count(&self) -> u64 {
-        let headers = self.properties.headers().as_ref();
-        let count = headers.and_then(|headers| headers.inner().get("x-delivery-count"));
-        match count {
-            Some(AMQPValue::LongLongInt(count)) => u64::try_from(*count).unwrap_or(0),
-            Some(AMQPValue::LongInt(count)) => u64::try_from(*count).unwrap_or(0),
-            Some(AMQPValue::LongUInt(count)) => u64::from(*count),
-            Some(_) | None => 0,
-        }
+        delivery_count(&self.properties)
     }
 }
 
@@ -258,7 +259,7 @@ impl Receipt {
     /// Completes once a delivery that arrived then cannot meet a request of its former owner any
     /// more: after `window`, or at once where the former owner said that it had finished.
     pub async fn settled(&self, arrived: Instant, window: Duration) {
-        self.lease.clean.wait(arrived, window).await;
+        self.lease.inheritance.wait(arrived, window).await;
     }
 
     /// Completes when everything that came by the channel before it is settled.

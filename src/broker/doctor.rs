@@ -26,6 +26,7 @@ use serde::Serialize;
 
 use super::Topology;
 pub(super) use intake::returns_max;
+pub use intake::{MANY, MANY_FIX, NOT_SINGLE_ACTIVE};
 pub use observed::{
     Binding, Connection, Consumer, Exchange, Feature, Observed, Overview, Part, Permission, Queue,
     Unseen,
@@ -69,11 +70,11 @@ pub const STATES: [(&str, &str); 36] = [
     ("led_away", "Part of the orders goes to a queue that nobody here consumes."),
     ("ring", "A shard queue stands on the hash ring twice."),
     ("past_the_entry", "Somebody else's binding into a shard queue."),
-    ("intake_missing", "A queue of `topology.intake` is not there."),
-    ("intake_not_single_active", "Such a queue has no single active consumer."),
+    ("intake_missing", "A queue of somebody else's that is taken from is not there."),
+    ("intake_not_single_active", "A queue of `topology.intake` has no single active consumer."),
     (
         "intake_delivery_limit",
-        "Such a queue gives a message up after so many vain attempts to forward it.",
+        "A queue that is taken from gives a message up after so many vain attempts to forward it.",
     ),
     ("foreign_consumer", "Somebody else consumes a shard queue."),
     ("permission", "Our user lacks a permission, or its pattern cannot be judged."),

@@ -4,7 +4,7 @@
 //! acked, then the next. So what is behind a message that cannot be forwarded is not forwarded either, and
 //! a crash between confirm and ack sends it once more, which is a redelivery like any other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,11 +13,12 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::{Delivery, Error, Outgoing, Publisher, Topology};
+use super::{Begun, Delivery, Error, Order, Outgoing, Publisher, Source, Topology};
+use crate::config::Settings;
 use crate::properties::{FORWARDED_EXCHANGE, FORWARDED_ROUTING_KEY, header, republished};
 use crate::protocol::backoff::Retry;
 use crate::telemetry::field;
@@ -47,6 +48,7 @@ pub struct Forwarder {
     publisher: Arc<Publisher>,
     exchange: String,
     prefetch: u16,
+    settle_window: Duration,
     lanes: Mutex<Lanes>,
     forwarded: Arc<AtomicU64>,
 }
@@ -55,7 +57,7 @@ pub struct Forwarder {
 /// waits to be forwarded.
 pub type Home = Box<dyn Fn() -> String + Send + Sync>;
 
-/// A lane for each queue in which something was found that belongs elsewhere.
+/// A lane for each queue in which something was found that belongs elsewhere, while it is consumed from.
 #[derive(Debug, Default)]
 struct Lanes {
     inboxes: BTreeMap<String, mpsc::Sender<Job>>,
@@ -64,10 +66,11 @@ struct Lanes {
 
 impl Forwarder {
     /// Forwards by this publisher.
-    pub fn new(publisher: &Arc<Publisher>, topology: &Topology, prefetch: u16) -> Self {
+    pub fn new(publisher: &Arc<Publisher>, topology: &Topology, settings: &Settings) -> Self {
         let (publisher, exchange) = (publisher.clone(), topology.forward());
+        let (prefetch, settle_window) = (settings.broker.prefetch, settings.dispatch.settle_window);
         let (lanes, forwarded) = (Mutex::default(), Arc::default());
-        Self { publisher, exchange, prefetch, lanes, forwarded }
+        Self { publisher, exchange, prefetch, settle_window, lanes, forwarded }
     }
 
     /// Queues a delivery for the shard queue that is its home. Gives it back if it was forwarded too often.
@@ -93,12 +96,22 @@ impl Forwarder {
             return inbox.clone();
         }
         // What a lost channel left behind may still be there when the new one fills up.
-        let (sender, inbox) = mpsc::channel(2 * usize::from(self.prefetch));
+        let waiting_max = 2 * usize::from(self.prefetch);
+        let (sender, inbox) = mpsc::channel(waiting_max);
         let (publisher, exchange) = (self.publisher.clone(), self.exchange.clone());
-        let lane = Lane { publisher, exchange, forwarded: self.forwarded.clone() };
+        let (settle_window, forwarded) = (self.settle_window, self.forwarded.clone());
+        let at_once = Semaphore::new(AT_ONCE_MAX);
+        let lane = Lane { publisher, exchange, settle_window, waiting_max, at_once, forwarded };
         lanes.tasks.spawn(async move { lane.run(inbox).await });
         lanes.inboxes.insert(queue.to_owned(), sender.clone());
         sender
+    }
+
+    /// These queues are consumed from now on. Lanes of others finish what they have and end.
+    pub fn keep(&self, queues: &BTreeSet<&str>) {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.inboxes.retain(|queue, _| queues.contains(queue.as_str()));
+        while lanes.tasks.try_join_next().is_some() {}
     }
 
     /// Messages forwarded since the start.
@@ -122,10 +135,20 @@ struct Job {
 struct Lane {
     publisher: Arc<Publisher>,
     exchange: String,
+    settle_window: Duration,
+    /// Most messages that wait because their order is busy.
+    waiting_max: usize,
+    at_once: Semaphore,
     forwarded: Arc<AtomicU64>,
 }
 
-/// Messages of one queue that are forwarded at once.
+/// The first message that waits whose order is not busy.
+fn next(waiting: &mut VecDeque<Job>, busy: &BTreeSet<Arc<str>>) -> Option<Job> {
+    let at = waiting.iter().position(|job| !busy.contains(&job.order))?;
+    waiting.remove(at)
+}
+
+/// Messages of one queue that are published at once.
 const AT_ONCE_MAX: usize = 16;
 
 /// Retries of one forwarding, over about ten minutes. Then the channel is given up, and the queue begins
@@ -142,22 +165,21 @@ impl Lane {
     /// matter which comes first.
     async fn run(&self, mut inbox: mpsc::Receiver<Job>) {
         let mut running = FuturesUnordered::new();
-        let mut busy = BTreeSet::new();
-        let mut waiting: Option<Job> = None;
+        let (mut busy, mut waiting) = (BTreeSet::new(), VecDeque::new());
+        let mut is_open = true;
         loop {
-            let may_start =
-                |job: &mut Job| running.len() < AT_ONCE_MAX && !busy.contains(&job.order);
-            if let Some(job) = waiting.take_if(may_start) {
+            while let Some(job) = next(&mut waiting, &busy) {
                 busy.insert(job.order.clone());
                 running.push(self.one(job));
-                continue;
             }
             tokio::select! { biased;
                 Some(order) = running.next() => drop(busy.remove(&order)),
-                next = inbox.recv(), if waiting.is_none() => match next {
-                    Some(job) => waiting = Some(job),
-                    None => return,
+                job = inbox.recv(), if is_open && waiting.len() < self.waiting_max => match job {
+                    Some(job) => waiting.push_back(job),
+                    None => is_open = false,
                 },
+                // Closed, and all that there was is done.
+                else => return,
             }
         }
     }
@@ -167,7 +189,7 @@ impl Lane {
         let Job { order, home, delivery } = job;
         // A channel that is gone or given back hands everything out again.
         if let Some(begun) = delivery.receipt.begin()
-            && let Err(panicked) = caught(self.send(&home, delivery)).await
+            && let Err(panicked) = caught(self.send(&home, delivery, &begun)).await
         {
             tracing::error!(
                 { field::ORDER } = %order,
@@ -179,8 +201,12 @@ impl Lane {
         order
     }
 
-    async fn send(&self, home: &Home, delivery: Delivery) {
-        if let Err(error) = self.publish(home, &delivery).await {
+    async fn send(&self, home: &Home, delivery: Delivery, begun: &Begun) {
+        if !self.is_settled(&delivery).await {
+            return;
+        }
+        let Ok(_turn) = self.at_once.acquire().await else { return };
+        if let Err(error) = self.publish(home, &delivery, begun).await {
             tracing::warn!(%error, { field::QUEUE } = %delivery.receipt.queue(), "cannot forward");
             return delivery.receipt.give_up_channel();
         }
@@ -190,7 +216,22 @@ impl Lane {
         }
     }
 
-    async fn publish(&self, home: &Home, delivery: &Delivery) -> Result<(), Error> {
+    /// Lets pass until no publication of this message by a former owner of its queue can be on its way
+    /// any more: behind newer ones of its order it would be the last word. False if the message is to be
+    /// given back meanwhile.
+    async fn is_settled(&self, delivery: &Delivery) -> bool {
+        match delivery.source {
+            Source::Intake { order: Order::Kept } if delivery.redelivered => {}
+            // Over a change of the ring, and among many pods, no order is promised.
+            Source::Intake { .. } | Source::Shard { .. } | Source::Left { .. } => return true,
+        }
+        tokio::select! { biased;
+            () = delivery.receipt.ending() => false,
+            () = delivery.receipt.settled(delivery.arrived, self.settle_window) => true,
+        }
+    }
+
+    async fn publish(&self, home: &Home, delivery: &Delivery, begun: &Begun) -> Result<(), Error> {
         let mut spent = 0;
         loop {
             let message = &outgoing(&self.exchange, &home(), delivery);
@@ -202,6 +243,9 @@ impl Lane {
             let (live, ending) = (|| delivery.receipt.is_live(), delivery.receipt.ending());
             let sending = self.publisher.publish(lane, message, live, ending);
             let Err(error) = sending.await else { return Ok(()) };
+            if error.leaves_doubt() {
+                begun.doubt();
+            }
             let Some(wait) = RETRY.wait(spent) else { return Err(error) };
             if spent == 0 {
                 tracing::warn!(%error, { field::QUEUE } = %delivery.receipt.queue(), "cannot forward yet");
@@ -249,5 +293,35 @@ fn outgoing(exchange: &str, queue: &str, delivery: &Delivery) -> Outgoing {
         routing_key: queue.into(),
         properties,
         body: delivery.body.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::Link;
+
+    #[tokio::test]
+    async fn lanes_of_queues_that_are_consumed_no_more_end() {
+        let settings = Settings::default();
+        let link = Link::new(&settings.broker, "lanes").unwrap();
+        let publisher = Arc::new(Publisher::new(link, settings.broker.publish_timeout));
+        let forwarder = Forwarder::new(&publisher, &Topology::of_all(&settings), &settings);
+        let kept = forwarder.lane("g2.000");
+        // As many generations as one likes.
+        for shard in ["g1.000", "g1.001"] {
+            let _ = forwarder.lane(shard);
+        }
+        forwarder.keep(&BTreeSet::from(["g2.000", "g2.001"]));
+        let mut tasks = {
+            let mut lanes = forwarder.lanes.lock().unwrap();
+            assert_eq!(lanes.inboxes.keys().collect::<Vec<_>>(), ["g2.000"]);
+            std::mem::take(&mut lanes.tasks)
+        };
+        for _ended in ["g1.000", "g1.001"] {
+            tasks.join_next().await.unwrap().unwrap();
+        }
+        assert!(!kept.is_closed() && tasks.try_join_next().is_none());
+        assert!(forwarder.lane("g2.000").same_channel(&kept), "and not another one beside it");
     }
 }

@@ -160,8 +160,17 @@ impl Generations {
     /// that was so before.
     #[must_use]
     pub fn is_after(&self, that: &Self) -> bool {
-        let stage = |it: &Self| (it.live, it.next.map(|(_, phase)| phase), it.left.is_none());
+        let stage = |it: &Self| {
+            (it.live, it.next.map(|(_, phase)| phase), it.left.is_none(), it.drained.len())
+        };
         stage(self) > stage(that)
+    }
+
+    /// Whether all that belongs in this shard queue is settled: what is found there has strayed, and may not
+    /// be worked on there, because the next generation may be worked on at any moment.
+    #[must_use]
+    pub fn is_settled(&self, of: Generation, shard: u16) -> bool {
+        of.number < self.live.number || of == self.live && self.drained.contains(&(ROUNDS, shard))
     }
 
     /// Whether a new generation may be opened: one at a time.
@@ -248,11 +257,13 @@ mod tests {
     }
 
     #[test]
-    fn steps_that_are_done_twice_change_nothing() {
-        let mut now = begun();
+    fn steps_that_are_done_twice_change_nothing_and_each_is_later_than_the_one_before() {
+        let (mut now, mut last) = (begun(), begun());
         for record in way() {
             assert!(now.apply(&record));
             let before = now.clone();
+            assert!(now.is_after(&last) && !last.is_after(&now), "{record:?}");
+            last = now.clone();
             assert!(!now.apply(&record), "{record:?}");
             assert!(!now.apply(&Record::Begun(NEW)));
             assert_eq!(now, before);
@@ -281,6 +292,20 @@ mod tests {
             .collect();
         assert_eq!(entries[..2], [1, 2]);
         assert!(entries[2..].iter().all(|number| *number == 2));
+    }
+
+    #[test]
+    fn shard_queue_is_settled_from_its_own_last_marker_on_and_for_good() {
+        let mut now = begun();
+        for record in way() {
+            let before = [0, 1].map(|shard| now.is_settled(OLD, shard));
+            now.apply(&record);
+            let after = [0, 1].map(|shard| now.is_settled(OLD, shard));
+            let ends = |which| matches!(record, Record::Drained { shard, round: ROUNDS, .. } if shard == which);
+            assert_eq!(after, [before[0] || ends(0), before[1] || ends(1)], "{record:?}");
+            assert!((0..NEW.shards).all(|shard| !now.is_settled(NEW, shard)), "{record:?}");
+        }
+        assert!(now.is_settled(OLD, 0) && now.is_settled(OLD, 1));
     }
 
     #[test]

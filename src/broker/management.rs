@@ -173,11 +173,11 @@ impl Management {
         let columns = "name,type,arguments,policy,operator_policy,effective_policy_definition";
         let mut queues: BTreeMap<String, Queue> = self.page("queues", columns, topology).await?;
         let vhost = encoded(&self.vhost);
-        // At most 32: the names of somebody else's queues have nothing in common.
-        for name in topology.intake() {
+        // At most 64: the names of somebody else's queues have nothing in common.
+        for (name, _) in topology.intake() {
             let path = format!("queues/{vhost}/{}?columns={columns}", encoded(name));
             match self.get::<Queue>(&path).await {
-                Ok(queue) => drop(queues.insert(name.clone(), queue)),
+                Ok(queue) => drop(queues.insert(name.to_owned(), queue)),
                 Err(Unseen::Status(404)) => {}
                 Err(why) => return Err(why),
             }

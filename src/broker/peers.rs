@@ -4,6 +4,7 @@
 //! balance or a few seconds of waiting, never safety.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,19 +16,17 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, Consumer};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::balance::Peer;
+use super::clean::{Handing, Word};
 use super::{Error, Link, close, connect};
 use crate::telemetry::field;
 
 /// Announcements that may be missed before a pod is forgotten: a busy machine is late now and then,
 /// and a pod that is gone has lost its shards at once in any case.
 const MISSED_MAX: u32 = 4;
-
-/// How old a clean hand-over may be when the shard's messages arrive. They come within moments.
-const CLEAN_AGE_MAX: Duration = Duration::from_secs(5);
 
 /// Hints that wait to be sent. One for each shard of a pod that leaves.
 const OUTGOING_MAX: usize = 2048;
@@ -42,30 +41,24 @@ const SEND_MAX: Duration = Duration::from_secs(2);
 #[serde(rename_all = "snake_case", tag = "hint")]
 enum Hint {
     /// Sent at each interval.
-    Here { pod: uuid::Uuid, epoch: u64 },
+    Here {
+        pod: uuid::Uuid,
+        epoch: u64,
+        /// Messages of a shard that it is handed at once. A pod of an older version does not say.
+        prefetch: Option<u16>,
+    },
     /// Sent once, on a drain.
     Bye { pod: uuid::Uuid },
-    /// Nothing of this queue is on the wire any more, and this pod should be the next to take from
-    /// it. To all others it means nothing: between them and the sender there may be another owner.
-    Clean { queue: String, next: uuid::Uuid },
+    /// Nothing of this queue is on the wire any more, and this message is the first that goes back.
+    Clean {
+        queue: String,
+        #[serde(flatten)]
+        first: Handing,
+    },
 }
 
-/// When a shard was last handed over cleanly.
-#[derive(Debug, Clone)]
-pub(super) struct Clean(watch::Receiver<Option<Instant>>);
-
-impl Clean {
-    /// Waits until `window` after `arrived`, or for word that there is nothing to wait for.
-    pub(super) async fn wait(&self, arrived: Instant, window: Duration) {
-        let mut word = self.0.clone();
-        let recent = |at: &Option<Instant>| at.is_some_and(|at| at + CLEAN_AGE_MAX >= arrived);
-        tokio::select! {
-            () = sleep_until(arrived + window) => {}
-            // A sender that is gone brings no word.
-            Ok(_) = word.wait_for(recent) => {}
-        }
-    }
-}
+/// Who was last heard to have given a queue back with nothing on the wire.
+type Words = BTreeMap<Arc<str>, watch::Sender<Option<Word>>>;
 
 /// What other pods told, and what we tell them.
 #[derive(Debug)]
@@ -73,26 +66,36 @@ pub(super) struct Peers {
     pod: uuid::Uuid,
     exchange: String,
     interval: Duration,
+    prefetch: u16,
+    /// It was told that another pod has another prefetch.
+    differs: AtomicBool,
     epoch: watch::Sender<u64>,
     /// This pod takes nothing: the others reckon without it.
     away: watch::Sender<bool>,
     view: watch::Sender<Vec<Peer>>,
-    clean: Mutex<BTreeMap<Arc<str>, watch::Sender<Option<Instant>>>>,
+    words: Mutex<Words>,
     outgoing: mpsc::Sender<Hint>,
     to_send: tokio::sync::Mutex<mpsc::Receiver<Hint>>,
 }
 
 impl Peers {
-    pub(super) fn new(pod: uuid::Uuid, exchange: String, interval: Duration) -> Self {
+    pub(super) fn new(
+        pod: uuid::Uuid,
+        exchange: String,
+        interval: Duration,
+        prefetch: u16,
+    ) -> Self {
         let (outgoing, to_send) = mpsc::channel(OUTGOING_MAX);
         Self {
             pod,
             exchange,
             interval,
+            prefetch,
+            differs: AtomicBool::new(false),
             epoch: watch::Sender::new(0),
             away: watch::Sender::new(false),
             view: watch::Sender::new(vec![Peer { pod, epoch: 0 }]),
-            clean: Mutex::default(),
+            words: Mutex::default(),
             outgoing,
             to_send: tokio::sync::Mutex::new(to_send),
         }
@@ -132,10 +135,11 @@ impl Peers {
         self.epoch.send_modify(|epoch| *epoch += 1);
     }
 
-    pub(super) fn clean(&self, queue: &Arc<str>) -> Clean {
+    /// What is heard of this queue.
+    pub(super) fn word(&self, queue: &Arc<str>) -> watch::Receiver<Option<Word>> {
         match self.words().get(queue) {
-            Some(word) => Clean(word.subscribe()),
-            None => Clean(watch::Sender::new(None).subscribe()),
+            Some(word) => word.subscribe(),
+            None => watch::Sender::new(None).subscribe(),
         }
     }
 
@@ -149,14 +153,14 @@ impl Peers {
         }));
     }
 
-    fn words(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, watch::Sender<Option<Instant>>>> {
-        self.clean.lock().unwrap_or_else(PoisonError::into_inner)
+    fn words(&self) -> MutexGuard<'_, Words> {
+        self.words.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the pod that should be next that nothing of this queue is on the wire any more. Does not
-    /// wait: a hint that has no room costs the next owner its settle window.
-    pub(super) fn tell_clean(&self, queue: &str, next: Peer) {
-        let hint = Hint::Clean { queue: queue.to_owned(), next: next.pod };
+    /// Tells that nothing of this queue is on the wire any more. Does not wait: a hint that has no room
+    /// costs the next owner its settle window.
+    pub(super) fn tell_clean(&self, queue: &str, first: Handing) {
+        let hint = Hint::Clean { queue: queue.to_owned(), first };
         if let Err(full) = self.outgoing.try_send(hint) {
             tracing::debug!({ field::SAID } = ?full.into_inner(), "no room for a hint");
         }
@@ -256,7 +260,8 @@ impl Peers {
         let Peer { pod, epoch } = self.me();
         let is_here = !*self.away.borrow();
         if is_here {
-            self.send(channel, &Hint::Here { pod, epoch }).await?;
+            let prefetch = Some(self.prefetch);
+            self.send(channel, &Hint::Here { pod, epoch, prefetch }).await?;
         }
         let age_max = self.interval.saturating_mul(MISSED_MAX);
         seen.retain(|_, (_, at)| at.elapsed() <= age_max);
@@ -283,7 +288,8 @@ impl Peers {
     fn hear(&self, body: &[u8], seen: &mut BTreeMap<uuid::Uuid, (Peer, Instant)>) {
         match serde_json::from_slice(body) {
             Ok(Hint::Here { pod, .. }) if pod == self.pod => {}
-            Ok(Hint::Here { pod, epoch }) => {
+            Ok(Hint::Here { pod, epoch, prefetch }) => {
+                self.compare(prefetch);
                 // More pods than anybody runs: a stranger publishes here.
                 if seen.len() < usize::from(u16::MAX) {
                     seen.insert(pod, (Peer { pod, epoch }, Instant::now()));
@@ -294,12 +300,24 @@ impl Peers {
                 seen.remove(&pod);
                 self.publish_view(seen);
             }
-            Ok(Hint::Clean { queue, next }) => {
+            Ok(Hint::Clean { queue, first }) => {
                 if let Some(word) = self.words().get(queue.as_str()) {
-                    word.send_replace((next == self.pod).then(Instant::now));
+                    word.send_replace(Some(Word { first, at: Instant::now() }));
                 }
             }
             Err(error) => tracing::debug!(%error, "a hint that makes no sense"),
+        }
+    }
+
+    /// Says once if another pod is handed fewer or more messages at once.
+    fn compare(&self, prefetch: Option<u16>) {
+        let Some(theirs) = prefetch.filter(|theirs| *theirs != self.prefetch) else { return };
+        if !self.differs.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "another pod has another broker.prefetch ({theirs}, ours is {}): when two pods die one after \
+                 the other, messages of an order may come back in another order",
+                self.prefetch
+            );
         }
     }
 

@@ -11,6 +11,7 @@ use tokio::time::sleep;
 use super::connection::said;
 use super::declare::{bind, check, make};
 use super::history::History;
+use super::single_active;
 use super::{Error, Finding, Generations, Part, Publisher, Report, Topology};
 
 /// AMQP reply code "resource locked".
@@ -114,6 +115,7 @@ pub async fn declare(
         }
     }
     let generations = history.generations().cloned().unwrap_or(generations);
+    report.findings.extend(single_active::look(connection, topology).await?);
     Ok((report, Some(generations)))
 }
 
@@ -166,6 +168,7 @@ pub async fn inspect(
     let live = generations.as_ref().map_or(topology.generation(), |known| known.live);
     let Part { exchanges, queues, .. } = topology.of(live).own();
     report.findings.extend(check(connection, exchanges, queues).await?.findings);
+    report.findings.extend(single_active::look(connection, topology).await?);
     Ok((report, generations))
 }
 

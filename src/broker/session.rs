@@ -5,6 +5,7 @@ mod follow;
 mod halt;
 mod leases;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -35,6 +36,8 @@ use crate::telemetry::panics::caught;
 pub trait Intake: Send + Sync + 'static {
     /// A delivery arrived.
     fn deliver(&self, delivery: Delivery);
+    /// Deliveries come from these queues from now on, and from no others.
+    fn turn_to(&self, queues: &BTreeSet<&str>);
 }
 
 /// When to stop: first beginning anything, then waiting for what was begun.
@@ -85,7 +88,8 @@ impl Consumer {
         (stops, paused): (Stops, watch::Receiver<bool>),
     ) -> Self {
         let pod = uuid::Builder::from_random_bytes(fastrand::u128(..).to_le_bytes()).into_uuid();
-        let peers = Peers::new(pod, topology.peers(), settings.balance.interval);
+        let (interval, prefetch) = (settings.balance.interval, settings.broker.prefetch);
+        let peers = Peers::new(pod, topology.peers(), interval, prefetch);
         Self {
             link,
             publisher,
@@ -204,6 +208,7 @@ impl Consumer {
     async fn session(self: Arc<Self>, connection: Connection, intake: Arc<dyn Intake>) -> bool {
         let generations = self.generations.borrow().clone();
         let slots = self.slots(&generations);
+        intake.turn_to(&slots.iter().map(|slot| &*slot.queue).collect());
         self.peers.renew();
         let connection = Arc::new(connection);
         let session = Session::new(self.settings.heartbeat);
@@ -273,17 +278,21 @@ impl Consumer {
             let (me, followed) = (self.clone(), connection.clone());
             helpers.spawn(async move { me.follow_parking(&parking, &followed).await });
         }
-        if self.balance.enabled {
-            let (me, watched, slots) = (self, connection.clone(), slots.to_vec());
-            helpers.spawn(async move {
-                let Consumer { peers, balance: settings, .. } = &*me;
-                let (answer_max, shards) = (me.settings.connect_timeout, live.shards);
-                let fired = &me.counts.watchdog;
-                let dog = Watchdog { slots: &slots, peers, settings, answer_max, shards, fired };
+        let (me, slots) = (self, slots.to_vec());
+        let watched = connection.clone();
+        helpers.spawn(async move {
+            let Consumer { peers, balance: settings, .. } = &*me;
+            let (answer_max, shards) = (me.settings.connect_timeout, live.shards);
+            let (prefetch, fired) = (me.settings.prefetch, &me.counts.watchdog);
+            let dog =
+                Watchdog { slots: &slots, peers, settings, prefetch, answer_max, shards, fired };
+            if settings.enabled {
                 let balancer = Balancer::new(&slots, peers, settings, answer_max, shards);
                 tokio::join!(balancer.run(), dog.run(&watched));
-            });
-        }
+            } else {
+                dog.run(&watched).await;
+            }
+        });
         helpers
     }
 

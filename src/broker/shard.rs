@@ -12,6 +12,7 @@ use futures_util::{FutureExt, StreamExt};
 use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,7 @@ use super::delivery::Lease;
 use super::marker::{Marker, ends_generation};
 use super::session::Intake;
 use super::slot::Source;
-use super::{Delivery, Publisher, Receipt, Topology};
+use super::{Delivery, Generations, Publisher, Receipt, Topology};
 use crate::telemetry::field;
 
 /// Why a lease ended.
@@ -61,6 +62,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) publisher: &'a Arc<Publisher>,
     /// Names.
     pub(super) topology: &'a Topology,
+    /// What is known of the generations.
+    pub(super) generations: &'a watch::Sender<Generations>,
     /// How long a request of unknown outcome may still be at work in the service.
     pub(super) settle_window: Duration,
     /// Begins the drain.
@@ -145,8 +148,7 @@ impl Shard {
                 Some(_settled) = self.markers.join_next() => {}
                 next = self.consumer.next() => match next {
                     Some(Ok(delivery)) => {
-                        lease.delivered(Instant::now());
-                        let delivery = self.received(delivery);
+                        let delivery = self.received(delivery, surroundings.generations);
                         self.hand_on(delivery, surroundings);
                     }
                     Some(Err(error)) => break End::Broken(Some(error)),
@@ -167,8 +169,8 @@ impl Shard {
         end
     }
 
-    /// Waits for what was begun to be settled; nothing else is. What the broker still sends is not
-    /// looked at: it goes back, in order, when the channel closes.
+    /// Waits for what was begun to be settled; nothing else is. What the broker still sends is noted and
+    /// left alone: it goes back, in order, when the channel closes.
     async fn finish(&mut self, force: &CancellationToken) -> End {
         let lease = self.lease.clone();
         lease.ending.cancel();
@@ -179,7 +181,7 @@ impl Shard {
                 () = lease.working.wait() => return End::GivenBack,
                 () = force.cancelled() => return End::Abandoned,
                 next = self.consumer.next() => match next {
-                    Some(Ok(_)) => {}
+                    Some(Ok(delivery)) => lease.delivered(&delivery, Instant::now()),
                     Some(Err(error)) => return End::Broken(Some(error)),
                     None => return End::Broken(None),
                 },
@@ -219,12 +221,27 @@ impl Shard {
         }
     }
 
-    fn received(&self, delivery: lapin::message::Delivery) -> Delivery {
+    /// Where a delivery comes from. Asked for each one: another lease on this shard, of this pod or another
+    /// one, may have settled the last marker.
+    fn source(&self, generations: &watch::Sender<Generations>) -> Source {
+        match self.source {
+            Source::Shard { number, of } if generations.borrow().is_settled(of, number) => {
+                Source::Left { number, of }
+            }
+            source @ (Source::Shard { .. } | Source::Left { .. } | Source::Intake { .. }) => source,
+        }
+    }
+
+    fn received(
+        &self,
+        delivery: lapin::message::Delivery,
+        generations: &watch::Sender<Generations>,
+    ) -> Delivery {
         let (tag, arrived) = (delivery.delivery_tag, Instant::now());
-        self.lease.unsettled.add(tag, arrived);
+        self.lease.delivered(&delivery, arrived);
         Delivery {
             receipt: Receipt { lease: self.lease.clone(), tag },
-            source: self.source,
+            source: self.source(generations),
             properties: delivery.properties,
             exchange: delivery.exchange,
             routing_key: delivery.routing_key,

@@ -10,6 +10,15 @@ use tokio::time::Instant;
 use super::Generation;
 use super::delivery::Lease;
 
+/// Whether the messages of a queue of somebody else's keep their order on their way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// One pod at a time takes from it: it has a single active consumer.
+    Kept,
+    /// Any number of pods does.
+    Any,
+}
+
 /// Where a delivery comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
@@ -21,7 +30,10 @@ pub enum Source {
         of: Generation,
     },
     /// A queue of somebody else's: all is forwarded.
-    Intake,
+    Intake {
+        /// Whether its messages keep their order.
+        order: Order,
+    },
     /// A shard queue of a generation that was left: what strays into it is forwarded.
     Left {
         /// Which shard.
@@ -36,7 +48,7 @@ impl Source {
     pub(super) fn shard(self) -> Option<(Generation, u16)> {
         match self {
             Self::Shard { number, of } | Self::Left { number, of } => Some((of, number)),
-            Self::Intake => None,
+            Self::Intake { .. } => None,
         }
     }
 }

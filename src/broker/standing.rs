@@ -100,7 +100,7 @@ impl Consumer {
         let consumed = |slot: Arc<super::slot::Slot>| {
             let (shard, is_left) = match slot.source {
                 Source::Shard { number, .. } => (Some(number), false),
-                Source::Intake => (None, false),
+                Source::Intake { .. } => (None, false),
                 Source::Left { .. } => (None, true),
             };
             let lease = slot.lease.borrow().clone();

@@ -15,7 +15,7 @@ mod retention;
 use lapin::types::{AMQPValue, FieldTable};
 
 use super::generation::LAST_ROUND;
-use super::{Generation, Generations, Source};
+use super::{Generation, Generations, Order, Source};
 use crate::config;
 pub use object::{Binding, Destination, Exchange, Kind, Part, Queue};
 pub(super) use print::arguments;
@@ -32,7 +32,7 @@ pub struct Topology {
     prefix: String,
     generation: Generation,
     delivery_limit: u32,
-    intake: Vec<String>,
+    intake: Vec<(String, Order)>,
     parks: bool,
     journal: Retention,
 }
@@ -40,11 +40,13 @@ pub struct Topology {
 impl Topology {
     /// The objects that these settings ask for where there are none yet.
     pub fn new(settings: &config::Topology) -> Self {
+        let ordered = settings.intake.iter().map(|name| (name.clone(), Order::Kept));
+        let unordered = settings.intake_unordered.iter().map(|name| (name.clone(), Order::Any));
         Self {
             prefix: settings.prefix.clone(),
             generation: Generation { number: 1, shards: settings.shards },
             delivery_limit: settings.delivery_limit,
-            intake: settings.intake.clone(),
+            intake: ordered.chain(unordered).collect(),
             parks: false,
             journal: Retention {
                 age_max: settings.journal_age_max,
@@ -75,8 +77,8 @@ impl Topology {
     }
 
     /// Queues of somebody else's that are consumed from as well.
-    pub fn intake(&self) -> &[String] {
-        &self.intake
+    pub fn intake(&self) -> impl Iterator<Item = (&str, Order)> {
+        self.intake.iter().map(|(name, order)| (name.as_str(), *order))
     }
 
     /// The stream that tells of all generations.
@@ -165,7 +167,8 @@ impl Topology {
         let mut sources: Vec<_> = (0..generations.live.shards)
             .map(|number| (shard(number), live.shard_queue(number)))
             .collect();
-        sources.extend(self.intake.iter().map(|queue| (Source::Intake, queue.clone())));
+        sources
+            .extend(self.intake().map(|(name, order)| (Source::Intake { order }, name.to_owned())));
         if let Some(left) = generations.left {
             let strayed = |number| Source::Left { number, of: left };
             let queue = |number| self.of(left).shard_queue(number);

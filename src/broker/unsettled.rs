@@ -1,44 +1,53 @@
 //! What came by a channel and is not settled yet.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Deliveries by their tag, which rises, with the time at which each arrived. Bounded by the prefetch.
+use super::clean::Handing;
+
+/// Deliveries by their tag, which rises, with what is known of each. Bounded by the prefetch.
 #[derive(Debug, Default)]
 pub(super) struct Unsettled {
-    arrived: Mutex<BTreeMap<u64, Instant>>,
+    held: Mutex<BTreeMap<u64, (Instant, Handing)>>,
     changed: Notify,
 }
 
 impl Unsettled {
     /// Notes a delivery.
-    pub(super) fn add(&self, tag: u64, arrived: Instant) {
-        self.arrived.lock().unwrap_or_else(PoisonError::into_inner).insert(tag, arrived);
+    pub(super) fn add(&self, tag: u64, arrived: Instant, handing: Handing) {
+        self.lock().insert(tag, (arrived, handing));
     }
 
     /// Notes that it is settled.
     pub(super) fn remove(&self, tag: u64) {
-        self.arrived.lock().unwrap_or_else(PoisonError::into_inner).remove(&tag);
+        self.lock().remove(&tag);
         self.changed.notify_waiters();
     }
 
     /// When the oldest one arrived.
     pub(super) fn oldest(&self) -> Option<Instant> {
-        let arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
-        arrived.first_key_value().map(|(_, at)| *at)
+        self.lock().first_key_value().map(|(_, (at, _))| *at)
+    }
+
+    /// The one that was delivered first.
+    pub(super) fn first_handing(&self) -> Option<Handing> {
+        self.lock().first_key_value().map(|(_, (_, handing))| *handing)
     }
 
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.arrived.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.lock().len()
     }
 
     fn is_first(&self, tag: u64) -> bool {
-        let arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
-        arrived.first_key_value().is_none_or(|(first, _)| *first >= tag)
+        self.lock().first_key_value().is_none_or(|(first, _)| *first >= tag)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, (Instant, Handing)>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Completes when everything that was delivered before this one is settled.
@@ -62,11 +71,15 @@ mod tests {
 
     use super::*;
 
+    fn handing(message: u64) -> Handing {
+        serde_json::from_value(serde_json::json!({"message": message, "count": 0})).unwrap()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn delivery_is_first_when_all_before_it_are_settled_in_whatever_order() {
         let (unsettled, now) = (Unsettled::default(), Instant::now());
         for tag in 1..=4 {
-            unsettled.add(tag, now);
+            unsettled.add(tag, now, handing(tag));
         }
         let first = unsettled.first(3);
         tokio::pin!(first);
@@ -82,12 +95,13 @@ mod tests {
     async fn oldest_is_the_one_that_arrived_first_and_is_not_settled() {
         let (unsettled, now) = (Unsettled::default(), Instant::now());
         let second = std::time::Duration::from_secs(1);
-        unsettled.add(1, now);
-        unsettled.add(2, now + second);
-        assert_eq!(unsettled.oldest(), Some(now));
+        unsettled.add(1, now, handing(7));
+        unsettled.add(2, now + second, handing(8));
+        assert_eq!((unsettled.oldest(), unsettled.first_handing()), (Some(now), Some(handing(7))));
         unsettled.remove(1);
-        assert_eq!(unsettled.oldest(), Some(now + second));
+        let second = (Some(now + second), Some(handing(8)));
+        assert_eq!((unsettled.oldest(), unsettled.first_handing()), second);
         unsettled.remove(2);
-        assert_eq!(unsettled.oldest(), None);
+        assert_eq!((unsettled.oldest(), unsettled.first_handing()), (None, None));
     }
 }

@@ -69,8 +69,8 @@ pub struct Broker {
     /// Deliveries that the broker hands out per shard before it waits for an ack.
     ///
     /// Bodies in memory are bounded by this times the number of shards times `order.body_bytes_max`.
-    /// Must be equal on all pods: a pod that takes over with a smaller one is handed what came back
-    /// out of order.
+    /// Must be equal on all pods: when a pod dies, and then one with a smaller prefetch that took over,
+    /// what comes back is out of order. Pods that differ say so in their logs, once.
     #[schemars(range(min = 1, max = 1024))]
     pub prefetch: u16,
     /// The broker's own `consumer_timeout`: how long it leaves a delivery without an ack.
@@ -125,11 +125,19 @@ pub struct Topology {
     /// Queues of somebody else's that updates are taken from as well, such as one that upstream
     /// cannot change. Each message is checked and forwarded to its order's shard.
     ///
-    /// Any number of pods takes from such a queue at the same time, so the order of its messages is
-    /// kept only if the queue has a single active consumer, or only one pod runs.
+    /// The order of the messages of such a queue is kept, which takes one pod at a time: the queue must
+    /// have a single active consumer. Where the broker shows that it has none, no pod starts.
     #[serde(deserialize_with = "list::text")]
     #[schemars(length(max = 32))]
     pub intake: Vec<String>,
+    /// The same, for queues that any number of pods takes from at the same time: updates of an order
+    /// that wait there together may change places.
+    ///
+    /// For messages whose order does not matter, because they carry a `sequence` or change different
+    /// properties, and for queues that cannot have a single active consumer. None of `intake`.
+    #[serde(deserialize_with = "list::text")]
+    #[schemars(length(max = 32))]
+    pub intake_unordered: Vec<String>,
     /// Whether the exchanges and queues are declared at start.
     ///
     /// `false` where the broker's operators declare them; a missing one then fails the start.
@@ -171,6 +179,7 @@ impl Default for Topology {
             prefix: "orderwright".to_owned(),
             shards: 64,
             intake: Vec::new(),
+            intake_unordered: Vec::new(),
             declare: true,
             check_interval: Duration::from_mins(5),
             delivery_limit: 100,

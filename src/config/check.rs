@@ -13,6 +13,7 @@ use super::{MEMORY_BYTES_MAX, SecretUrl, Settings, catalogue};
 
 mod admin;
 mod auth;
+mod intake;
 
 /// Longest bearer token, in bytes. HTTP servers refuse larger headers.
 const TOKEN_BYTES_MAX: usize = 16 * 1024;
@@ -31,6 +32,7 @@ impl Settings {
         findings.extend(texts(self));
         findings.extend(identifiers(self));
         findings.extend(guards(self));
+        findings.extend(intake::findings(self));
         findings.extend(addresses(self));
         findings.extend(auth::findings(self));
         findings.extend(admin::findings(self));

@@ -67,8 +67,9 @@ pub struct Balance {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String", extend("x-minimum" = "100ms", "x-maximum" = "1m"))]
     pub interval: Duration,
-    /// How long a shard of ours may have messages waiting, none at work and none delivered, before
-    /// it is subscribed to again.
+    /// How long a queue of ours may have messages waiting, none at work and none delivered, before
+    /// it is subscribed to again: a shard, or a queue of somebody else's that is taken from. Also where
+    /// `enabled` is off; but a shard that was never served is then judged only if no pod is active on it.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String", extend("x-minimum" = "1s", "x-maximum" = "10m"))]
     pub watch_interval: Duration,

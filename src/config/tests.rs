@@ -206,6 +206,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("topology.prefix", "\"orderwright\""),
     ("topology.shards", "64"),
     ("topology.intake", "[]"),
+    ("topology.intake_unordered", "[]"),
     ("topology.declare", "true"),
     ("topology.check_interval", "\"5m\""),
     ("topology.delivery_limit", "100"),

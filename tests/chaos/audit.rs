@@ -73,6 +73,14 @@ pub(crate) fn judge(
     judged
 }
 
+/// How many of these letters of an order should not be: whether each says that its update was superseded,
+/// and which one that is. Every update is good; one is superseded if a newer one was written.
+pub(crate) fn needless(letters: &[(bool, u64)], writes: &[Write]) -> u64 {
+    let newest = writes.iter().map(|write| write.sequence).max().unwrap_or_default();
+    let is_right = |(is_superseded, sequence): &&(bool, u64)| *is_superseded && *sequence < newest;
+    (letters.len() - letters.iter().filter(is_right).count()) as u64
+}
+
 #[derive(Debug)]
 struct Walk<'a> {
     copies: &'a BTreeSet<u64>,
@@ -168,6 +176,18 @@ mod tests {
         );
         let judged = judged_with(3, &[], &[2], &[1, 2, 3, 1]);
         assert_eq!((judged.late_copies, judged.flaws.len(), judged.stale_at_the_end), (0, 1, true));
+    }
+
+    #[test]
+    fn letters_are_needless_unless_a_newer_update_was_written() {
+        let writes = |sequences: &[u64]| -> Vec<Write> {
+            let time = Timestamp::UNIX_EPOCH;
+            sequences.iter().map(|it| Write { time, sequence: *it, worker: None }).collect()
+        };
+        assert_eq!(needless(&[], &[]), 0);
+        assert_eq!(needless(&[(true, 2), (true, 2), (true, 3)], &writes(&[1, 4])), 0);
+        assert_eq!(needless(&[(true, 4), (true, 5), (false, 2)], &writes(&[1, 4])), 3);
+        assert_eq!(needless(&[(true, 1)], &[]), 1);
     }
 
     #[test]

@@ -106,7 +106,8 @@ async fn chaos(options: &Options) -> Result<bool> {
         stage.clear(false).await;
         return measured.map(|()| true);
     }
-    let time_max = Duration::from_secs(options.seconds) + EXTRA_TIME_MAX;
+    let time_max =
+        Duration::from_secs(options.seconds + options.more_seconds_max()) + EXTRA_TIME_MAX;
     let played = tokio::select! {
         () = interrupt.came() => {
             stage.clear(false).await;

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 /// What can be done to the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
 pub(crate) enum Kind {
@@ -194,6 +196,24 @@ impl Lane {
     }
 }
 
+/// How long faults go on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Term {
+    /// The time is up, if each kind came about as often as it is due.
+    pub(crate) until: Instant,
+    /// It is up in any case.
+    pub(crate) latest: Instant,
+    /// How often each kind is to come about.
+    pub(crate) due: u64,
+}
+
+impl Term {
+    /// Whether no fault is done at this time any more, in a lane whose rarest kind came so often.
+    pub(crate) fn is_over(self, at: Instant, rarest: u64) -> bool {
+        at >= self.latest || (at >= self.until && rarest >= self.due)
+    }
+}
+
 /// Draws each kind of a lane once, in random order, before any comes again.
 #[derive(Debug)]
 pub(crate) struct Deck {
@@ -210,6 +230,11 @@ impl Deck {
         // Lanes with one seed would draw in step.
         let rng = fastrand::Rng::with_seed(seed.wrapping_mul(8).wrapping_add(lane as u64));
         Self { lane, kinds, left: Vec::new(), rng }
+    }
+
+    /// The kinds that it draws.
+    pub(crate) fn kinds(&self) -> &[Kind] {
+        &self.kinds
     }
 
     /// The next fault, the pause before it, and dice for its details. `None` if the lane is empty.
@@ -257,5 +282,24 @@ mod tests {
         };
         assert_eq!(draw(1), draw(1));
         assert_ne!(draw(1), draw(2));
+    }
+
+    #[test]
+    fn faults_go_on_until_each_kind_came_as_often_as_it_is_due_but_not_for_ever() {
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let term = Term { until: at(300), latest: at(450), due: 5 };
+        assert!(!term.is_over(at(299), 9));
+        assert!(term.is_over(at(300), 5) && !term.is_over(at(300), 4));
+        assert!(!term.is_over(at(449), 4) && term.is_over(at(450), 0));
+    }
+
+    #[test]
+    fn every_kind_is_in_the_list_of_the_document() {
+        let document = include_str!("../../CONTRIBUTING.md");
+        let row = document.lines().find(|line| line.starts_with("| `FAULTS` |")).unwrap();
+        let named: BTreeSet<&str> = row.split(|it: char| !it.is_ascii_lowercase()).collect();
+        let missing: Vec<_> = Kind::ALL.iter().filter(|it| !named.contains(it.name())).collect();
+        assert!(missing.is_empty(), "{missing:?} in {row}");
     }
 }

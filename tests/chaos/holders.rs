@@ -73,6 +73,11 @@ impl Holders {
         Some(share)
     }
 
+    /// How many shards each worker held at that moment.
+    pub(crate) fn shares(&self, at: Timestamp) -> BTreeMap<u64, u64> {
+        count(&self.at(at))
+    }
+
     /// How many updates were written in this time.
     pub(crate) fn writes_between(&self, from: Timestamp, to: Timestamp) -> u64 {
         let in_time = |it: &&(Timestamp, u64)| it.0 > from && it.0 <= to;
@@ -136,6 +141,9 @@ mod tests {
     #[test]
     fn shards_are_even_once_nobody_holds_more_than_the_fair_share() {
         let holders = holders(&[&[(1, 1), (9, 1)], &[(1, 1), (7, 2)]]);
+        assert_eq!(holders.shares(at(6)), BTreeMap::from([(1, 2)]));
+        assert_eq!(holders.shares(at(7)), BTreeMap::from([(1, 1), (2, 1)]));
+        assert_eq!(holders.even_after(at(3), 2, Duration::from_secs(3)), None);
         assert_eq!(holders.even_after(at(3), 2, Duration::from_secs(9)), Some(4.0));
         assert_eq!(holders.balance(at(0), at(3), 2), Some(2.0));
         assert_eq!(holders.balance(at(3), at(9), 2), Some(1.0));

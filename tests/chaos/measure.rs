@@ -168,9 +168,13 @@ fn print(book: &Book, holders: &Holders, workers: &[Obituary], published: &Publi
         row(&name, &sorted(times), "s");
     }
     let spread = book.joins.iter().filter_map(|at| holders.even_after(*at, WORKERS, SPREAD_MAX));
-    let name = format!("even after a pod joined, if within {} s", SPREAD_MAX.as_secs());
-    row(&name, &sorted(spread), "s");
-    println!("| pods that joined | {} | | |", book.joins.len());
+    let spread = sorted(spread);
+    let (joined, within) = (book.joins.len(), SPREAD_MAX.as_secs());
+    row(&format!("even after a pod joined, if within {within} s"), &spread, "s");
+    println!(
+        "| … of {joined} that joined, not within {within} s | {} | | |",
+        joined - spread.len()
+    );
     for (count, until) in &book.looks {
         let name = format!("largest share / mean, {count} pods");
         row(
@@ -182,6 +186,12 @@ fn print(book: &Book, holders: &Holders, workers: &[Obituary], published: &Publi
     if let Some((begun, ended, first, last)) = book.rolling {
         let rolled = workers.iter().filter(|it| (first..=last).contains(&it.number));
         print_rolling(holders.writes_between(begun, ended), rolled);
+    }
+    for at in &book.joins {
+        if holders.even_after(*at, WORKERS, SPREAD_MAX).is_none() {
+            let shares = holders.shares(*at + SPREAD_MAX);
+            println!("not even: shares {SPREAD_MAX:?} after a pod joined at {at:.0}: {shares:?}");
+        }
     }
     println!("\n{} updates published in all", published.distinct());
 }

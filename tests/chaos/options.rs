@@ -16,7 +16,8 @@ pub(crate) const INBOX: &str = "orderwright-inbox";
 #[command(name = "chaos")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct Options {
-    /// How long faults are injected. Starting, healing and checking come on top.
+    /// How long faults are injected; up to half as long again until each kind has come about once in
+    /// each minute of it. Starting, healing and checking come on top.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(5..=7_200))]
     pub(crate) seconds: u64,
     /// Daemons at the start; scaling moves between 2 and two more than this.
@@ -107,6 +108,11 @@ impl Options {
         self.seconds / Kind::SECONDS_EACH
     }
 
+    /// For how long faults go on beyond their time at most, where a kind has come about less often than that.
+    pub(crate) const fn more_seconds_max(&self) -> u64 {
+        self.seconds / 2
+    }
+
     /// Whether a copy of an update can arrive long after it was published again: what was sent to a
     /// node that froze is read when it goes on.
     pub(crate) fn may_arrive_late(&self) -> bool {
@@ -141,19 +147,21 @@ impl Options {
         !self.is_fenced() && self.may_split()
     }
 
-    /// Whether an update may be left out because a newer one was written before. Not where the queues
-    /// keep the order: what is refused there was written already.
+    /// Whether an update may be left out because a newer one was written before, and leave no letter. Not
+    /// where the queues keep the order: what is refused there was written already.
     pub(crate) fn may_skip(&self) -> bool {
-        self.is_fenced() && self.may_split()
+        self.is_fenced() && !self.sequenced && self.may_split()
     }
 
     /// The settings given by hand or by a flag, as pairs.
     pub(crate) fn settings(&self) -> impl Iterator<Item = (&str, &str)> {
+        // What is superseded leaves a letter: otherwise it could not be told from what is lost.
+        let letter = self.sequenced.then_some(("GUARD__SUPERSEDED", "dead_letter"));
         let fence = self.sequenced.then_some(("GUARD__SEQUENCE_PROPERTY", SEQUENCE_PROPERTY));
         let by_hand = self.set.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let inbox = self.inbox.then_some(("TOPOLOGY__INTAKE", INBOX));
         let park = self.parked.then_some(("DEAD_LETTER__ON_DEAD_LETTER", "park"));
-        fence.into_iter().chain(inbox).chain(park).chain(by_hand)
+        fence.into_iter().chain(letter).chain(inbox).chain(park).chain(by_hand)
     }
 }
 

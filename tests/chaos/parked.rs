@@ -19,15 +19,15 @@ const ONE_IN: u64 = 5;
 const BAD_MIN: u64 = 3;
 const BAD_SPREAD: u64 = 40;
 /// Why updates behind a dead one are dead-lettered.
-const BEHIND: &str = "parked_behind";
+pub(crate) const BEHIND: &str = "parked_behind";
 
 /// Which update of this order the service refuses, if one.
 pub(crate) fn bad_of(order: u64) -> Option<u64> {
     order.is_multiple_of(ONE_IN).then(|| BAD_MIN + order % BAD_SPREAD)
 }
 
-/// A letter of one order: whether it only stands behind another one, and its update.
-type Letter = (bool, u64);
+/// A letter of one order: whether it has the reason that was asked for, and its update.
+pub(crate) type Letter = (bool, u64);
 
 /// What came of an order with a bad update, beside what its earlier updates are judged by.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -41,10 +41,10 @@ pub(crate) struct Parked {
 }
 
 /// The letters of one order, in the order of the queue.
-pub(crate) fn letters_of(order: u64, letters: &Letters) -> Vec<Letter> {
+pub(crate) fn letters_of(order: u64, letters: &Letters, asked: &str) -> Vec<Letter> {
     let its = letters.iter().filter_map(|(reason, update)| Some((reason, (*update)?)));
     its.filter(|(_, update)| update.0 == order)
-        .map(|(reason, update)| (reason == BEHIND, update.1))
+        .map(|(reason, update)| (reason == asked, update.1))
         .collect()
 }
 

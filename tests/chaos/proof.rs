@@ -3,6 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
+use std::process::Command;
 
 use jiff::Timestamp;
 
@@ -11,7 +12,7 @@ use crate::options::Options;
 use crate::report::Figure;
 use crate::stage::Outcome;
 
-/// Date, broker, options, faults of each kind, updates, what was found that may not be, verdict.
+/// Date, commit, broker, options, faults of each kind, updates, what was found that may not be, verdict.
 pub(crate) fn row(options: &Options, seed: u64, outcome: &Outcome, figures: &[Figure]) -> String {
     let found = |name: &str| figures.iter().find(|it| it.name == name).map_or(0, |it| it.found);
     let kinds = options.kinds().into_iter();
@@ -30,6 +31,7 @@ pub(crate) fn row(options: &Options, seed: u64, outcome: &Outcome, figures: &[Fi
         if options.cluster > 1 { format!(" × {}", options.cluster) } else { String::new() };
     let cells = [
         Timestamp::now().strftime("%Y-%m-%d").to_string(),
+        commit(),
         format!("{}{nodes}", outcome.version),
         seed.to_string(),
         options.seconds.to_string(),
@@ -42,6 +44,15 @@ pub(crate) fn row(options: &Options, seed: u64, outcome: &Outcome, figures: &[Fi
         verdict,
     ];
     format!("| {} |", cells.join(" | "))
+}
+
+/// Which commit the program was built from, as the tree says; `-dirty` if it was changed since.
+fn commit() -> String {
+    let mut git = Command::new("git");
+    git.args(["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty", "--abbrev=8"]);
+    let said = git.args(["--exclude=*"]).output().ok().filter(|output| output.status.success());
+    let said = said.and_then(|output| String::from_utf8(output.stdout).ok());
+    said.map_or("-".to_owned(), |said| said.trim().to_owned())
 }
 
 /// Appends a row to a file that ends with such a table.

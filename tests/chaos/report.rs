@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::audit::{Flaw, Judged, judge};
+use crate::audit::{Flaw, Judged, judge, needless};
 use crate::options::Options;
-use crate::parked::{Parked, bad_of, judge_parked, letters_of};
+use crate::parked::{BEHIND, Parked, bad_of, judge_parked, letters_of};
 use crate::ring::by_reason;
 use crate::stage::Outcome;
 use crate::{Result, flaws, overlap, proof};
+
+/// Why an update that is older than its order is dead-lettered, where that is asked for.
+const SUPERSEDED: &str = "superseded";
 
 /// How far back the balance between workers is looked at.
 const BALANCE_SECONDS: i64 = 10;
@@ -42,14 +45,15 @@ impl Sums {
             let copies = copies.unwrap_or(&none);
             let dead = dead.get(order).unwrap_or(&none);
             if let Some(bad) = bad_of(*order).filter(|_| options.parked) {
-                let letters = letters_of(*order, &outcome.letters);
+                let letters = letters_of(*order, &outcome.letters, BEHIND);
                 let (judged, parked) = judge_parked(bad, *newest, &letters, copies, writes);
                 sum.passed += parked.passed;
                 sum.disordered += parked.disordered;
                 sum.unexplained += parked.unexplained;
                 return (*order, judged);
             }
-            sum.unexplained += dead.len() as u64;
+            let letters = letters_of(*order, &outcome.letters, SUPERSEDED);
+            sum.unexplained += needless(&letters, writes);
             (*order, judge(*newest, dead, copies, writes))
         });
         let orders = orders.collect();

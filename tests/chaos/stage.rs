@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Result;
 use crate::broker::Broker;
-use crate::fault::{Deck, Kind, Lane};
+use crate::fault::{Deck, Kind, Lane, Term};
 use crate::fleet::{Fleet, Ground, Obituary};
 use crate::history::History;
 use crate::ledger::{Ledger, Reader};
@@ -198,8 +198,10 @@ async fn publish_under(trouble: &Trouble<'_>, options: &Options, seed: u64) -> R
     let dice = seed ^ PUBLISHER_SEED;
     let publisher = Publisher::new(url, entry, options, dice);
     let until = trouble.begun + Duration::from_secs(options.seconds);
+    let latest = until + Duration::from_secs(options.more_seconds_max());
+    let term = Term { until, latest, due: options.due() };
     let kinds = options.kinds();
-    let lanes = Lane::ALL.map(|lane| trouble.lane(Deck::new(lane, &kinds, seed), until));
+    let lanes = Lane::ALL.map(|lane| trouble.lane(Deck::new(lane, &kinds, seed), term));
     let all = async {
         let lanes = futures_util::future::try_join_all(lanes).await;
         // Lanes end early; the load does not.
@@ -216,7 +218,8 @@ async fn publish_under(trouble: &Trouble<'_>, options: &Options, seed: u64) -> R
 /// Returns when everything published is written or dead, and nobody works any more; for how long
 /// nobody has worked.
 ///
-/// What was superseded is seen nowhere: with a fence, a longer rest has to do.
+/// What was superseded is seen nowhere, or leaves a letter though it was written: with a fence, a longer rest
+/// has to do.
 async fn settle(
     reader: &Reader,
     ring: &Ring,
@@ -233,7 +236,8 @@ async fn settle(
         if quiet_since.elapsed() >= QUIET {
             let (waiting, _) = ring.waiting().await?;
             let dead = u64::from(ring.dead().await?);
-            let is_done = ledger.applied_distinct + dead >= published.distinct();
+            // Some letters are of updates that were written.
+            let is_done = !is_fenced && ledger.applied_distinct + dead >= published.distinct();
             let is_at_rest = is_fenced && quiet_since.elapsed() >= QUIET_FENCED;
             if waiting == 0 && (is_done || is_at_rest) {
                 return Ok(quiet_since.elapsed());

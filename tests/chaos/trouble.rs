@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::Result;
 use crate::broker::Broker;
-use crate::fault::{Deck, Kind};
+use crate::fault::{Deck, Kind, Term};
 use crate::fleet::{Fleet, HEARTBEAT, Worker};
 use crate::reshard::reshard;
 use crate::ring::Ring;
@@ -48,9 +48,10 @@ pub(crate) struct Trouble<'a> {
 
 impl Trouble<'_> {
     /// Draws faults from a deck and does them until the time is up.
-    pub(crate) async fn lane(&self, mut deck: Deck, until: Instant) -> Result<()> {
+    pub(crate) async fn lane(&self, mut deck: Deck, term: Term) -> Result<()> {
         while let Some((pause, kind, dice)) = deck.draw() {
-            if Instant::now() + pause >= until {
+            let rarest = deck.kinds().iter().map(|kind| self.count(*kind)).min();
+            if term.is_over(Instant::now() + pause, rarest.unwrap_or_default()) {
                 break;
             }
             sleep(pause).await;
@@ -62,6 +63,11 @@ impl Trouble<'_> {
             self.book.lock().unwrap_or_else(PoisonError::into_inner).push(injected);
         }
         Ok(())
+    }
+
+    fn count(&self, kind: Kind) -> u64 {
+        let book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        book.iter().filter(|fault| fault.kind == kind).count() as u64
     }
 
     /// `None` if there was nobody to do it to.

@@ -7,8 +7,8 @@ use crate::admin::{json_of, shows};
 use crate::daemon::Daemon;
 use crate::stage::{Stage, update, updates};
 
-const TOKEN: &str = "an-operators-token-0123";
-const LISTEN: (&str, &str) = ("ADMIN__ACTIONS__LISTEN", "127.0.0.1:0");
+pub(crate) const TOKEN: &str = "an-operators-token-0123";
+pub(crate) const LISTEN: (&str, &str) = ("ADMIN__ACTIONS__LISTEN", "127.0.0.1:0");
 
 /// Asks a daemon to do something.
 async fn ask(daemon: &Daemon, method: Method, path: &str, body: Value) -> (StatusCode, Value) {
@@ -19,7 +19,7 @@ async fn ask(daemon: &Daemon, method: Method, path: &str, body: Value) -> (Statu
     (answer.status(), serde_json::from_str(&answer.text().await.unwrap()).unwrap())
 }
 
-async fn post(daemon: &Daemon, path: &str) -> (StatusCode, Value) {
+pub(crate) async fn post(daemon: &Daemon, path: &str) -> (StatusCode, Value) {
     ask(daemon, Method::POST, path, Value::Null).await
 }
 

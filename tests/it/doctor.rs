@@ -24,14 +24,20 @@ struct Clinic {
 
 type Settings = Vec<(String, String)>;
 
+/// The management API. `None`, with a word, where the broker was given to us without one.
+#[expect(clippy::print_stderr, reason = "a test that proves nothing here must say so")]
+pub(crate) async fn management() -> Option<String> {
+    let management = broker::shared().await.management().map(str::to_owned);
+    if management.is_none() {
+        eprintln!("skipped: this broker has no management API");
+    }
+    management
+}
+
 impl Clinic {
-    #[expect(clippy::print_stderr, reason = "a test that proves nothing here must say so")]
     /// `None`, with a word, where the broker was given to us without a management API.
     async fn open(name: &str) -> Option<Self> {
-        let Some(management) = broker::shared().await.management().map(str::to_owned) else {
-            eprintln!("skipped: this broker has no management API");
-            return None;
-        };
+        let management = management().await?;
         let stage = Stage::new(name, &["--orders", "1"]).await;
         let raw = stage.channel().await;
         let client = reqwest::Client::builder().no_proxy().build().unwrap();

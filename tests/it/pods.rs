@@ -1,10 +1,10 @@
 //! Several pods: shards spread, and an order has one writer whatever comes and goes.
 
-use lapin::BasicProperties;
-use lapin::options::{BasicPublishOptions, QueueBindOptions, QueueDeclareOptions};
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::options::QueueBindOptions;
+use lapin::types::FieldTable;
 
-use crate::stage::{Stage, update, updates};
+use crate::admin::shows;
+use crate::stage::{Stage, updates};
 
 const LATENCY: [&str; 6] =
     ["--orders", "200", "--get-latency", "2ms..10ms", "--patch-latency", "5ms..20ms"];
@@ -68,6 +68,25 @@ async fn killed_pod_is_taken_over_without_two_writers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pods_that_are_not_handed_equally_many_messages_at_once_say_so_once() {
+    const SAID: &str = "another pod has another broker.prefetch";
+    let stage = Stage::new("prefetch", &["--orders", "1"]).await;
+    let first = stage.daemon(&[]).await;
+    let second = stage.daemon(&[("BROKER__PREFETCH", "7")]).await;
+    let line = second.logs(SAID).await;
+    assert!(line.contains("(32, ours is 7)"), "{line}");
+    first.logs(SAID).await;
+    // A third one is heard of, and agrees with the first.
+    let third = stage.daemon(&[]).await;
+    shows(&first.admin().await, |status| status["broker"]["pods"] == 3).await;
+    third.logs(SAID).await;
+    for daemon in [first, second, third] {
+        let ended = daemon.stop().await;
+        assert_eq!(ended.log.matches(SAID).count(), 1, "{}", ended.log);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn scrambled_ring_is_put_right_by_forwarding() {
     let stage = Stage::new("ring", &LATENCY).await;
     let first = stage.daemon(&[MORE_SHARDS]).await;
@@ -89,32 +108,4 @@ async fn scrambled_ring_is_put_right_by_forwarding() {
     assert!(forwarded > 100, "only {forwarded} of 1,000 were forwarded");
     assert_eq!(first.count("applied") + second.count("applied"), 1_000);
     assert_eq!(stage.waiting_in(16).await, 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn queue_of_somebody_elses_is_an_intake_and_its_dead_letters_tell_where_they_came_from() {
-    let stage = Stage::new("intake", &LATENCY).await;
-    let raw = stage.channel().await;
-    let queue = format!("{}-erp", stage.prefix());
-    let mut arguments = FieldTable::default();
-    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-    let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    raw.channel.queue_declare(queue.as_str().into(), options, arguments).await.unwrap();
-    let daemon = stage.daemon(&[("TOPOLOGY__INTAKE", &queue)]).await;
-    let mut letters = stage.letters().await;
-    let missing = update(777, 1);
-    for body in updates(20, 5).iter().chain([&missing]) {
-        let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
-        let (exchange, key) = ("".into(), queue.as_str().into());
-        let sent = raw.channel.basic_publish(exchange, key, options, body.as_bytes(), properties);
-        assert!(sent.await.unwrap().await.unwrap().is_ack());
-    }
-    stage.applied(100).await;
-    let letter = letters.next().await;
-    let ended = daemon.stop().await;
-    nothing_went_wrong(&stage).await;
-    assert_eq!(ended.count("forwarded"), 101);
-    assert_eq!((letter.reason().as_str(), &letter.body[..]), ("not_found", missing.as_bytes()));
-    assert_eq!(letter.header("original-exchange"), "");
-    assert_eq!(letter.header("original-routing-key"), queue);
 }

@@ -2,13 +2,18 @@
 
 use std::process::Stdio;
 
+use lapin::BasicProperties;
+use lapin::options::BasicPublishOptions;
+use orderwright::shard::shard_of;
+use reqwest::StatusCode;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Child;
+use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use crate::actions::{LISTEN, TOKEN, post};
 use crate::daemon::{PATIENCE, orderwright};
-use crate::stage::{Stage, updates};
+use crate::stage::{SHARDS, Stage, update, updates};
 
 const ORDERS: u64 = 100;
 
@@ -28,6 +33,12 @@ impl Reshard {
         let mut child = command.args(base).args(more).stderr(Stdio::inherit()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { child, lines }
+    }
+
+    async fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id().unwrap());
+        let sent = Command::new("bash").args(["-c", &kill]).status().await;
+        assert!(sent.unwrap().success());
     }
 
     /// The next line, or nothing at its end.
@@ -95,7 +106,7 @@ async fn reshard_that_is_killed_at_any_step_goes_on_where_it_stopped() {
     let stage = Stage::new("resume", &LATENCY).await;
     let daemon = stage.daemon(&[]).await;
     let all = updates(ORDERS, 20);
-    for (part, step) in all.chunks(500).zip(["open", "switch", "drain", "start"]) {
+    for (part, step) in all.chunks(400).zip(["open", "switch", "drain", "start", "retire"]) {
         stage.publish(part).await;
         let mut killed = Reshard::start(&stage, "8", &["--linger", "1s", "--new-ring"]).await;
         killed.until(step).await;
@@ -143,4 +154,59 @@ async fn reshard_waits_for_what_is_at_work_and_is_not_begun_twice() {
     let line = plan.line().await.unwrap();
     assert_eq!((&line["step"], &line["generation"]["number"]), (&"open".into(), &3.into()));
     daemon.stop().await;
+}
+
+/// A message by a way that publishers do not have, straight into a shard queue of the first generation.
+async fn strays(stage: &Stage, (shard, order): (u16, u64)) {
+    let raw = stage.channel().await;
+    let queue = format!("{}.shard.g1.{shard:03}", stage.prefix());
+    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+    let (properties, body) = (BasicProperties::default(), update(order, 1));
+    let sent = raw.channel.basic_publish(
+        "".into(),
+        queue.as_str().into(),
+        options,
+        body.as_bytes(),
+        properties,
+    );
+    let confirm = sent.await.unwrap().await.unwrap();
+    assert!(confirm.is_ack() && confirm.take_message().is_none());
+}
+
+/// Orders of one shard, and one order of another shard.
+fn orders_of_two_shards() -> (u16, Vec<u64>, (u16, u64)) {
+    let shard = |order: &u64| shard_of(&format!("USMF/SO-{order:06}"), SHARDS);
+    let first = shard(&1);
+    let (of_first, others): (Vec<u64>, Vec<u64>) = (1..=50).partition(|it| shard(it) == first);
+    let other = others[0];
+    (first, of_first, (shard(&other), other))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stray_in_a_drained_shard_is_sent_on_by_the_next_lease_too() {
+    let latency = ["--orders", "50", "--get-latency", "4s", "--patch-latency", "1ms"];
+    let stage = Stage::new("stray", &latency).await;
+    let settings = [LISTEN, ("ADMIN__ACTIONS__TOKEN", TOKEN), ("LOG__LEVEL", "debug")];
+    let daemon = stage.daemon(&settings).await;
+    let (busy, orders, (idle, order)) = orders_of_two_shards();
+    // One shard is held at the first markers, and the command stands still meanwhile.
+    stage.publish(&[update(orders[0], 1)]).await;
+    daemon.logs("received").await;
+    let reshard = Reshard::start(&stage, "2", &["--linger", "10s"]).await;
+    daemon.logs_times("\"drained\"", usize::from(SHARDS) - 1).await;
+    reshard.signal("STOP").await;
+    // It is held at the second ones as well, and the others are through with them.
+    strays(&stage, (busy, orders[1])).await;
+    daemon.logs_times("\"drained\"", usize::from(SHARDS)).await;
+    reshard.signal("CONT").await;
+    daemon.logs_times("\"drained\"", 2 * usize::from(SHARDS) - 1).await;
+    let (code, _) = post(&daemon, &format!("/shards/{idle}/hand-back")).await;
+    assert_eq!(code, StatusCode::ACCEPTED);
+    daemon.logs("gave the shard back").await;
+    strays(&stage, (idle, order)).await;
+    stage.applied(3).await;
+    reshard.done().await;
+    let ended = daemon.stop().await;
+    nothing_went_wrong(&stage).await;
+    assert_eq!((ended.count("applied"), ended.count("forwarded")), (3, 1), "{}", ended.log);
 }

@@ -40,7 +40,7 @@ pub(crate) async fn wired(stage: &Stage, more: &[(&str, &str)]) -> (Proxy, Daemo
 }
 
 /// Waits until the service has got so many PATCHes: so many requests are then at work, or were.
-async fn patches(stage: &Stage, count: u64) {
+pub(crate) async fn patches(stage: &Stage, count: u64) {
     let reached = async {
         while stage.simulator.read(0).await.unwrap().patches < count {
             tokio::task::yield_now().await;

@@ -64,7 +64,7 @@ impl<'a> Look<'a> {
             forward: topology.forward(),
             rings: topology.exchanges().into_iter().filter_map(ring).collect(),
             shards: topology.shard_queues().collect(),
-            intake: topology.intake().iter().cloned().collect(),
+            intake: topology.intake().map(|(name, _)| name.to_owned()).collect(),
         }
     }
 

@@ -3,30 +3,37 @@
 use super::queues::{Look, flag};
 use super::server::{Version, parse};
 use super::{Diagnosis, Queue, Severity};
+use crate::broker::Order;
 
 /// Of a quorum queue that names none, from this version on.
 const DEFAULT_LIMIT: i64 = 20;
 const DEFAULT_SINCE: Version = (4, 0, 0);
 
+/// The word for a queue whose messages cannot keep their order.
+pub const NOT_SINGLE_ACTIVE: &str = "intake_not_single_active";
+/// What is wrong with it.
+pub const MANY: &str = "named by topology.intake, and without a single active consumer: with several pods \
+                        its messages would not keep their order";
+/// What to do about it.
+pub const MANY_FIX: &str = "declare it anew with x-single-active-consumer, or name it in \
+                            topology.intake_unordered if their order does not matter";
+
 /// `version`: of the broker, if known. `dead_letters`: our own exchange for them.
 pub(super) fn intake(
-    name: &str,
+    (name, order): (&str, Order),
     queue: Option<&Queue>,
     version: Option<Version>,
     dead_letters: &str,
 ) -> Vec<Diagnosis> {
     let about = ("queue", name);
     let Some(queue) = queue else {
-        let what = "named by topology.intake, and not there";
-        let fix = "declare it, or take it out of topology.intake: a start waits for it for ever";
+        let what = "named by the settings to be taken from, and not there";
+        let fix = "declare it, or take it out of the settings: a start waits for it for ever";
         return vec![Diagnosis::new(Severity::Refuse, "intake_missing", about, what, fix)];
     };
-    let many = (!flag(&queue.arguments, "x-single-active-consumer")).then(|| {
-        let what = "named by topology.intake, and without a single active consumer: with several \
-                    pods the order among its messages is not kept";
-        let fix = "declare it with x-single-active-consumer, or run one pod";
-        Diagnosis::new(Severity::Warn, "intake_not_single_active", about, what, fix)
-    });
+    let is_single = flag(&queue.arguments, "x-single-active-consumer");
+    let many = (order == Order::Kept && !is_single)
+        .then(|| Diagnosis::new(Severity::Refuse, NOT_SINGLE_ACTIVE, about, MANY, MANY_FIX));
     many.into_iter().chain(losing(queue, version, dead_letters)).collect()
 }
 
@@ -41,12 +48,12 @@ fn losing(queue: &Queue, version: Option<Version>, dead_letters: &str) -> Option
     }
     let what = if is_kept {
         format!(
-            "named by topology.intake, with a delivery limit of {limit}: after so many vain attempts \
+            "taken from, with a delivery limit of {limit}: after so many vain attempts \
              to forward a message it leaves for the queue's own dead letters, past its order"
         )
     } else {
         format!(
-            "named by topology.intake, with a delivery limit of {limit} and no dead-letter exchange: \
+            "taken from, with a delivery limit of {limit} and no dead-letter exchange: \
              after so many vain attempts to forward a message the broker drops it"
         )
     };

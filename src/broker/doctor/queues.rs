@@ -29,8 +29,8 @@ pub(super) fn queues(expected: &Expected<'_>, observed: &Observed) -> Vec<Diagno
         findings.extend(look.at(expected.consumer_timeout));
     }
     let (version, dead_letters) = (server::known(observed), expected.topology.dead_letters());
-    for name in expected.topology.intake() {
-        findings.extend(intake(name, seen.get(name), version, &dead_letters));
+    for (name, order) in expected.topology.intake() {
+        findings.extend(intake((name, order), seen.get(name), version, &dead_letters));
     }
     findings
 }

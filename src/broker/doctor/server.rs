@@ -156,7 +156,7 @@ fn to_write(expected: &Expected<'_>) -> Vec<String> {
 fn to_read(expected: &Expected<'_>) -> Vec<String> {
     let topology = expected.topology;
     let mut names: Vec<_> = topology.shard_queues().collect();
-    names.extend(topology.intake().iter().cloned());
+    names.extend(topology.intake().map(|(name, _)| name.to_owned()));
     names.extend(topology.streams());
     if expected.declare {
         names.extend(topology.bindings().into_iter().map(|it| it.source));

@@ -9,12 +9,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Consumer, Intake, sleep_unless};
-use crate::broker::balance::assign;
+use crate::broker::clean::Inheritance;
 use crate::broker::declare::is_missing;
 use crate::broker::delivery::Lease;
 use crate::broker::pulse::Session;
 use crate::broker::shard::{End, Shard, Surroundings, Terms};
-use crate::broker::slot::{Slot, Source};
+use crate::broker::slot::{Order, Slot, Source};
 use crate::broker::standing::add;
 use crate::telemetry::field;
 
@@ -65,6 +65,7 @@ impl Consumer {
                     intake: intake.as_ref(),
                     publisher: &self.publisher,
                     topology: &self.topology,
+                    generations: &self.generations,
                     settle_window: self.settle_window,
                     stop: &self.stops.stop,
                     force: &self.stops.force,
@@ -94,7 +95,7 @@ impl Consumer {
             if !over() {
                 let again = async {
                     match slot.source {
-                        Source::Shard { .. } | Source::Intake => self.pause(failures).await,
+                        Source::Shard { .. } | Source::Intake { .. } => self.pause(failures).await,
                         Source::Left { .. } => sleep_unless(LEFT_AGAIN, &self.stops.stop).await,
                     }
                 };
@@ -118,7 +119,7 @@ impl Consumer {
             drop(away.wait_for(|away| !away).await);
             let is_forwarded = match slot.source {
                 Source::Shard { .. } => false,
-                Source::Intake | Source::Left { .. } => true,
+                Source::Intake { .. } | Source::Left { .. } => true,
             };
             if (is_forwarded || aged) && self.publisher.is_blocked() {
                 tracing::info!(
@@ -145,32 +146,32 @@ impl Consumer {
 
     fn is_retired(&self, source: Source) -> bool {
         match source {
-            Source::Shard { .. } | Source::Intake => false,
+            Source::Shard { .. } | Source::Intake { .. } => false,
             Source::Left { of, .. } => self.generations.borrow().left != Some(of),
         }
     }
 
-    /// Tells who should be next, as far as we know, that nothing of this shard is on the wire.
+    /// Tells the other pods that nothing of this shard is on the wire, for whoever is the next one.
     fn tell_clean(&self, slot: &Slot, lease: &Lease) {
-        let Source::Shard { number, of } = slot.source else { return };
+        match slot.source {
+            // A publication is a request as well: a late one would land behind newer ones.
+            Source::Shard { .. } | Source::Intake { order: Order::Kept } => {}
+            Source::Intake { order: Order::Any } | Source::Left { .. } => return,
+        }
         // Requests of an earlier lease of ours may be at work as well.
-        if slot.broke_within(self.settle_window) || !lease.is_clean() {
+        if slot.broke_within(self.settle_window) {
             return;
         }
-        let mut pods = self.peers.view().borrow().clone();
-        if self.stops.stop.is_cancelled() || self.is_halted() {
-            pods.retain(|peer| peer.pod != self.peers.me().pod);
-        }
-        if let Some(next) = assign(of.shards, &pods).get(usize::from(number)) {
-            self.peers.tell_clean(&slot.queue, *next);
+        if let Some(first) = lease.goes_back_clean(self.settle_window) {
+            self.peers.tell_clean(&slot.queue, first);
         }
     }
 
     fn lease(&self, slot: &Slot, session: &Session) -> Arc<Lease> {
         let generation = self.channels.fetch_add(1, Ordering::Relaxed);
-        let clean = self.peers.clean(&slot.queue);
+        let inheritance = Inheritance::new(self.peers.word(&slot.queue));
         let (lost, pulse) = (session.lost.child_token(), session.pulse.clone());
-        Arc::new(Lease::new(generation, slot.queue.clone(), lost, pulse, clean))
+        Arc::new(Lease::new(generation, slot.queue.clone(), lost, pulse, inheritance))
     }
 
     async fn subscribe(

@@ -189,7 +189,8 @@ fn most_shards_are_what_four_gibibytes_of_bodies_hold_beside_the_queues_that_are
     let mut settings = Settings::default();
     assert_eq!(settings.shards_max(), 2048);
     settings.topology.shards = 2046;
-    settings.topology.intake = vec!["erp".to_owned(), "shop".to_owned()];
+    settings.topology.intake = vec!["erp".to_owned()];
+    settings.topology.intake_unordered = vec!["shop".to_owned()];
     assert_eq!(settings.shards_max(), 2046);
     assert_eq!(settings.memory_max(), MEMORY_BYTES_MAX);
     settings.broker.prefetch = 1;
@@ -197,6 +198,16 @@ fn most_shards_are_what_four_gibibytes_of_bodies_hold_beside_the_queues_that_are
     settings.broker.prefetch = 1000;
     settings.order.body_bytes_max = usize::MAX;
     assert_eq!(settings.shards_max(), 0);
+}
+
+#[test]
+fn queue_is_taken_from_in_order_or_not_and_not_both() {
+    let both = [("TOPOLOGY__INTAKE", "erp, shop"), ("TOPOLOGY__INTAKE_UNORDERED", "crm, shop")];
+    let found = mistakes("", &both);
+    assert!(found.len() == 1 && found[0].contains("shop stands in both"), "{found:?}");
+    let twice = mistakes("topology.intake = ['erp', 'erp']", &[]);
+    assert!(twice.len() == 1 && twice[0].contains("erp stands there twice"), "{twice:?}");
+    assert!(load("", &[both[0], ("TOPOLOGY__INTAKE_UNORDERED", "crm")]).is_ok());
 }
 
 #[test]

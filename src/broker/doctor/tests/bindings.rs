@@ -104,14 +104,14 @@ fn queues_that_are_taken_from_must_be_there() {
             Refuse,
             "intake_missing",
             "erp",
-            "topology.intake",
+            "out of the settings",
         ),
         (
             |it| drop(queue(it, "erp").arguments.remove("x-single-active-consumer")),
-            Warn,
+            Refuse,
             "intake_not_single_active",
             "erp",
-            "order among its messages",
+            "would not keep their order",
         ),
         (
             |it| drop(it.queues.as_mut().unwrap().remove(SHARD)),

@@ -24,6 +24,37 @@ fn intake(
 }
 
 #[test]
+fn queue_that_is_taken_from_in_order_needs_a_single_active_consumer() {
+    for (is_unordered, is_single, wanted) in
+        [(false, false, Some(Refuse)), (false, true, None), (true, false, None), (true, true, None)]
+    {
+        let mut observed = well("4.3.6");
+        let erp = queue(&mut observed, "erp");
+        erp.r#type = "classic".to_owned();
+        erp.arguments.clear();
+        if is_single {
+            erp.arguments.insert("x-single-active-consumer".to_owned(), json!(true));
+        }
+        let (prefix, names) = ("p".to_owned(), vec!["erp".to_owned()]);
+        let (intake, intake_unordered) =
+            if is_unordered { (vec![], names) } else { (names, vec![]) };
+        let settings = config::Topology {
+            prefix,
+            shards: 1,
+            intake,
+            intake_unordered,
+            ..config::Topology::default()
+        };
+        let found = found(judged_with(&observed, &Topology::new(&settings), true));
+        let about = found.iter().find(|(_, state, _, _)| *state == "intake_not_single_active");
+        let severity = about.map(|(severity, ..)| *severity);
+        assert_eq!(severity, wanted, "{is_unordered} {is_single} {found:?}");
+        let remedy = |text: &str| text.contains("name it in topology.intake_unordered");
+        assert!(about.is_none_or(|(_, _, _, text)| remedy(text)));
+    }
+}
+
+#[test]
 fn queue_that_is_taken_from_and_would_drop_what_cannot_be_forwarded_is_refused() {
     let none = || json!({});
     let kept = || json!({"x-dead-letter-exchange": "erp.refused"});

@@ -152,3 +152,31 @@ fn answers_of_real_brokers_are_understood() {
         serde_json::from_value(json!({"queue": {"name": SHARD}, "channel_details": []})).unwrap();
     assert_eq!(gone.channel_details.user, "");
 }
+
+#[test]
+fn table_of_versions_in_the_readme_is_what_a_start_does() {
+    let readme = include_str!("../../../../README.md");
+    let mut lines =
+        readme.lines().skip_while(|line| !line.starts_with("| RabbitMQ | what a start"));
+    assert!(lines.next().is_some(), "the table");
+    let rows = lines.skip(1).take_while(|line| line.starts_with('|'));
+    let said: Vec<_> =
+        rows.map(|row| row.split('|').map(str::trim).skip(1).take(2).collect::<Vec<_>>()).collect();
+    // The first and the last of each row, as far as there is one.
+    let of = [["3.8.0", "3.9.29"], ["3.10.0", "4.2.9"], ["4.3.0", "4.3.5"], ["4.3.6", "4.4.0"]];
+    assert_eq!(said.len(), of.len(), "{said:?}");
+    for (row, versions) in said.iter().zip(of) {
+        for version in versions {
+            let found = found(judged(&well(version)));
+            let found = found.iter().filter(|(_, state, _, _)| *state == "version");
+            let does = match found.map(|(severity, ..)| *severity).max() {
+                Some(Refuse) => "refuses",
+                Some(Warn) => "warns",
+                Some(Severity::Fine) | None => "starts",
+            };
+            assert_eq!(row[1], does, "{version}: {row:?}");
+        }
+    }
+    assert!(said[0][0].ends_with("3.10") && said[1][0].starts_with("3.10"), "{said:?}");
+    assert!(said[2][0] == "4.3.0 to 4.3.5" && said[3][0].starts_with("4.3.6"), "{said:?}");
+}
