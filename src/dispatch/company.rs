@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 
 use futures_util::FutureExt;
 
+use super::card::Card;
 use super::{Effects, Gate, Held, Item, Job, Shared};
 use crate::order::OrderUpdate;
 use crate::protocol::merge::{Merged, UPDATES_MAX};
@@ -31,6 +32,8 @@ pub(super) struct Company<H: Held> {
     merged: Option<OrderUpdate>,
     /// Such a write was refused, or nobody knows what became of it.
     is_broken: bool,
+    /// Whether the card says that some are here.
+    is_told: bool,
 }
 
 impl<H: Held> Default for Company<H> {
@@ -42,28 +45,30 @@ impl<H: Held> Default for Company<H> {
             aboard: Vec::new(),
             merged: None,
             is_broken: false,
+            is_told: false,
         }
     }
 }
 
 impl<H: Held> Company<H> {
     /// The next one that was taken and left behind. It is worked on like any other.
-    pub(super) fn next(&mut self, may_begin: impl Fn(&Item<H>) -> bool) -> Option<Item<H>> {
+    pub(super) fn next(
+        &mut self,
+        may_begin: impl Fn(&Item<H>) -> bool,
+        card: &Card,
+    ) -> Option<Item<H>> {
         self.leave();
-        while let Some(item) = self.waiting.pop_front() {
+        self.is_alone = false;
+        let mut next = None;
+        while next.is_none() && !self.waiting.is_empty() {
             self.is_alone = self.alone > 0;
             self.alone = self.alone.saturating_sub(1);
-            if may_begin(&item) {
-                return Some(item);
-            }
+            next = self.waiting.pop_front().filter(&may_begin);
         }
-        self.is_alone = false;
-        None
-    }
-
-    /// How many are held here and are not at work.
-    pub(super) fn len(&self) -> usize {
-        self.waiting.len() + self.aboard.len()
+        if std::mem::replace(&mut self.is_told, !self.waiting.is_empty()) {
+            card.aside(self.waiting.len());
+        }
+        next
     }
 
     /// What the one at work and those behind it come to as one write, just before it is sent. `None` if
@@ -72,6 +77,7 @@ impl<H: Held> Company<H> {
         &mut self,
         shared: &Shared<E>,
         first: &OrderUpdate,
+        card: &Card,
     ) -> Option<&OrderUpdate> {
         let bytes_max = shared.limits.merged_bytes_max?;
         if self.is_alone || self.is_broken {
@@ -87,6 +93,8 @@ impl<H: Held> Company<H> {
             // Nobody came, or only those who could not.
             self.leave();
         }
+        self.is_told = true;
+        card.aside(self.waiting.len() + self.aboard.len());
         self.merged.as_ref()
     }
 

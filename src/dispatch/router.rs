@@ -114,7 +114,7 @@ impl<T> Router<T> {
     pub(super) fn mailboxes(&self) -> Mailboxes {
         let mut all = Mailboxes::default();
         for entry in &self.mailboxes {
-            let waiting = entry.mailbox.len();
+            let waiting = entry.mailbox.len() + entry.card.taken();
             all.orders += 1;
             all.waiting += waiting;
             all.longest = all.longest.max(waiting);
