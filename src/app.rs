@@ -85,6 +85,8 @@ pub struct App {
     settings: Settings,
     consumer: Arc<Consumer>,
     generations: watch::Receiver<Generations>,
+    /// How many are heard of.
+    pods: watch::Sender<usize>,
     connection: lapin::Connection,
     publisher: Arc<Publisher>,
     notices: Arc<Notices>,
@@ -170,7 +172,9 @@ impl App {
     ) -> Result<Self, Error> {
         let link = Link::new(&settings.broker, &format!("orderwright {instance}"))?;
         let topology = Topology::of_all(&settings);
-        let client = odata::Client::new(&settings, instance)?.gathering(&settings);
+        let pods = watch::Sender::new(1);
+        let client = odata::Client::new(&settings, instance)?;
+        let client = client.gathering(&settings, pods.subscribe());
         let letters = link.named(&format!("orderwright {instance} dead letters"));
         let publisher = Arc::new(Publisher::new(letters, settings.broker.publish_timeout));
         let (connection, generations) = prepared(&settings, &link, &publisher, &topology).await?;
@@ -228,6 +232,7 @@ impl App {
             settings,
             consumer,
             generations: known,
+            pods,
             connection,
             publisher,
             notices,
@@ -243,6 +248,21 @@ impl App {
         })
     }
 
+    /// Tells those who share the quota how many pods there are.
+    fn following(&self) -> JoinSet<()> {
+        let mut following = JoinSet::new();
+        let (consumer, dispatch) = (self.consumer.clone(), self.dispatch.clone());
+        let pods = self.pods.clone();
+        following.spawn(async move {
+            let tell = |count| {
+                dispatch.shared_by(count);
+                pods.send_replace(count);
+            };
+            consumer.follow_pods(tell).await;
+        });
+        following
+    }
+
     /// Consumes until `shutdown` completes, then drains. `ready` is called once every shard is
     /// subscribed to.
     pub async fn run(
@@ -250,6 +270,8 @@ impl App {
         ready: impl FnOnce(),
         shutdown: impl Future<Output = ()>,
     ) -> (Ended, Snapshot) {
+        // Ends with this function.
+        let _following = self.following();
         let (dispatch, tally) = (self.dispatch.clone(), self.tally.clone());
         let (tally, forwarder) = ((tally, self.settle_waits.clone()), self.forwarder.clone());
         let front = Front::new(&self.settings, dispatch, tally, forwarder, self.generations);

@@ -127,8 +127,9 @@ impl Settings {
     /// The longest time that the requests and waits of one delivery can take.
     ///
     /// Every attempt the budgets allow runs into both deadlines, and every wait is as long as jitter
-    /// can make it. Waits for a target that throttles or is down are not among them: where they grow too
-    /// long, the shard is given back. Beyond half of
+    /// can make it. Waits for a target that throttles or is down are not among them, nor those for a quota,
+    /// in line or in a batch's queue: nothing is on the wire then, and where they grow too long, they end and
+    /// the shard is given back. Beyond half of
     /// `broker.consumer_timeout` this is refused: past the whole of it, the broker closes the
     /// channel under a delivery that is still being worked on.
     pub fn hold_max(&self) -> Duration {

@@ -15,6 +15,7 @@ mod card;
 mod company;
 mod held;
 mod keeper;
+mod leave;
 mod letter;
 mod mailbox;
 mod outcome;
@@ -27,7 +28,7 @@ mod tally;
 mod walk;
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -37,10 +38,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-pub use admission::{Breaking, Quota, Status, Throttling};
+pub use admission::{Allowance, Breaking, Quota, Status, Throttling};
 pub use attempt::Attempt;
 pub use card::{Busy, Doing};
 pub use held::Held;
+pub use leave::{Leave, Moment};
 pub use letter::{Letter, PARKED_BEHIND};
 pub use outcome::Outcome;
 pub use router::Mailboxes;
@@ -89,23 +91,27 @@ pub trait Effects: Send + Sync + 'static {
     /// about: the broker redelivers.
     fn release(&self, held: Self::Held) -> impl Future<Output = bool> + Send;
 
-    /// One GET of the order.
-    fn get(&self, key: &OrderKey, trail: Trail) -> impl Future<Output = Reply> + Send;
+    /// One GET of the order. Leave is taken at the moment of writing; `None` where it was refused, and
+    /// nothing was carried out.
+    fn get(
+        &self,
+        key: &OrderKey,
+        trail: Trail,
+        leave: &Arc<Leave>,
+    ) -> impl Future<Output = Option<Reply>> + Send;
 
-    /// One PATCH of the order under `If-Match`. Where it is not written at once, the message's
-    /// [`Held::is_live`] is asked again at the moment of writing: if it says no, nothing is written, and the
-    /// reply means nothing.
+    /// One PATCH of the order under `If-Match`, likewise.
     fn patch(
         &self,
-        held: &Self::Held,
         key: &OrderKey,
         etag: &ETag,
         body: &str,
         trail: Trail,
-    ) -> impl Future<Output = Reply> + Send;
+        leave: &Arc<Leave>,
+    ) -> impl Future<Output = Option<Reply>> + Send;
 
-    /// One GET that names no order: whether the service answers at all.
-    fn probe(&self, trail: Trail) -> impl Future<Output = Reply> + Send;
+    /// One GET of a list of one order, or of this order: whether the service works at all.
+    fn probe(&self, order: Option<&OrderKey>, trail: Trail) -> impl Future<Output = Reply> + Send;
 
     /// Acks. False if the settlement was lost with its channel: the broker redelivers.
     fn ack(&self, held: Self::Held, outcome: Outcome) -> impl Future<Output = bool> + Send;
@@ -196,6 +202,8 @@ struct Shared<E: Effects> {
     limits: Limits,
     guard: Guard,
     texts: Texts,
+    /// An order that was shown lately, and when.
+    shown: Mutex<Option<(Instant, OrderKey)>>,
     /// Suspects are worked on one at a time: held for an attempt, and never while waiting.
     alone: Semaphore,
     router: Router<Item<E::Held>>,
@@ -228,6 +236,7 @@ impl<E: Effects> Dispatch<E> {
             limits,
             guard,
             texts,
+            shown: Mutex::default(),
             alone: Semaphore::new(1),
             router: Router::default(),
             admission: Admission::new(concurrency_max, throttling, breaking),
@@ -291,6 +300,11 @@ impl<E: Effects> Dispatch<E> {
     /// Whether the target is in trouble, so that nothing new should be taken.
     pub fn paused(&self) -> watch::Receiver<bool> {
         self.shared.admission.paused()
+    }
+
+    /// So many pods send requests to the target, this one included.
+    pub fn shared_by(&self, pods: usize) {
+        self.shared.admission.shared_by(pods);
     }
 
     /// What is held back at the moment, and why.

@@ -6,6 +6,7 @@
 mod batch;
 mod client;
 mod csrf;
+mod dealing;
 mod file;
 mod gatherer;
 mod grant;

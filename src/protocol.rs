@@ -14,7 +14,8 @@
 //! any   ── failure ──────────▶ Wait ── elapsed ──▶ Get   spends one failure; outcome unknown
 //! any   ── throttled, outage ▶ Get                       spends nothing; the caller lets it wait
 //! Get   ── not found ────────▶ Wait ── elapsed ──▶ Get   where the rules allow for an order that is new
-//! any   ── refused, or no conflict left to spend ▶ Settle(DeadLetter)
+//! Patch ── refused, or no conflict left to spend ▶ Settle(DeadLetter)
+//! Get   ── refused ──────────▶ Ask ── orders are found ▶ Settle(DeadLetter)
 //! any   ── no failure left ──▶ Ask ── target works ────▶ Settle(DeadLetter)
 //!                               └──── it does not ─────▶ Get, with everything to spend again
 //!          (after a PATCH of unknown outcome: one last Get, which may find it applied)
@@ -24,8 +25,10 @@
 //! that GET. So a write whose reply was lost is seen by the next GET instead of being repeated.
 
 pub mod backoff;
+mod code;
 pub mod compare;
 pub mod complaint;
+mod fetch;
 pub mod guard;
 pub mod merge;
 pub mod plan;
@@ -34,13 +37,15 @@ pub mod verdict;
 
 use std::time::Duration;
 
+pub use code::Code;
 pub use complaint::{Complaint, Texts};
+pub use fetch::{Fetch, concerned, fetch, look, objection, shows};
 pub use guard::Guard;
 pub use plan::{Fetched, Judgement};
 pub use rules::{Rules, Superseded};
-pub use verdict::{Answer, Code, Fault, Reply, Request, SignIn, Trouble, Verdict};
+pub use verdict::{Answer, Fault, Reply, Request, SignIn, Trouble, Verdict};
 
-use crate::order::{ETag, OrderUpdate};
+use crate::order::ETag;
 
 /// Retries after a broken business rule that came as an error of the server. It may be one that passes,
 /// such as a lock; most do not.
@@ -67,7 +72,7 @@ pub enum Step {
     Patch(Patching),
     /// Let the time pass, then continue.
     Wait(Waiting),
-    /// Find out whether the target works at all: its failures have used up what this update may spend.
+    /// Find something out about the target, before it is believed what it says of this order.
     Ask(Asking),
     /// Tell the broker.
     Settle(Settlement),
@@ -121,83 +126,26 @@ pub struct Waiting {
     wait: Duration,
 }
 
-/// Waits for the answer to whether the target works.
+/// Waits for the answer to a question about the target.
 #[derive(Debug, PartialEq)]
 pub struct Asking {
     budget: Budget,
     code: Code,
+    question: Question,
+}
+
+/// What is to be known of the target before an update is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// Whether it works at all: its failures have used up what this update may spend.
+    Works,
+    /// Whether it shows any order: it has refused to show this one.
+    Shows,
 }
 
 /// The first step of an update.
 pub fn start() -> Step {
     Step::Get(Fetching { budget: Budget::default(), last: None })
-}
-
-/// What a GET came to, once its answer was classified and a good one was read.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Fetch {
-    /// The order is there, and this is what the update means for it.
-    Found(ETag, Judgement),
-    /// It is not, or not now.
-    Missed(Trouble),
-}
-
-/// Reads the reply to a GET.
-#[must_use]
-pub fn fetch(reply: &Reply, update: &OrderUpdate, guard: &Guard, texts: &Texts) -> Fetch {
-    let unreadable = Trouble::Failure(Code::UnknownOutcome);
-    match (verdict::verdict(Request::Get, reply, texts), reply) {
-        (Verdict::Not(trouble), _) => Fetch::Missed(trouble),
-        (Verdict::Done, Err(_)) => Fetch::Missed(unreadable),
-        (Verdict::Done, Ok(answer)) => match Fetched::read(&answer.body) {
-            None => Fetch::Missed(unreadable),
-            // The header first: it is what the standard asks of a service that needs ETags.
-            Some(order) => match answer.etag.clone().or_else(|| order.etag()) {
-                // The type of all orders has one, or something else answers for the service.
-                None => Fetch::Missed(Trouble::Systemic(Code::NoEtag)),
-                Some(etag) => {
-                    let judgement = order.judge(update, guard, &etag);
-                    Fetch::Found(etag, judgement)
-                }
-            },
-        },
-    }
-}
-
-/// Reads the reply to a GET that named no order: whether the target answers as it should.
-#[must_use]
-pub fn look(reply: &Reply, texts: &Texts) -> Verdict {
-    let is_page = |answer: &Answer| Fetched::read(&answer.body).is_some_and(|page| page.is_page());
-    match verdict::verdict(Request::Get, reply, texts) {
-        Verdict::Done if reply.as_ref().is_ok_and(is_page) => Verdict::Done,
-        Verdict::Done => Verdict::Not(Trouble::Failure(Code::UnknownOutcome)),
-        other @ Verdict::Not(_) => other,
-    }
-}
-
-/// In words, why a GET's reply, which brought this ETag, ended an update unwritten. Empty where nothing
-/// stood in its way.
-#[must_use]
-pub fn objection(reply: &Reply, update: &OrderUpdate, guard: &Guard, etag: &ETag) -> String {
-    let order = reply.as_ref().ok().and_then(|answer| Fetched::read(&answer.body));
-    order.map(|order| order.objection(update, guard, etag)).unwrap_or_default()
-}
-
-/// What of a fetched order the update would change: a JSON object, of a few KiB at most.
-#[must_use]
-pub fn concerned(order: &[u8], update: &OrderUpdate, guard: &Guard) -> Option<String> {
-    Fetched::read(order).map(|order| order.concerned(update, guard))
-}
-
-impl Fetch {
-    /// What the reply says of the target.
-    #[must_use]
-    pub const fn verdict(&self) -> Verdict {
-        match self {
-            Self::Found(..) => Verdict::Done,
-            Self::Missed(trouble) => Verdict::Not(*trouble),
-        }
-    }
 }
 
 impl Fetching {
@@ -228,6 +176,8 @@ impl Fetching {
             Fetch::Found(etag, Judgement::Outdated) => {
                 Step::Patch(Patching { budget: self.budget, etag })
             }
+            // Something else may answer for a service that is away, and say the same of every order.
+            Fetch::Missed(Trouble::Refused(code)) => self.budget.refused(code, rules),
             Fetch::Missed(trouble) => self.budget.spend(trouble, rules),
         }
     }
@@ -289,12 +239,21 @@ impl Asking {
         self.code
     }
 
+    /// What is to be found out.
+    pub fn question(&self) -> Question {
+        self.question
+    }
+
     /// Consumes the answer. Of a target that does not work nothing can be learnt about this update.
-    pub fn on_answer(self, target_works: bool) -> Step {
-        if target_works {
-            return self.budget.exhausted(self.code);
+    pub fn on_answer(self, is_so: bool) -> Step {
+        match self.question {
+            Question::Works if is_so => self.budget.exhausted(self.code),
+            // It has been looked for just now: whatever became of a PATCH, it is not to be seen.
+            Question::Shows if is_so => dead_letter(self.code),
+            Question::Works | Question::Shows => {
+                Step::Get(Fetching { budget: self.budget.afresh(), last: None })
+            }
         }
-        Step::Get(Fetching { budget: self.budget.afresh(), last: None })
     }
 }
 
@@ -311,18 +270,20 @@ impl Budget {
             Trouble::Throttled { .. } | Trouble::Outage(_) => {
                 Step::Get(Fetching { budget: self, last: None })
             }
-            Trouble::Refused(Code::NotFound) => self.spend_not_found(rules),
+            // The GET before it was answered well: the service itself judges what we want.
             Trouble::Refused(code) => dead_letter(code),
         }
     }
 
-    /// The target works, and says so: nothing is asked when nothing is left.
-    fn spend_not_found(self, rules: &Rules) -> Step {
-        let Some(wait) = rules.not_found.wait(self.not_found) else {
-            return dead_letter(Code::NotFound);
-        };
-        let budget = Self { not_found: self.not_found + 1, ..self };
-        Step::Wait(Waiting { budget, wait })
+    /// The target shows the order not.
+    fn refused(self, code: Code, rules: &Rules) -> Step {
+        match rules.not_found.wait(self.not_found).filter(|_| code == Code::NotFound) {
+            Some(wait) => {
+                let budget = Self { not_found: self.not_found + 1, ..self };
+                Step::Wait(Waiting { budget, wait })
+            }
+            None => Step::Ask(Asking { budget: self, code, question: Question::Shows }),
+        }
     }
 
     fn spend_conflict(self, rules: &Rules) -> Step {
@@ -340,7 +301,7 @@ impl Budget {
                 let budget = Self { failures: self.failures + 1, ..self };
                 Step::Wait(Waiting { budget, wait })
             }
-            None => Step::Ask(Asking { budget: self, code }),
+            None => Step::Ask(Asking { budget: self, code, question: Question::Works }),
         }
     }
 

@@ -57,6 +57,8 @@ const PURE: &[(&str, &[&str])] = &[
     ("src/odata/multipart.rs", &[]),
     ("src/dispatch/admission/breaker.rs", &[]),
     ("src/dispatch/admission/pace.rs", &[]),
+    ("src/dispatch/admission/quota.rs", &[]),
+    ("src/dispatch/admission/singled.rs", &[]),
     ("src/dispatch/admission/throttle.rs", &[]),
     ("src/odata/retry_after.rs", &[]),
     ("src/odata/url.rs", &[]),

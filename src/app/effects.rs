@@ -15,7 +15,7 @@ use super::written::Written;
 use crate::broker::{Notice, Notices, Outgoing, Parking, Publisher, Topology, origin};
 use crate::config::Settings;
 use crate::dead_letter::{self, FINGERPRINT, Given, Original, header};
-use crate::dispatch::{Effects, Gate, Held, Letter, Outcome, Trail};
+use crate::dispatch::{Effects, Gate, Held, Leave, Letter, Outcome, Trail};
 use crate::odata::Client;
 use crate::order::{ETag, OrderKey};
 use crate::parking::Release;
@@ -103,16 +103,17 @@ impl Edges {
         self
     }
 
-    /// Performs a request under a span of its own, and writes down how long it took.
+    /// Performs a request under a span of its own, and writes down how long it took since it was written.
     ///
     /// The request comes boxed: it is large, and would be moved from hand to hand.
     async fn watched(
         &self,
         method: Method,
-        request: Pin<Box<impl Future<Output = Reply>>>,
-    ) -> Reply {
+        request: Pin<Box<impl Future<Output = Option<Reply>>>>,
+        leave: &Leave,
+    ) -> Option<Reply> {
         let server = (self.server.0.as_str(), self.server.1);
-        Watched::new(&self.metrics, method, server).perform(request).await
+        Watched::new(&self.metrics, method, server, leave).perform(request).await
     }
 
     fn notify(&self, notices: Vec<Notice>) {
@@ -250,25 +251,24 @@ impl Effects for Edges {
         done
     }
 
-    async fn get(&self, key: &OrderKey, trail: Trail) -> Reply {
-        self.watched(Method::Get, Box::pin(self.client.get(key, trail))).await
+    async fn get(&self, key: &OrderKey, trail: Trail, leave: &Arc<Leave>) -> Option<Reply> {
+        self.watched(Method::Get, Box::pin(self.client.get(key, trail, leave)), leave).await
     }
 
     async fn patch(
         &self,
-        held: &Message,
         key: &OrderKey,
         etag: &ETag,
         body: &str,
         trail: Trail,
-    ) -> Reply {
-        let life = held.delivery.receipt.life();
-        let patch = self.client.patch(key, etag, body, trail, move || life.is_live());
-        self.watched(Method::Patch, Box::pin(patch)).await
+        leave: &Arc<Leave>,
+    ) -> Option<Reply> {
+        let patch = self.client.patch(key, etag, body, trail, leave);
+        self.watched(Method::Patch, Box::pin(patch), leave).await
     }
 
-    async fn probe(&self, trail: Trail) -> Reply {
-        self.client.probe(trail).await
+    async fn probe(&self, order: Option<&OrderKey>, trail: Trail) -> Reply {
+        self.client.probe(order, trail).await
     }
 
     async fn ack(&self, held: Message, outcome: Outcome) -> bool {

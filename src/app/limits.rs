@@ -1,7 +1,7 @@
 //! The settings, in the words of the dispatch and of the protocol.
 
 use crate::config::{self, BatchMode, Coalesce, Settings};
-use crate::dispatch::{Breaking, Limits, Throttling};
+use crate::dispatch::{Allowance, Breaking, Limits, Throttling};
 use crate::protocol::backoff::Retry;
 use crate::protocol::guard::Transition;
 use crate::protocol::{Guard, Rules, Superseded, Texts};
@@ -25,8 +25,9 @@ pub(super) fn limits(settings: &Settings) -> Limits {
     };
     let (throttle, breaker) = (&settings.throttle, &settings.breaker);
     // Where requests are gathered, only the gatherer knows how many there are.
+    let (requests, window) = (throttle.quota_requests, throttle.quota_window);
     let quota = match settings.target.batch.mode {
-        BatchMode::Off => throttle.quota_share(),
+        BatchMode::Off => Allowance::new(requests, window, throttle.quota_pods),
         BatchMode::On => None,
     };
     Limits {
@@ -34,7 +35,7 @@ pub(super) fn limits(settings: &Settings) -> Limits {
         throttling: Throttling {
             told: [throttle.told_wait_min, throttle.told_wait_max],
             untold: [throttle.untold_wait_min, throttle.untold_wait_max],
-            quota: quota.map(|share| (share, throttle.quota_window)),
+            quota,
         },
         breaking: Breaking {
             orders_min: breaker.orders_min,

@@ -61,6 +61,11 @@ impl Held for Message {
         self.delivery.receipt.is_live()
     }
 
+    fn life(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let life = self.delivery.receipt.life();
+        move || life.is_live()
+    }
+
     async fn ending(&self) {
         self.delivery.receipt.ending().await;
     }

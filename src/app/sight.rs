@@ -67,6 +67,7 @@ impl Bounds {
             Doing::Patch => self.patch,
             Doing::SettleWindow
             | Doing::Turn
+            | Doing::Queue
             | Doing::Backoff
             | Doing::Asking
             | Doing::Settling

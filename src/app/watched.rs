@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
+use crate::dispatch::Leave;
 use crate::protocol::{Fault, Reply};
 use crate::telemetry::metrics::{Method, Metrics};
 use crate::telemetry::trace;
@@ -19,27 +20,40 @@ pub(super) struct Watched<'a> {
     method: Method,
     span: Span,
     since: Instant,
-    answer: Result<u16, &'static str>,
+    leave: &'a Leave,
+    answer: Option<Result<u16, &'static str>>,
 }
 
 impl<'a> Watched<'a> {
-    pub(super) fn new(metrics: &'a Metrics, method: Method, server: (&str, u16)) -> Self {
+    pub(super) fn new(
+        metrics: &'a Metrics,
+        method: Method,
+        server: (&str, u16),
+        leave: &'a Leave,
+    ) -> Self {
         let (span, since) = (trace::request(method, server), Instant::now());
-        Self { metrics, method, span, since, answer: Err(ABORTED) }
+        Self { metrics, method, span, since, leave, answer: None }
     }
 
-    pub(super) async fn perform(mut self, request: impl Future<Output = Reply>) -> Reply {
+    pub(super) async fn perform(
+        mut self,
+        request: impl Future<Output = Option<Reply>>,
+    ) -> Option<Reply> {
         let reply = request.instrument(self.span.clone()).await;
-        self.answer = answer(&reply);
+        self.answer = reply.as_ref().map(answer);
         reply
     }
 }
 
 impl Drop for Watched<'_> {
     fn drop(&mut self) {
-        let took: Duration = self.since.elapsed();
-        self.metrics.request(self.method, self.answer, took);
-        trace::answered(&self.span, self.answer);
+        let written = self.leave.written();
+        // One that was given up before it was written was none.
+        let aborted = written.map(|_at| Err(ABORTED));
+        let Some(answer) = self.answer.or(aborted) else { return };
+        let took: Duration = written.unwrap_or(self.since).elapsed();
+        self.metrics.request(self.method, answer, took);
+        trace::answered(&self.span, answer);
     }
 }
 

@@ -90,6 +90,20 @@ impl Standing {
 }
 
 impl Consumer {
+    /// Tells how many pods are heard of that take their share, this one included, now and whenever that
+    /// changes. Never ends.
+    pub async fn follow_pods(&self, tell: impl Fn(usize) + Send) {
+        let mut view = self.peers.view();
+        loop {
+            let pods = view.borrow_and_update().len();
+            // One that takes nothing any more has still something at work.
+            tell(pods.max(1));
+            if view.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// How the daemon stands with the broker now.
     pub fn standing(&self) -> Standing {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

@@ -27,8 +27,8 @@ enum Command {
   orderwright check target                        the same for the first order that the service shows
   orderwright check target --output json          one object a line: step, state, detail, hint, ms
 
-Steps: dns, tcp, tls, token, permission, entity_set, key, order, etag, latency. The first one that
-fails is the last.
+Steps: dns, tcp, tls, certificate, token, permission, entity_set, key, order, etag, latency. The first
+one that fails is the last.
 A permission to write cannot be seen without writing.
 
 Exit codes: 0 all fine, 64 usage, 65 there is no such order, 69 unreachable or in trouble, 78 the settings

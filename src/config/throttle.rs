@@ -33,7 +33,9 @@ pub struct Throttle {
     /// Requests that all pods together send in any `quota_window`; 0 is no limit.
     ///
     /// Dataverse allows 6000 in 5 minutes for a user on a web server. Every attempt is counted as two
-    /// requests; where they are sent in batches, `target.batch.counts_as` says what counts.
+    /// requests; where they are sent in batches, `target.batch.counts_as` says what counts. Leave some
+    /// room: a pod that starts knows nothing of what was sent before it, and sign-in, looks at the
+    /// service and what is repeated after a refused token are not counted.
     #[schemars(range(min = 0, max = 1_000_000_000))]
     pub quota_requests: u32,
     /// The window of `quota_requests`.
@@ -41,6 +43,9 @@ pub struct Throttle {
     #[schemars(with = "String", extend("x-minimum" = "1s", "x-maximum" = "24h"))]
     pub quota_window: Duration,
     /// Pods that share `quota_requests`, evenly: at least ten requests for each.
+    ///
+    /// If a pod hears of more by their hints, they share it; so it is never fewer than this, and a pod that
+    /// has just started and heard of nobody takes no more than this share.
     #[schemars(range(min = 1, max = 1024))]
     pub quota_pods: u32,
 }
@@ -60,8 +65,8 @@ impl Default for Throttle {
 }
 
 impl Throttle {
-    /// Requests of one pod in a window, if there is such a limit.
-    pub(crate) fn quota_share(&self) -> Option<f64> {
+    /// Requests of one pod in a window, if there is such a limit, and no more pods than these.
+    pub(super) fn quota_share(&self) -> Option<f64> {
         let share = f64::from(self.quota_requests) / f64::from(self.quota_pods.max(1));
         (self.quota_requests > 0).then_some(share)
     }

@@ -60,6 +60,9 @@ fn of(reason: &str) -> &'static str {
         "redirected" | "not_odata" | "certificate" | "wrong_address" => {
             "something else answers in the service's place: mend target.url or the network, then replay"
         }
+        "throttled_alone" => {
+            "the service takes other orders and refuses this one as too much: ask its owner why, then replay"
+        }
         "timeout" | "throttled" | "unavailable" | "gateway" | "server_error" | "dependency"
         | "deadlock" | "unreachable" => {
             "trouble of the service that outlived the retries: see whether it is over, then replay"

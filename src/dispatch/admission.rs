@@ -9,8 +9,11 @@
 //! the clock, the lock and the bell. The lock is held for a look and never over an await.
 
 mod breaker;
+mod heard;
 mod outage;
 mod pace;
+mod quota;
+mod singled;
 mod throttle;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,13 +24,14 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
 
 pub use breaker::Breaking;
+pub(super) use heard::Heard;
 pub(super) use outage::Keeping;
-pub use pace::Quota;
+pub use quota::{Allowance, Quota};
 pub use throttle::Throttling;
 
-use crate::protocol::{Code, Request, Trouble, Verdict};
-use crate::telemetry::field;
-use breaker::{About, Breaker};
+use crate::protocol::Code;
+use breaker::Breaker;
+use singled::Singled;
 use throttle::Throttle;
 
 /// What holds back and what is let through, at one moment.
@@ -65,7 +69,10 @@ pub(super) struct Admission {
 struct State {
     throttle: Throttle,
     breaker: Breaker,
+    singled: Singled,
     in_flight: usize,
+    /// When the last GET was sent that showed an order, or a list of orders.
+    shown: Option<Duration>,
     /// Somebody sees to it that a trouble comes to its end.
     kept: bool,
 }
@@ -78,17 +85,6 @@ enum Next {
     At(Duration),
     /// Look again when something changed.
     Later,
-}
-
-/// What an answer comes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Heard {
-    /// What it means for the order.
-    pub(super) verdict: Verdict,
-    /// The target is in trouble, and nobody sees to its end yet: the caller must.
-    pub(super) must_keep: bool,
-    /// It was this answer that opened the breaker.
-    pub(super) opened: bool,
 }
 
 /// The right to make one attempt. Dropped when the attempt is over.
@@ -115,7 +111,9 @@ impl Admission {
         let state = State {
             throttle: Throttle::new(throttling, concurrency_max),
             breaker: Breaker::new(breaking),
+            singled: Singled::default(),
             in_flight: 0,
+            shown: None,
             kept: false,
         };
         Self {
@@ -135,6 +133,12 @@ impl Admission {
 
     fn now(&self) -> Duration {
         self.born.elapsed()
+    }
+
+    /// So many pods share the quota, this one included.
+    pub(super) fn shared_by(&self, pods: usize) {
+        self.state().throttle.shared_by(pods);
+        self.changed.notify_waiters();
     }
 
     /// Whether it makes no sense to take anything new: the target is in trouble.
@@ -190,53 +194,6 @@ impl Admission {
         (next, state.breaker.epoch())
     }
 
-    /// What an answer to a request for an order says, sent under this turn at `sent`. `dice` is a draw
-    /// from `0.0..1.0`.
-    pub(super) fn heard(
-        &self,
-        turn: &mut Turn<'_>,
-        (order, request): (u64, Request),
-        sent: Instant,
-        verdict: Verdict,
-        dice: f64,
-    ) -> Heard {
-        let (now, sent) = (self.now(), sent.saturating_duration_since(self.born));
-        let mut state = self.state();
-        let mut heard = Heard { verdict, must_keep: false, opened: false };
-        let (code, is_systemic) = match verdict {
-            Verdict::Done | Verdict::Not(Trouble::Conflict(_) | Trouble::Refused(_)) => {
-                let in_flight = state.in_flight;
-                state.throttle.accepted(sent, in_flight, now);
-                state.breaker.lived(order, request, turn.epoch, [sent, now]);
-                turn.lived = true;
-                return heard;
-            }
-            Verdict::Not(Trouble::Throttled { code, retry_after }) => {
-                turn.failed = true;
-                if state.throttle.refused(sent, retry_after, dice, now) {
-                    state.tell_refusal(code, now);
-                }
-                heard.must_keep = self.trouble(&mut state);
-                return heard;
-            }
-            Verdict::Not(Trouble::Failure(code)) => (code, false),
-            Verdict::Not(Trouble::Systemic(code)) => (code, true),
-            // Only said here.
-            Verdict::Not(Trouble::Outage(_)) => return heard,
-        };
-        turn.failed = true;
-        match state.breaker.failed(order, (request, code), is_systemic, turn.epoch, now) {
-            About::Order => {}
-            About::Target => heard.verdict = Verdict::Not(Trouble::Outage(code)),
-            About::Opened => {
-                heard.verdict = Verdict::Not(Trouble::Outage(code));
-                heard.opened = true;
-                heard.must_keep = self.opened(&mut state, code);
-            }
-        }
-        heard
-    }
-
     /// When the PATCH of an attempt may be sent: now, or in a moment. An error if it must not be sent at
     /// all: the target went into trouble since the GET.
     pub(super) fn write(&self, turn: &Turn<'_>) -> Result<Instant, Code> {
@@ -246,9 +203,10 @@ impl Admission {
         Ok(self.born + state.throttle.write(now))
     }
 
-    /// The same for a PATCH that has waited for its moment: much may have happened meanwhile.
-    pub(super) fn may_write(&self, turn: &Turn<'_>) -> Result<(), Code> {
-        self.state().may_write(turn.is_probe, self.now())
+    /// The same for a request that has waited for its moment: much may have happened meanwhile.
+    pub(super) fn may_write(&self, is_probe: bool) -> Result<(), Code> {
+        let now = self.now();
+        self.state().may_write(is_probe, now)
     }
 }
 
@@ -259,19 +217,6 @@ impl State {
             Some(_) | None => {}
         }
         if now < self.throttle.shut_until() { Err(Code::Throttled) } else { Ok(()) }
-    }
-
-    fn tell_refusal(&self, code: Code, now: Duration) {
-        let (reason, throttle) = (code.as_str(), &self.throttle);
-        let shut_for = throttle.shut_until().saturating_sub(now);
-        let (limit, rate) = (throttle.limit(), throttle.rate(now));
-        tracing::warn!(
-            { field::REASON } = reason,
-            ?shut_for,
-            limit,
-            rate,
-            "the target refuses; nothing is sent to it"
-        );
     }
 
     fn next(&mut self, now: Duration) -> Next {
@@ -306,6 +251,11 @@ impl Turn<'_> {
     /// Counts how often the target was down. Another number than before: what was spent says nothing.
     pub(super) const fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Whether it is to find out if the target works again.
+    pub(super) const fn is_probe(&self) -> bool {
+        self.is_probe
     }
 }
 

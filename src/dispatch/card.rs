@@ -14,6 +14,8 @@ pub enum Doing {
     SettleWindow,
     /// Waits until an attempt may begin, or its PATCH be sent.
     Turn,
+    /// Waits to be written: for a token, or for others to go with.
+    Queue,
     /// Its GET is on the wire.
     Get,
     /// Its PATCH is on the wire.
@@ -30,9 +32,10 @@ pub enum Doing {
 
 impl Doing {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::SettleWindow,
         Self::Turn,
+        Self::Queue,
         Self::Get,
         Self::Patch,
         Self::Backoff,
@@ -46,6 +49,7 @@ impl Doing {
         match self {
             Self::SettleWindow => "settle_window",
             Self::Turn => "turn",
+            Self::Queue => "queue",
             Self::Get => "get",
             Self::Patch => "patch",
             Self::Backoff => "backoff",
@@ -60,6 +64,7 @@ impl Doing {
         match self {
             Self::SettleWindow => "waits until a request of a former owner can be at work no more",
             Self::Turn => "waits until an attempt may begin, or its PATCH be sent",
+            Self::Queue => "its request waits to be written, for a token or for others to go with",
             Self::Get => "its GET is on the wire",
             Self::Patch => "its PATCH is on the wire",
             Self::Backoff => "waits before it is tried again",
@@ -157,11 +162,10 @@ impl Card {
         now.since = Instant::now();
     }
 
-    /// An attempt begins, with its GET.
-    pub(super) fn attempt(&self) {
-        self.doing(Doing::Get);
-        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        now.attempt = now.attempt.saturating_add(1);
+    /// A request of this attempt is written.
+    pub(super) fn sent(&self, doing: Doing, attempt: u32) {
+        self.doing(doing);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).attempt = attempt;
     }
 
     pub(super) fn saw(&self, etag: &ETag) {

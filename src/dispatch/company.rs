@@ -76,7 +76,7 @@ impl<H: Held> Company<H> {
     pub(super) fn form<E: Effects<Held = H>>(
         &mut self,
         shared: &Shared<E>,
-        first: &OrderUpdate,
+        first: (&OrderUpdate, &H),
         card: &Card,
     ) -> Option<&OrderUpdate> {
         let bytes_max = shared.limits.merged_bytes_max?;
@@ -101,7 +101,7 @@ impl<H: Held> Company<H> {
     fn gather<E: Effects<Held = H>>(
         &mut self,
         shared: &Shared<E>,
-        first: &OrderUpdate,
+        (first, held): (&OrderUpdate, &H),
         bytes_max: usize,
     ) -> Option<OrderUpdate> {
         let mut merged = Merged::begin(first, &shared.guard, bytes_max)?;
@@ -112,7 +112,7 @@ impl<H: Held> Company<H> {
             self.waiting.extend(shared.router.take_while(key, take));
         }
         while let Some(item) = self.waiting.pop_front() {
-            match join(item, shared, &mut merged) {
+            match join(item, shared, held, &mut merged) {
                 Ok(joined) => self.aboard.push(joined),
                 Err(item) => {
                     self.waiting.push_front(item);
@@ -161,6 +161,7 @@ impl<H: Held> Company<H> {
 fn join<E: Effects>(
     item: Item<E::Held>,
     shared: &Shared<E>,
+    first: &E::Held,
     merged: &mut Merged,
 ) -> Result<(Job<E::Held>, <E::Held as Held>::Begun), Item<E::Held>> {
     let Item::Update(job) = item else { return Err(item) };
@@ -168,7 +169,9 @@ fn join<E: Effects>(
         let gate = shared.effects.gate(&job.held, job.update.key.canonical());
         gate.now_or_never() == Some(Gate::Open)
     };
-    let is_free = job.held.losses() == 0 && job.held.settled().now_or_never().is_some() && open();
+    // By one channel: while the first one's lives, so does its own.
+    let is_near = job.held.queue() == first.queue() && job.held.losses() == 0;
+    let is_free = is_near && job.held.settled().now_or_never().is_some() && open();
     match job.held.begin() {
         Some(begun) if is_free && merged.add(&job.update, &shared.guard) => Ok((job, begun)),
         Some(_) | None => Err(Item::Update(job)),

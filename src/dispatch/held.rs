@@ -1,4 +1,4 @@
-//! A message, as the dispatch sees it.
+//! A message in our hands, as the dispatch sees it.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -19,6 +19,9 @@ pub trait Held: Send + Sync + 'static {
 
     /// Whether the channel that it came by still lives. If not, nothing may be written any more.
     fn is_live(&self) -> bool;
+
+    /// The same for those who ask later, and may outlive the message.
+    fn life(&self) -> impl Fn() -> bool + Send + Sync + 'static;
 
     /// Completes when the channel is gone: what is on the wire must be aborted.
     fn lost(&self) -> impl Future<Output = ()> + Send;

@@ -111,7 +111,7 @@ impl<E: Effects> Runner<E> {
         // The receipt stays out here: a panic in the walk costs this message its handling, never
         // its settlement.
         let ended = caught(walk.run()).await;
-        let Walked { attempts, conflicts, unsure, etag, seen } = walk.end();
+        let Walked { attempts, conflicts, unsure, etag, seen, together } = walk.end();
         if unsure && !matches!(ended, Ok(Ended::Settled(Settlement::Applied))) {
             E::Held::doubt(&begun);
             company.doubt();
@@ -152,9 +152,11 @@ impl<E: Effects> Runner<E> {
         });
         let done = self.done(settling.await, &begun);
         self.shared.tally.settled(settlement, conflicts, done);
-        for (job, begun) in company.settled() {
-            let span = job.held.span(Some(&self.key));
-            self.follow(job, &begun, settlement, etag.clone()).instrument(span).await;
+        if together {
+            for (job, begun) in company.settled() {
+                let span = job.held.span(Some(&self.key));
+                self.follow(job, &begun, settlement, etag.clone()).instrument(span).await;
+            }
         }
         // That PATCH may still be at work, and it would land on the next update's state.
         if unsure && matches!(settlement, Settlement::DeadLetter(_)) {

@@ -4,6 +4,9 @@ mod cards;
 mod ending;
 mod outages;
 mod parked;
+mod queued;
+mod strange;
+mod together;
 mod trouble;
 mod turns;
 
@@ -18,7 +21,7 @@ use tokio::time::{Instant, sleep};
 use super::*;
 use crate::order::{Changes, KeyValue, Literal, Replay, Sequence};
 use crate::protocol::backoff::Retry;
-use crate::protocol::{Answer, Fault, Superseded};
+use crate::protocol::{Answer, Fault, Request, Superseded};
 
 /// A message whose channel the test can take away.
 #[derive(Debug, Clone)]
@@ -45,6 +48,11 @@ impl Held for Message {
 
     fn is_live(&self) -> bool {
         !self.channel.is_cancelled()
+    }
+
+    fn life(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let channel = self.channel.clone();
+        move || !channel.is_cancelled()
     }
 
     async fn ending(&self) {
@@ -89,6 +97,10 @@ impl Held for Message {
     }
 }
 
+const QUEUED: Duration = Duration::from_secs(5);
+
+const MINUTE: Duration = Duration::from_mins(1);
+
 /// What the service answers to the PATCH of an order.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Behaviour {
@@ -98,11 +110,22 @@ enum Behaviour {
     Unreadable,
     /// Answers the PATCH with 500.
     Unwritable,
+    /// Answers the GET with 404.
+    Missing,
+    /// Something on the way takes offence at its GET, or at its PATCH: a page, or a redirect.
+    Page(Request),
+    Redirect(Request),
+    /// This request is always too much, and how long it is to wait.
+    TooMuch(Request, Option<u64>),
+    /// Its GET brings no tag.
+    Tagless,
     Panics,
     /// Panics when the PATCH has been sent.
     PanicsLate,
     /// Holds the sequence 9.
     Ahead,
+    /// Its GET, or its PATCH, waits for five seconds before it is written.
+    Queued(Request),
     /// Never answers the GET before the test's time is over.
     Slow,
 }
@@ -113,11 +136,17 @@ struct World {
     /// What happened, with the virtual millisecond.
     story: Mutex<Vec<(u64, String)>>,
     letters: Mutex<Vec<Letter>>,
+    /// Of every PATCH.
+    bodies: Mutex<Vec<String>>,
+    /// What every order looks like, if not as usual.
+    shown: Mutex<Option<&'static str>>,
     /// Orders that stand still, and those of which that is not known.
     gates: Mutex<BTreeMap<String, Option<Gate>>>,
     outage: Mutex<Option<Reply>>,
     /// What every PATCH is answered, while GETs are answered well.
     read_only: Mutex<Option<Reply>>,
+    /// What a list is answered, whatever else goes on.
+    lists: Mutex<Option<Reply>>,
     in_flight: AtomicU64,
     in_flight_max: AtomicU64,
     identifiers: AtomicU64,
@@ -138,6 +167,57 @@ impl Fake {
     /// What every request is answered, while the target is in trouble.
     fn outage(&self) -> Option<Reply> {
         self.world.outage.lock().unwrap().clone()
+    }
+
+    async fn got(&self, key: &OrderKey) -> Reply {
+        let now = self.world.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
+        self.world.in_flight_max.fetch_max(now, Ordering::SeqCst);
+        let time = if self.behaviour(key) == Behaviour::Slow { 5_000 } else { 10 };
+        sleep(Duration::from_millis(time)).await;
+        assert!(self.behaviour(key) != Behaviour::Panics, "as the test asked");
+        if let Some(reply) = self.outage() {
+            self.world.in_flight.fetch_sub(1, Ordering::SeqCst);
+            return reply;
+        }
+        if let Some(reply) = unreadable(self.behaviour(key)) {
+            self.world.in_flight.fetch_sub(1, Ordering::SeqCst);
+            return reply;
+        }
+        if let Some(order) = *self.world.shown.lock().unwrap() {
+            self.world.in_flight.fetch_sub(1, Ordering::SeqCst);
+            return Ok(answer(200, order));
+        }
+        let is_ahead = self.behaviour(key) == Behaviour::Ahead;
+        Ok(answer(200, if is_ahead { r#"{"A":0,"Seq":9}"# } else { r#"{"A":0}"# }))
+    }
+
+    async fn patched(&self, key: &OrderKey, body: &str) -> Reply {
+        self.world.bodies.lock().unwrap().push(body.to_owned());
+        sleep(Duration::from_millis(10)).await;
+        self.world.in_flight.fetch_sub(1, Ordering::SeqCst);
+        if let Some(reply) = self.outage().or_else(|| self.world.read_only.lock().unwrap().clone())
+        {
+            return reply;
+        }
+        if body.contains("bad") {
+            return Ok(answer(400, r#"{"error":{"message":"bad"}}"#));
+        }
+        match self.behaviour(key) {
+            Behaviour::Down => Err(Fault::Broken),
+            Behaviour::PanicsLate => panic!("as the test asked"),
+            Behaviour::Unwritable => Ok(answer(500, "")),
+            Behaviour::Page(_) => Ok(Answer { is_json: false, ..answer(200, "<html>") }),
+            Behaviour::Redirect(_) => Ok(answer(302, "")),
+            Behaviour::TooMuch(_, told) => Ok(refused(told)),
+            Behaviour::Fine
+            | Behaviour::Panics
+            | Behaviour::Ahead
+            | Behaviour::Slow
+            | Behaviour::Missing
+            | Behaviour::Queued(_)
+            | Behaviour::Tagless
+            | Behaviour::Unreadable => Ok(answer(204, "")),
+        }
     }
 
     fn behaviour(&self, key: &OrderKey) -> Behaviour {
@@ -161,6 +241,36 @@ fn answer(status: u16, body: &'static str) -> Answer {
     }
 }
 
+fn refused(retry_after: Option<u64>) -> Answer {
+    let retry_after = retry_after.map(Duration::from_secs);
+    Answer { retry_after, ..answer(429, "") }
+}
+
+/// What the GET of an order is answered that is not shown as it should be.
+fn unreadable(behaviour: Behaviour) -> Option<Reply> {
+    match behaviour {
+        Behaviour::Unreadable => Some(Ok(answer(500, ""))),
+        Behaviour::Missing => Some(Ok(answer(404, ""))),
+        Behaviour::TooMuch(Request::Get, told) => Some(Ok(refused(told))),
+        Behaviour::Page(Request::Get) => {
+            Some(Ok(Answer { is_json: false, ..answer(200, "<html>") }))
+        }
+        Behaviour::Redirect(Request::Get) => Some(Ok(answer(302, ""))),
+        Behaviour::Tagless => Some(Ok(Answer { etag: None, ..answer(200, r#"{"A":0}"#) })),
+        Behaviour::Fine
+        | Behaviour::Down
+        | Behaviour::Unwritable
+        | Behaviour::Page(Request::Patch)
+        | Behaviour::Redirect(Request::Patch)
+        | Behaviour::TooMuch(Request::Patch, _)
+        | Behaviour::Panics
+        | Behaviour::PanicsLate
+        | Behaviour::Ahead
+        | Behaviour::Queued(_)
+        | Behaviour::Slow => None,
+    }
+}
+
 impl Effects for Fake {
     type Held = Message;
 
@@ -179,47 +289,41 @@ impl Effects for Fake {
         true
     }
 
-    async fn get(&self, key: &OrderKey, _: Trail) -> Reply {
-        let now = self.world.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
-        self.world.in_flight_max.fetch_max(now, Ordering::SeqCst);
-        let time = if self.behaviour(key) == Behaviour::Slow { 5_000 } else { 10 };
-        sleep(Duration::from_millis(time)).await;
-        assert!(self.behaviour(key) != Behaviour::Panics, "as the test asked");
-        if let Some(reply) = self.outage() {
-            self.world.in_flight.fetch_sub(1, Ordering::SeqCst);
-            return reply;
+    async fn get(&self, key: &OrderKey, _: Trail, leave: &Arc<Leave>) -> Option<Reply> {
+        if self.behaviour(key) == Behaviour::Queued(Request::Get) {
+            sleep(QUEUED).await;
         }
-        if self.behaviour(key) == Behaviour::Unreadable {
-            self.world.in_flight.fetch_sub(1, Ordering::SeqCst);
-            return Ok(answer(500, ""));
-        }
-        let is_ahead = self.behaviour(key) == Behaviour::Ahead;
-        Ok(answer(200, if is_ahead { r#"{"A":0,"Seq":9}"# } else { r#"{"A":0}"# }))
+        leave.take().then_some(())?;
+        Some(self.got(key).await)
     }
 
-    async fn patch(&self, _: &Message, key: &OrderKey, _: &ETag, _: &str, _: Trail) -> Reply {
-        sleep(Duration::from_millis(10)).await;
-        self.world.in_flight.fetch_sub(1, Ordering::SeqCst);
-        if let Some(reply) = self.outage().or_else(|| self.world.read_only.lock().unwrap().clone())
-        {
-            return reply;
+    async fn patch(
+        &self,
+        key: &OrderKey,
+        _: &ETag,
+        body: &str,
+        _: Trail,
+        leave: &Arc<Leave>,
+    ) -> Option<Reply> {
+        if self.behaviour(key) == Behaviour::Queued(Request::Patch) {
+            sleep(QUEUED).await;
         }
-        match self.behaviour(key) {
-            Behaviour::Down => Err(Fault::Broken),
-            Behaviour::PanicsLate => panic!("as the test asked"),
-            Behaviour::Unwritable => Ok(answer(500, "")),
-            Behaviour::Fine
-            | Behaviour::Panics
-            | Behaviour::Ahead
-            | Behaviour::Slow
-            | Behaviour::Unreadable => Ok(answer(204, "")),
-        }
+        leave.take().then_some(())?;
+        Some(self.patched(key, body).await)
     }
 
-    async fn probe(&self, _: Trail) -> Reply {
-        self.tell("look".to_owned());
+    async fn probe(&self, order: Option<&OrderKey>, _: Trail) -> Reply {
+        self.tell(order.map_or_else(|| "look".to_owned(), |order| format!("look at {order}")));
         sleep(Duration::from_millis(10)).await;
-        self.outage().unwrap_or_else(|| Ok(answer(200, r#"{"value":[]}"#)))
+        let lists = self.world.lists.lock().unwrap().clone();
+        if let (Some(reply), None) = (lists, order) {
+            return reply;
+        }
+        match (self.outage(), order.map(|order| unreadable(self.behaviour(order)))) {
+            (Some(reply), _) | (None, Some(Some(reply))) => reply,
+            (None, Some(None)) => Ok(answer(200, r#"{"A":0}"#)),
+            (None, None) => Ok(answer(200, r#"{"value":[]}"#)),
+        }
     }
 
     async fn ack(&self, held: Message, _: Outcome) -> bool {
@@ -259,6 +363,10 @@ struct Bench {
 }
 
 fn bench(concurrency_max: usize) -> Bench {
+    bench_with(concurrency_max, None)
+}
+
+fn bench_with(concurrency_max: usize, merged_bytes_max: Option<usize>) -> Bench {
     let wait_max = Duration::from_secs(4);
     let retry = Retry { retries_max: 3, wait_min: Duration::from_secs(1), wait_max };
     let rules = Rules {
@@ -288,6 +396,7 @@ fn bench(concurrency_max: usize) -> Bench {
         breaking,
         rules,
         settle_window,
+        merged_bytes_max,
         losses_suspect: 5,
         losses_max: 50,
     };
@@ -296,6 +405,19 @@ fn bench(concurrency_max: usize) -> Bench {
     let (channel, ending) = (CancellationToken::new(), CancellationToken::new());
     let (settle, losses) = (Duration::ZERO, 0);
     Bench { dispatch, fake, stop, channel, ending, settle, losses, tally }
+}
+
+fn plain(order: &str) -> OrderUpdate {
+    let literal = Literal::Text(order.to_owned());
+    let value = KeyValue { property: "Number".into(), literal };
+    OrderUpdate {
+        key: OrderKey::new(vec![value], |_| false),
+        changes: Changes::new(serde_json::from_str(r#"{"A":1}"#).unwrap()),
+        sequence: None,
+        expect: None,
+        occurred_at: None,
+        replay: None,
+    }
 }
 
 impl Bench {
@@ -313,16 +435,8 @@ impl Bench {
     }
 
     fn send_as(&self, order: &str, name: &str, sequence: Option<u64>, replay: Option<Replay>) {
-        let literal = Literal::Text(order.to_owned());
-        let value = KeyValue { property: "Number".into(), literal };
-        let update = OrderUpdate {
-            key: OrderKey::new(vec![value], |_| false),
-            changes: Changes::new(serde_json::from_str(r#"{"A":1}"#).unwrap()),
-            sequence: sequence.and_then(Sequence::new),
-            expect: None,
-            occurred_at: None,
-            replay,
-        };
+        let sequence = sequence.and_then(Sequence::new);
+        let update = OrderUpdate { sequence, replay, ..plain(order) };
         let held = self.held(name);
         self.dispatch.accept(Job { update, held, first_seen: Timestamp::UNIX_EPOCH });
     }
@@ -345,5 +459,33 @@ impl Bench {
 
     fn told(&self) -> Vec<String> {
         self.story().into_iter().map(|(_, what)| what).collect()
+    }
+}
+
+impl Bench {
+    fn outage(&self, reply: Option<Reply>) {
+        *self.fake.world.outage.lock().unwrap() = reply;
+    }
+
+    fn read_only(&self, reply: Option<Reply>) {
+        *self.fake.world.read_only.lock().unwrap() = reply;
+    }
+
+    async fn until(&self, at: u64) {
+        let begun = self.fake.begun;
+        tokio::time::sleep_until(begun + Duration::from_millis(at)).await;
+    }
+
+    fn letters(&self) -> usize {
+        self.fake.world.letters.lock().unwrap().len()
+    }
+
+    fn looks(&self) -> usize {
+        self.told().iter().filter(|what| what.starts_with("look")).count()
+    }
+
+    /// What was settled, in order, without the looks at the target.
+    fn settled(&self) -> Vec<String> {
+        self.told().into_iter().filter(|what| !what.starts_with("look")).collect()
     }
 }

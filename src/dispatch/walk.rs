@@ -1,22 +1,22 @@
 //! One handling of one message: from its first GET to what comes of it.
 
+mod requests;
+
 use std::future::Future;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::SemaphorePermit;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
 use super::admission::Turn;
 use super::card::{Card, Doing};
-use super::record::{Ended, Running, Walked, note_reply};
-use super::{Attempt, Effects, Held, Shared, Trail};
+use super::company::Company;
+use super::record::{Ended, Running, Walked};
+use super::{Attempt, Effects, Held, Shared};
 use crate::order::{ETag, OrderUpdate};
-use crate::protocol::{
-    self, Asking, Code, Fetch, Fetching, Judgement, Patching, Request, Settlement, Step, Trouble,
-    Verdict, Waiting,
-};
+use crate::protocol::{self, Asking, Code, Question, Request, Settlement, Step, Waiting};
 
 /// Longest wait of a suspect before it queues up for its first turn: what makes their order random.
 const SUSPECT_WAIT_MAX: Duration = Duration::from_millis(500);
@@ -29,7 +29,11 @@ pub(super) struct Walk<'a, E: Effects> {
     update: &'a OrderUpdate,
     held: &'a E::Held,
     /// Tells those who ask.
-    card: &'a Card,
+    card: &'a Arc<Card>,
+    /// Who may be written together with it.
+    company: &'a mut Company<E::Held>,
+    /// Whether it ended together with them.
+    together: bool,
     id: uuid::Uuid,
     /// Tells orders apart for the breaker.
     order: u64,
@@ -47,6 +51,8 @@ pub(super) struct Walk<'a, E: Effects> {
     failed: Option<Failed>,
     /// How often the target had been down when the last attempt began.
     epoch: Option<u64>,
+    /// When the last GET was sent.
+    asked: Option<Instant>,
 }
 
 /// A failure of the target, or of this order at it.
@@ -71,7 +77,8 @@ impl<'a, E: Effects> Walk<'a, E> {
     pub(super) fn new(
         shared: &'a Arc<Shared<E>>,
         (update, held): (&'a OrderUpdate, &'a E::Held),
-        card: &'a Card,
+        card: &'a Arc<Card>,
+        company: &'a mut Company<E::Held>,
     ) -> Self {
         let mut hasher = DefaultHasher::new();
         update.key.canonical().hash(&mut hasher);
@@ -80,6 +87,8 @@ impl<'a, E: Effects> Walk<'a, E> {
             update,
             held,
             card,
+            company,
+            together: false,
             id: shared.effects.uuid(),
             order: hasher.finish(),
             attempts: Vec::new(),
@@ -90,12 +99,13 @@ impl<'a, E: Effects> Walk<'a, E> {
             seen: None,
             failed: None,
             epoch: None,
+            asked: None,
         }
     }
 
     pub(super) fn end(self) -> Walked {
-        let Self { attempts, conflicts, unsure, etag, seen, .. } = self;
-        Walked { attempts, conflicts, unsure, etag, seen }
+        let Self { attempts, conflicts, unsure, etag, seen, together, .. } = self;
+        Walked { attempts, conflicts, unsure, etag, seen, together }
     }
 
     pub(super) async fn run(&mut self) -> Ended {
@@ -160,168 +170,19 @@ impl<'a, E: Effects> Walk<'a, E> {
         Some(waiting.elapsed())
     }
 
-    /// All that may fail has failed: is it the target, or this order?
+    /// Is it the target, or this order?
     async fn ask(&self, asking: Asking) -> Option<Step> {
-        let (Some(failed), Some(epoch)) = (self.failed, self.epoch) else {
-            return Some(asking.on_answer(true));
-        };
+        let Some(epoch) = self.epoch else { return Some(asking.on_answer(true)) };
         self.card.doing(Doing::Asking);
-        let last = (failed.request, asking.code());
-        let times = [failed.begun, failed.since];
-        let works = self.pass(self.shared.works(self.order, last, times, epoch)).await?;
-        Some(asking.on_answer(works))
-    }
-
-    /// Begins an attempt. `None` as in [`Self::pass`]: a drain begins no attempt, nor does a message that
-    /// somebody else gets again; or if the channel was lost meanwhile.
-    async fn get(
-        &mut self,
-        mut fetching: Fetching,
-        suspect: bool,
-        running: &mut Option<Running<Turns<'a>>>,
-    ) -> Option<Step> {
-        let turns = self.turn(suspect).await?;
-        let epoch = turns.turn.epoch();
-        if self.epoch.replace(epoch).is_some_and(|before| before != epoch) {
-            fetching = fetching.afresh();
-            self.failed = None;
-        }
-        self.shared.tally.attempt();
-        self.card.attempt();
-        let trail = Trail { walk: self.id, attempt: self.shared.effects.uuid() };
-        self.made = self.made.saturating_add(1);
-        let mut attempt = Running::new(self.made, trail, self.shared.effects.now(), turns);
-        if !self.held.is_live() {
-            return self.aborted(attempt);
-        }
-        let reply = tokio::select! { biased;
-            () = self.held.lost() => return self.aborted(attempt),
-            reply = self.shared.effects.get(&self.update.key, trail) => reply,
-        };
-        attempt.record.get_status = reply.as_ref().ok().map(|answer| answer.status);
-        let (guard, texts) = (&self.shared.guard, &self.shared.texts);
-        let mut fetch = protocol::fetch(&reply, self.update, guard, texts);
-        let sent = attempt.begun;
-        let verdict = self.hear(Request::Get, sent, fetch.verdict(), &mut attempt);
-        match (&mut fetch, verdict) {
-            (Fetch::Found(etag, judgement), _) => {
-                self.card.saw(etag);
-                attempt.record.etag_seen = Some(etag.clone());
-                self.etag = Some(etag.clone());
-                if !matches!(judgement, Judgement::Outdated | Judgement::AlreadyApplied) {
-                    attempt.record.message = protocol::objection(&reply, self.update, guard, etag);
-                }
-                attempt.order = reply.as_ref().ok().map(|answer| answer.body.clone());
+        let is_so = match (asking.question(), self.failed, self.asked) {
+            (Question::Works, Some(failed), _) => {
+                let last = (failed.request, asking.code());
+                let times = [failed.begun, failed.since];
+                self.pass(self.shared.works(self.order, last, times, epoch)).await?
             }
-            (Fetch::Missed(trouble), Verdict::Not(heard)) => *trouble = heard,
-            (Fetch::Missed(_), Verdict::Done) => {}
-        }
-        note_reply(&reply, &mut attempt.record);
-        let step = fetching.on_fetch(fetch, &self.shared.limits.rules);
-        if matches!(step, Step::Patch(_)) {
-            *running = Some(attempt);
-        } else {
-            self.over(&step, attempt);
-        }
-        Some(step)
-    }
-
-    /// `None` if the channel was lost meanwhile: somebody else may get the message now. Looks just before
-    /// the write whether it lives: between the GET and this line the process may have stood still for an
-    /// hour.
-    async fn patch(
-        &mut self,
-        patching: Patching,
-        running: &mut Option<Running<Turns<'a>>>,
-    ) -> Option<Step> {
-        // No PATCH without its GET.
-        let mut attempt = running.take()?;
-        self.card.doing(Doing::Turn);
-        let admission = &self.shared.admission;
-        let due = admission.write(&attempt.turn.turn);
-        if let Ok(due) = due {
-            tokio::select! { biased;
-                () = self.held.ending() => {}
-                () = self.shared.stop.cancelled() => {}
-                () = sleep_until(due) => {}
-            }
-        }
-        if let Err(code) = due.and_then(|_waited| admission.may_write(&attempt.turn.turn)) {
-            // Now it would only be refused, or be one more that nobody knows the outcome of.
-            attempt.record.outcome = code.as_str();
-            let step = patching.not_sent();
-            self.over(&step, attempt);
-            return Some(step);
-        }
-        if !self.held.is_live() {
-            return self.aborted(attempt);
-        }
-        let (key, etag, sent) = (&self.update.key, patching.etag(), Instant::now());
-        attempt.record.etag_sent = Some(etag.clone());
-        let body = self.shared.guard.body(self.update);
-        // Until it is answered, whatever ends the walk: a lost channel, or a panic.
-        let before = std::mem::replace(&mut self.unsure, true);
-        self.card.doing(Doing::Patch);
-        let reply = tokio::select! { biased;
-            () = self.held.lost() => return self.aborted(attempt),
-            reply = self.shared.effects.patch(self.held, key, etag, &body, attempt.trail) => reply,
+            (Question::Shows, _, Some(sent)) => self.pass(self.shared.shows(sent, epoch)).await?,
+            (Question::Works | Question::Shows, _, _) => true,
         };
-        attempt.record.patch_status = reply.as_ref().ok().map(|answer| answer.status);
-        let verdict = protocol::verdict::verdict(Request::Patch, &reply, &self.shared.texts);
-        let verdict = self.hear(Request::Patch, sent, verdict, &mut attempt);
-        self.unsure = before || matches!(verdict, Verdict::Not(trouble) if trouble.leaves_doubt());
-        if verdict == Verdict::Done {
-            self.etag = reply.as_ref().ok().and_then(|answer| answer.etag.clone());
-        }
-        note_reply(&reply, &mut attempt.record);
-        let step = patching.on_verdict(verdict, &self.shared.limits.rules);
-        self.over(&step, attempt);
-        Some(step)
-    }
-
-    /// Tells what an answer says of the target, and learns what it says of the order.
-    fn hear(
-        &mut self,
-        request: Request,
-        sent: Instant,
-        verdict: Verdict,
-        attempt: &mut Running<Turns<'a>>,
-    ) -> Verdict {
-        let Turns { turn, .. } = &mut attempt.turn;
-        let verdict = self.shared.hear(turn, (self.order, request), sent, verdict);
-        let Verdict::Not(trouble) = verdict else { return verdict };
-        self.shared.tally.trouble(trouble);
-        self.conflicts |= matches!(trouble, Trouble::Conflict(_));
-        if matches!(trouble, Trouble::Failure(_) | Trouble::Systemic(_)) {
-            let at = Instant::now();
-            let (begun, since) =
-                self.failed.map_or((at, attempt.begun), |before| (before.begun, before.at));
-            self.failed = Some(Failed { begun, at, since, request });
-        }
-        attempt.record.outcome = trouble.code().as_str();
-        verdict
-    }
-
-    /// The channel was lost: somebody else may get the message now.
-    fn aborted(&self, attempt: Running<Turns<'a>>) -> Option<Step> {
-        attempt.abort().log(&self.update.key, self.held);
-        None
-    }
-
-    /// An attempt is over, and its turn with it.
-    fn over(&mut self, step: &Step, mut attempt: Running<Turns<'a>>) {
-        // Only a dead letter shows it, and this may become one.
-        let is_done =
-            matches!(step, Step::Settle(settled) if !matches!(settled, Settlement::DeadLetter(_)));
-        if let Some(order) = attempt.order.take().filter(|_| !is_done) {
-            self.seen = protocol::concerned(&order, self.update, &self.shared.guard);
-        }
-        let record = attempt.end(step);
-        record.log(&self.update.key, self.held);
-        if self.attempts.len() >= ATTEMPTS_MAX {
-            // The first one is kept: it tells how it began.
-            self.attempts.remove(1);
-        }
-        self.attempts.push(record);
+        Some(asking.on_answer(is_so))
     }
 }

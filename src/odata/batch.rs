@@ -21,6 +21,8 @@ pub(super) struct Ask {
     /// What is written, and under which tag. A GET without.
     pub(super) change: Option<(ETag, String)>,
     pub(super) trail: Trail,
+    /// The trace that it belongs to, as headers: whoever writes it may be at work for many.
+    pub(super) trace: Vec<(String, String)>,
 }
 
 /// What headers take in a part, about.
@@ -36,10 +38,13 @@ impl Ask {
 
     fn head(&self, prefer_minimal: bool) -> String {
         let (Trail { walk, attempt }, url) = (self.trail, &self.url);
-        let ids = format!(
+        let mut ids = format!(
             "Accept: application/json\r\nOData-Version: 4.0\r\nOData-MaxVersion: 4.0\r\n\
              x-ms-client-request-id: {attempt}\r\nx-ms-client-session-id: {walk}\r\n"
         );
+        for (name, value) in &self.trace {
+            ids.extend([name, ": ", value, "\r\n"]);
+        }
         match &self.change {
             None => format!("GET {url} HTTP/1.1\r\n{ids}"),
             Some((etag, body)) => {

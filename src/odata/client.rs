@@ -9,6 +9,7 @@ use reqwest::header::{
     ACCEPT, CONTENT_TYPE, DATE, ETAG, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
 };
 use reqwest::{ClientBuilder, Response, Url};
+use tokio::sync::watch;
 
 use super::batch::{self, Ask};
 use super::csrf::Session;
@@ -18,7 +19,7 @@ use super::retry_after;
 use super::token::Tokens;
 use super::url::Orders;
 use crate::config::{BatchMode, Settings, Target};
-use crate::dispatch::Trail;
+use crate::dispatch::{Leave, Trail};
 use crate::order::{ETag, OrderKey};
 use crate::protocol::{Answer, Fault, Reply};
 
@@ -95,13 +96,13 @@ impl Client {
         })
     }
 
-    /// Gathers requests of different orders into batches from now on, where the settings want that. Must
-    /// be called within the runtime: a task of its own does it, and ends with the last clone.
+    /// Gathers requests of different orders into batches from now on, where the settings want that; so many
+    /// `pods` share the quota. Must be called within the runtime: a task of its own does it, and ends with the last clone.
     #[must_use]
-    pub fn gathering(mut self, settings: &Settings) -> Self {
+    pub fn gathering(mut self, settings: &Settings, pods: watch::Receiver<usize>) -> Self {
         if settings.target.batch.mode == BatchMode::On {
             let limits = gatherer::Limits::new(settings);
-            self.gatherer = Some(Gatherer::spawn(self.clone(), limits));
+            self.gatherer = Some(Gatherer::spawn(self.clone(), limits, pods));
         }
         self
     }
@@ -111,41 +112,36 @@ impl Client {
         self.tokens.left()
     }
 
-    /// GETs one order.
-    pub async fn get(&self, key: &OrderKey, trail: Trail) -> Reply {
-        let ask = Ask { url: self.orders.url(key), change: None, trail };
-        match &self.gatherer {
-            Some(gatherer) => gatherer.ask(ask, Box::new(|| true)).await,
-            None => self.alone(&ask).await,
-        }
+    /// GETs one order. Leave is taken at the moment in which the request is written, which may be long
+    /// after the call; `None` where it was refused, and nothing was carried out.
+    pub async fn get(&self, key: &OrderKey, trail: Trail, leave: &Arc<Leave>) -> Option<Reply> {
+        self.perform(Ask::new(self.orders.url(key), None, trail), leave).await
     }
 
-    /// GETs what this URL names.
-    pub(super) async fn fetch(&self, url: &str, trail: Trail) -> Reply {
-        self.alone(&Ask { url: url.to_owned(), change: None, trail }).await
+    /// GETs a list of one order, whichever, or this order: whether the service works at all.
+    pub async fn probe(&self, order: Option<&OrderKey>, trail: Trail) -> Reply {
+        let url = order.map_or_else(|| self.orders.first(), |order| self.orders.url(order));
+        let reply = self.alone(&Ask::new(url, None, trail), &Leave::granted()).await;
+        reply.unwrap_or(Err(Fault::Broken))
     }
 
-    /// GETs one order, whichever: whether the service answers at all.
-    pub async fn probe(&self, trail: Trail) -> Reply {
-        self.fetch(&self.orders.first(), trail).await
-    }
-
-    /// PATCHes one order under `If-Match`. `may_write` is asked at the moment in which the request is
-    /// written, which in a batch is not that of the call: if it says no, nothing is sent, and the reply
-    /// means nothing.
+    /// PATCHes one order under `If-Match`, likewise.
     pub async fn patch(
         &self,
         key: &OrderKey,
         etag: &ETag,
         body: &str,
         trail: Trail,
-        may_write: impl Fn() -> bool + Send + Sync + 'static,
-    ) -> Reply {
+        leave: &Arc<Leave>,
+    ) -> Option<Reply> {
         let change = Some((etag.clone(), body.to_owned()));
-        let ask = Ask { url: self.orders.url(key), change, trail };
+        self.perform(Ask::new(self.orders.url(key), change, trail), leave).await
+    }
+
+    async fn perform(&self, ask: Ask, leave: &Arc<Leave>) -> Option<Reply> {
         match &self.gatherer {
-            Some(gatherer) => gatherer.ask(ask, Box::new(may_write)).await,
-            None => self.alone(&ask).await,
+            Some(gatherer) => gatherer.ask(ask, leave.clone()).await,
+            None => self.alone(&ask, leave).await,
         }
     }
 }

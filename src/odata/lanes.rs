@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::dispatch::Quota;
+use crate::dispatch::{Allowance, Quota};
 
 /// Walks that are remembered as going alone. One that is forgotten goes with others again.
 const LONERS_MAX: usize = 4_096;
+
+/// Batches in a row that came to nothing, while single requests were answered, after which there are none
+/// for a while. Fewer may be chance: each costs every order in it a failure, once.
+const SPOILT_MAX: u32 = 3;
 
 /// How requests are gathered.
 #[derive(Debug, Clone, Copy)]
@@ -33,8 +37,8 @@ pub(super) trait Waits {
     fn writes(&self) -> bool;
     /// Bytes that it takes in a batch, about.
     fn bytes(&self) -> usize;
-    /// Nobody waits for its reply any more.
-    fn is_gone(&self) -> bool;
+    /// It is not to be written any more: nobody waits for it, or it may not be.
+    fn is_void(&self) -> bool;
 }
 
 /// Since when each waits, and how many bytes they are together.
@@ -58,29 +62,35 @@ pub(super) struct Lanes<P> {
     patches: Lane<P>,
     gets: Lane<P>,
     loners: (HashSet<Uuid>, VecDeque<Uuid>),
+    /// Batches in a row that came to nothing, and whether a single request was answered since the first.
+    spoilt: (u32, bool),
     /// Most requests in a batch at the moment, and until when, where it is fewer than usual.
     shrunk: Option<(usize, Duration)>,
     quota: Option<Quota>,
 }
 
 impl<P: Waits> Lanes<P> {
-    pub(super) fn new(mut rules: Rules, quota: Option<(f64, Duration)>) -> Self {
-        let quota = quota.map(|(requests, window)| Quota::new(requests, window));
-        if let (Some(quota), true) = (&quota, rules.counts_operations) {
-            rules.operations_max = rules.operations_max.min(quota.room(Duration::ZERO));
-        }
+    pub(super) fn new(rules: Rules, quota: Option<Allowance>) -> Self {
         Self {
             rules,
             alone: Lane::default(),
             patches: Lane::default(),
             gets: Lane::default(),
             loners: (HashSet::new(), VecDeque::new()),
+            spoilt: (0, false),
             shrunk: None,
-            quota,
+            quota: quota.map(Quota::new),
         }
     }
 
-    /// How many wait. Those that nobody waits for any more are taken out.
+    /// So many pods share the quota.
+    pub(super) fn shared_by(&mut self, pods: usize) {
+        if let Some(quota) = &mut self.quota {
+            quota.shared_by(pods);
+        }
+    }
+
+    /// How many wait. Those that are void are taken out.
     pub(super) fn purge(&mut self) -> usize {
         let lanes = [&mut self.alone, &mut self.patches, &mut self.gets];
         lanes.into_iter().map(Lane::purge).sum()
@@ -92,9 +102,14 @@ impl<P: Waits> Lanes<P> {
 
     /// Most requests in a batch now.
     fn operations_max(&self, now: Duration) -> usize {
-        match self.shrunk {
+        let most = match self.shrunk {
             Some((most, until)) if now < until => most,
             Some(_) | None => self.rules.operations_max,
+        };
+        match &self.quota {
+            // More may never go at once.
+            Some(quota) if self.rules.counts_operations => most.min(quota.room_max()),
+            Some(_) | None => most,
         }
     }
 
@@ -134,9 +149,28 @@ impl<P: Waits> Lanes<P> {
         most
     }
 
+    /// A batch was answered as it should be.
+    pub(super) fn batch_answered(&mut self) {
+        self.spoilt = (0, false);
+    }
+
+    /// A single request was answered as it should be.
+    pub(super) fn single_answered(&mut self) {
+        self.spoilt.1 |= self.spoilt.0 > 0;
+    }
+
+    /// A batch came to nothing, in a way that says nothing of what is in it. Returns whether it is batches
+    /// that do not get through, while single requests do.
+    pub(super) fn batch_spoilt(&mut self) -> bool {
+        let (times, is_answered) = &mut self.spoilt;
+        *times = times.saturating_add(1);
+        *times >= SPOILT_MAX && *is_answered
+    }
+
     /// Batches are refused. Returns whether that is news.
     pub(super) fn stop_batching(&mut self, now: Duration) -> bool {
         let is_news = self.operations_max(now) > 1;
+        self.spoilt = (0, false);
         self.shrunk = Some((1, now + self.rules.refused_for));
         is_news
     }
@@ -183,7 +217,7 @@ impl<P: Waits> Lane<P> {
     }
 
     fn purge(&mut self) -> usize {
-        self.waiting.retain(|(_, part)| !part.is_gone());
+        self.waiting.retain(|(_, part)| !part.is_void());
         self.bytes = self.waiting.iter().map(|(_, part)| part.bytes()).sum();
         self.waiting.len()
     }
@@ -195,7 +229,7 @@ impl<P: Waits> Lane<P> {
         Some(if is_full { *since } else { *since + rules.wait })
     }
 
-    /// Takes the first ones, but for those that nobody waits for. One that is too large goes by itself.
+    /// Takes the first ones, but for those that are void. One that is too large goes by itself.
     fn take(&mut self, most: usize, bytes_max: usize) -> Vec<P> {
         let (mut taken, mut bytes) = (Vec::new(), 0_usize);
         while taken.len() < most
@@ -207,7 +241,7 @@ impl<P: Waits> Lane<P> {
             }
             let Some((_, part)) = self.waiting.pop_front() else { break };
             self.bytes = self.bytes.saturating_sub(size);
-            if !part.is_gone() {
+            if !part.is_void() {
                 bytes = bytes.saturating_add(size);
                 taken.push(part);
             }

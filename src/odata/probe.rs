@@ -1,5 +1,6 @@
 //! Looks at the service step by step, as an update would meet it, and writes nothing.
 
+mod encryption;
 mod network;
 
 use std::time::Duration;
@@ -81,7 +82,7 @@ impl<'a> Probe<'a> {
             None => self.first(trail).await?,
         };
         let begun = Instant::now();
-        let reply = self.client.get(&key, trail).await;
+        let reply = self.client.probe(Some(&key), trail).await;
         let took = begun.elapsed();
         let answer = self.answered(&reply, took)?;
         let order = if answer.status == 404 { None } else { Fetched::read(&answer.body) };
@@ -153,7 +154,7 @@ impl<'a> Probe<'a> {
     /// The key of the first order of the set.
     async fn first(&mut self, trail: Trail) -> Option<OrderKey> {
         let begun = Instant::now();
-        let reply = self.client.fetch(&self.client.orders.first(), trail).await;
+        let reply = self.client.probe(None, trail).await;
         let took = begun.elapsed();
         let answer = self.answered(&reply, took)?;
         let set = &self.settings.order.entity_set;
@@ -224,7 +225,7 @@ impl<'a> Probe<'a> {
     /// A 404: is it the order, or the set?
     async fn missing(&mut self, key: &OrderKey, answer: &Answer, trail: Trail) -> Option<()> {
         let begun = Instant::now();
-        let set = self.client.fetch(&self.client.orders.first(), trail).await;
+        let set = self.client.probe(None, trail).await;
         let took = begun.elapsed();
         if set.as_ref().is_ok_and(|set| set.status == 404) {
             self.no_such_set(answer, took);
@@ -245,7 +246,7 @@ impl<'a> Probe<'a> {
         let mut took = vec![first];
         while took.len() < GETS {
             let begun = Instant::now();
-            let reply = self.client.get(key, trail).await;
+            let reply = self.client.probe(Some(key), trail).await;
             took.push(begun.elapsed());
             if verdict(Request::Get, &reply, &Texts::default()) != Verdict::Done {
                 let detail = format!("GET {} of {GETS} failed", took.len());

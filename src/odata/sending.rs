@@ -13,7 +13,8 @@ use super::client::{Client, body, head, unanswered};
 use super::csrf::{self, Session};
 use super::multipart;
 use super::token::Token;
-use crate::dispatch::Trail;
+use crate::dispatch::{Leave, Trail};
+use crate::order::ETag;
 use crate::protocol::{Answer, Fault, Reply};
 use crate::telemetry::trace;
 
@@ -39,7 +40,7 @@ pub(super) struct Heard {
 
 /// What is sent. It may have to be written twice: once more after a token was refused.
 pub(super) struct Sending<W> {
-    /// Writes it; `None` if there is nothing left to be sent.
+    /// Writes it; `None` if it is not to be written, or nothing is left of it.
     pub(super) write: W,
     /// For a write: the order whose GET brings a CSRF token.
     pub(super) look: Option<Request>,
@@ -48,26 +49,53 @@ pub(super) struct Sending<W> {
     pub(super) deadline: Instant,
 }
 
+impl Ask {
+    /// Belongs to the trace in which it is made.
+    pub(super) fn new(url: String, change: Option<(ETag, String)>, trail: Trail) -> Self {
+        let mut trace = Vec::new();
+        trace::inject(|name, value| {
+            // Also written into bodies of batches, where nobody else looks.
+            if HeaderName::from_bytes(name.as_bytes()).is_ok()
+                && HeaderValue::from_str(&value).is_ok()
+            {
+                trace.push((name.to_owned(), value));
+            }
+        });
+        Self { url, change, trail, trace }
+    }
+}
+
 impl Client {
-    /// Sends one request by itself.
-    pub(super) async fn alone(&self, ask: &Ask) -> Reply {
+    /// Sends one request by itself. `None` if leave to write it was refused.
+    pub(super) async fn alone(&self, ask: &Ask, leave: &Leave) -> Option<Reply> {
+        match self.sent_alone(ask, leave).await {
+            Ok(heard) => heard.map(|heard| Ok(heard.answer)),
+            Err(fault) => Some(Err(fault)),
+        }
+    }
+
+    async fn sent_alone(&self, ask: &Ask, leave: &Leave) -> Result<Option<Heard>, Fault> {
         let mut first = Some(self.single(ask)?);
         let timeout = if ask.change.is_some() { self.patch_timeout } else { self.get_timeout };
-        let look = (self.session.is_some() && ask.change.is_some())
-            .then(|| self.look(&ask.url, ask.trail))
-            .transpose()?;
+        let look =
+            (self.session.is_some() && ask.change.is_some()).then(|| self.look(ask)).transpose()?;
         let sending = Sending {
-            write: || first.take().or_else(|| self.single(ask).ok()),
+            write: || {
+                if !leave.take() {
+                    return Ok(None);
+                }
+                first.take().map_or_else(|| self.single(ask), Ok).map(Some)
+            },
             look,
             bytes_max: self.body_bytes_max,
             deadline: Instant::now() + timeout,
         };
-        self.perform(sending).await.map(|heard| heard.answer)
+        self.send_with_tokens(sending).await
     }
 
     fn single(&self, ask: &Ask) -> Result<Request, Fault> {
-        let Some((etag, body)) = &ask.change else { return self.look(&ask.url, ask.trail) };
-        let mut request = self.request(Method::PATCH, &ask.url, ask.trail)?;
+        let Some((etag, body)) = &ask.change else { return self.look(ask) };
+        let mut request = self.request(Method::PATCH, &ask.url, ask.trail, &ask.trace)?;
         let headers = request.headers_mut();
         // An ETag holds what a header may hold.
         let etag = HeaderValue::from_str(etag.as_str()).map_err(|_invalid| Fault::Broken)?;
@@ -80,15 +108,21 @@ impl Client {
         Ok(request)
     }
 
-    /// A GET.
-    pub(super) fn look(&self, url: &str, trail: Trail) -> Result<Request, Fault> {
-        self.request(Method::GET, url, trail)
+    /// A GET of what is asked for, or of what is to be written.
+    pub(super) fn look(&self, ask: &Ask) -> Result<Request, Fault> {
+        self.request(Method::GET, &ask.url, ask.trail, &ask.trace)
     }
 
-    fn request(&self, method: Method, url: &str, trail: Trail) -> Result<Request, Fault> {
+    fn request(
+        &self,
+        method: Method,
+        url: &str,
+        trail: Trail,
+        trace: &[(String, String)],
+    ) -> Result<Request, Fault> {
         let mut request = Request::new(method, self.address(url)?);
         request.headers_mut().clone_from(&self.headers);
-        traced(&mut request, trail);
+        traced(&mut request, trail, trace);
         Ok(request)
     }
 
@@ -105,24 +139,31 @@ impl Client {
     }
 
     /// A batch. `trail` names it, not what is in it.
-    pub(super) fn batch(&self, body: String, boundary: &str, trail: Trail) -> Option<Request> {
-        let mut request = self.request(Method::POST, &self.orders.batch(), trail).ok()?;
+    pub(super) fn batch(
+        &self,
+        body: String,
+        boundary: &str,
+        trail: Trail,
+    ) -> Result<Request, Fault> {
+        let mut request = self.request(Method::POST, &self.orders.batch(), trail, &[])?;
         let headers = request.headers_mut();
         headers.insert(ACCEPT, HeaderValue::from_static("multipart/mixed"));
         let kind = format!("multipart/mixed; boundary={boundary}");
-        headers.insert(CONTENT_TYPE, HeaderValue::from_str(&kind).ok()?);
+        let kind = HeaderValue::from_str(&kind).map_err(|_invalid| Fault::Broken)?;
+        headers.insert(CONTENT_TYPE, kind);
         // Else the service stops at the first part that it refuses.
         headers.insert(PREFER, HeaderValue::from_static("odata.continue-on-error"));
         *request.body_mut() = Some(body.into());
-        Some(request)
+        Ok(request)
     }
 
     /// Sends a request. One that was refused for its token, or for its CSRF token, wrote nothing: it
-    /// is sent once more with a fresh one, all within the time of one request.
-    pub(super) async fn perform(
+    /// is sent once more with a fresh one, all within the time of one request. `None` if it was not
+    /// to be written, the second time included.
+    pub(super) async fn send_with_tokens(
         &self,
-        mut sending: Sending<impl FnMut() -> Option<Request> + Send>,
-    ) -> Result<Heard, Fault> {
+        mut sending: Sending<impl FnMut() -> Result<Option<Request>, Fault> + Send>,
+    ) -> Result<Option<Heard>, Fault> {
         let Sending { bytes_max, deadline, .. } = sending;
         let look = sending.look.take();
         let (mut token_is_fresh, mut session_is_fresh) = (false, false);
@@ -136,7 +177,7 @@ impl Client {
                             session.send(headers);
                         }
                     };
-                    let request = (sending.write)().ok_or(Fault::Broken)?;
+                    let Some(request) = (sending.write)()? else { return Ok(None) };
                     (self.send(request, token, send, bytes_max, deadline).await?, session)
                 }
                 Err(heard) => (heard, None),
@@ -152,7 +193,7 @@ impl Client {
                 }
                 session_is_fresh = true;
             } else {
-                return Ok(heard);
+                return Ok(Some(heard));
             }
         }
     }
@@ -213,8 +254,8 @@ impl Client {
     }
 }
 
-/// Says in the request which attempt of which walk it belongs to.
-fn traced(request: &mut Request, trail: Trail) {
+/// Says in the request which attempt of which walk it belongs to, and to which trace.
+fn traced(request: &mut Request, trail: Trail, trace: &[(String, String)]) {
     let headers = request.headers_mut();
     let mut buffer = uuid::Uuid::encode_buffer();
     for (name, id) in [(REQUEST_ID, trail.attempt), (SESSION_ID, trail.walk)] {
@@ -223,10 +264,10 @@ fn traced(request: &mut Request, trail: Trail) {
             headers.insert(name, id);
         }
     }
-    trace::inject(|name, value| {
+    for (name, value) in trace {
         let name = HeaderName::from_bytes(name.as_bytes());
-        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(&value)) {
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
             headers.insert(name, value);
         }
-    });
+    }
 }

@@ -2,9 +2,11 @@
 
 mod batches;
 mod csrf;
+mod leave;
 mod probe;
 mod sign_in;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Method;
@@ -17,7 +19,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
 use crate::config::{AuthEndpoint, AuthKind, Settings};
-use crate::dispatch::Trail;
+use crate::dispatch::{Leave, Trail};
 use crate::order::{ETag, KeyValue, Literal, OrderKey};
 use crate::protocol::{Answer, Fault, Reply, SignIn};
 use crate::simulator::{self, Profile, tokens};
@@ -139,7 +141,7 @@ fn key(number: &str) -> OrderKey {
 const TRAIL: Trail = Trail { walk: uuid::Uuid::nil(), attempt: uuid::Uuid::nil() };
 
 async fn get(client: &Client) -> Reply {
-    client.get(&key("SO-000001"), TRAIL).await
+    client.get(&key("SO-000001"), TRAIL, &Arc::new(Leave::granted())).await.unwrap()
 }
 
 fn status(reply: &Reply) -> u16 {
@@ -148,7 +150,8 @@ fn status(reply: &Reply) -> u16 {
 
 async fn patch(client: &Client, etag: &ETag, day: u8) -> Reply {
     let body = json!({"DeliveryDate": format!("2025-02-{day:02}")}).to_string();
-    client.patch(&key("SO-000001"), etag, &body, TRAIL, || true).await
+    let leave = Arc::new(Leave::granted());
+    client.patch(&key("SO-000001"), etag, &body, TRAIL, &leave).await.unwrap()
 }
 
 async fn etag(client: &Client) -> ETag {

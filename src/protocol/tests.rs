@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::backoff::Retry;
 use super::*;
-use crate::order::{Changes, KeyValue, Literal, OrderKey};
+use crate::order::{Changes, KeyValue, Literal, OrderKey, OrderUpdate};
 
 const NONE: Retry =
     Retry { retries_max: 0, wait_min: Duration::from_secs(1), wait_max: Duration::from_secs(4) };
@@ -146,8 +146,11 @@ fn conflicts_wait_one_two_four_seconds_and_are_dead_lettered_after_the_third_ret
 fn order_that_may_be_new_is_looked_for_as_often_as_the_rules_say() {
     let not_found = judged(Request::Get, &Ok(answer(404, "")));
     let Verdict::Not(missing) = not_found else { panic!("{not_found:?}") };
-    let dead = Step::Settle(Settlement::DeadLetter(Code::NotFound));
-    assert_eq!(get(start()).on_fetch(Fetch::Missed(missing), &RULES), dead, "not at all");
+    let none_is_left = |step: Step| {
+        let Step::Ask(asking) = step else { panic!("it must ask first") };
+        assert_eq!((asking.code(), asking.question()), (Code::NotFound, Question::Shows));
+    };
+    none_is_left(get(start()).on_fetch(Fetch::Missed(missing), &RULES));
     let rules = Rules { not_found: Retry { retries_max: 2, ..NONE }, ..RULES };
     let first = wait(get(start()).on_fetch(Fetch::Missed(missing), &rules));
     assert_eq!(first.duration(0.5, &rules), Duration::from_secs(1));
@@ -155,7 +158,23 @@ fn order_that_may_be_new_is_looked_for_as_often_as_the_rules_say() {
     assert_eq!(second.duration(0.5, &rules), Duration::from_secs(2));
     let third = get(second.elapsed());
     assert_eq!((third.budget.failures, third.budget.conflicts), (0, 0), "counted apart");
-    assert_eq!(third.on_fetch(Fetch::Missed(missing), &rules), dead);
+    none_is_left(third.on_fetch(Fetch::Missed(missing), &rules));
+}
+
+#[test]
+fn order_that_is_not_shown_is_dead_lettered_when_others_are_and_looked_for_again_when_none_is() {
+    for status in [400, 404, 410] {
+        let refused = judged(Request::Get, &Ok(answer(status, "")));
+        let Verdict::Not(trouble @ Trouble::Refused(code)) = refused else { panic!("{refused:?}") };
+        let ask = || {
+            let step = get(start()).on_fetch(Fetch::Missed(trouble), &RULES);
+            let Step::Ask(asking) = step else { panic!("{step:?}") };
+            asking
+        };
+        let dead = Step::Settle(Settlement::DeadLetter(code));
+        assert_eq!(ask().on_answer(true), dead, "{status}");
+        assert_eq!(ask().on_answer(false), start(), "{status}");
+    }
 }
 
 #[test]

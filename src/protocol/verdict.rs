@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::Code;
 use super::complaint::{Meaning, Texts};
 use super::plan::Fetched;
 
@@ -94,114 +95,20 @@ pub enum Trouble {
         /// How long the service asked to be left alone.
         retry_after: Option<Duration>,
     },
-    /// By its nature about everything that is sent there, and not about this order.
+    /// By its nature hardly about this order: a second answer of the kind, to another order or, where
+    /// [`Code::is_alike_for_all`], to any, is enough to know.
     Systemic(Code),
-    /// The same request would be refused again.
+    /// The same request would be refused again. Told of a GET, it is believed when orders can be found.
     Refused(Code),
     /// A failure while the target is taken for down. No reply means this by itself: it takes several
     /// of them to know. Says nothing of the order, and spends no attempt.
     Outage(Code),
 }
 
-macro_rules! codes {
-    ($($(#[doc = $doc:literal])+ $name:ident = $code:literal;)+) => {
-        /// Why an attempt ended as it did. The texts are part of the interface: they stand in dead
-        /// letters, metrics and alerts, and are never reworded.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum Code { $($(#[doc = $doc])+ $name,)+ }
-
-        impl Code {
-            /// All of them.
-            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
-
-            /// The stable name.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$name => $code,)+ }
-            }
-        }
-    };
-}
-
-codes! {
-    /// 412: the ETag is stale.
-    EtagConflict = "etag_conflict";
-    /// 409.
-    Conflict = "conflict";
-    /// An error text that tells of an update conflict, whatever the status.
-    UpdateConflict = "update_conflict";
-    /// 412 because the service has seen the request before, or too late.
-    RepeatWindow = "repeat_window";
-    /// More conflicts in a row than are allowed.
-    ConflictExhausted = "conflict_exhausted";
-    /// The order does not exist, or not for us.
-    NotFound = "not_found";
-    /// The GET brought no ETag, so no write can be guarded.
-    NoEtag = "no_etag";
-    /// 428 although an ETag was sent.
-    EtagRequired = "etag_required";
-    /// The message's `expect` does not hold.
-    ExpectationFailed = "expectation_failed";
-    /// The order holds the sequence of a newer update.
-    Superseded = "superseded";
-    /// The property that should hold the order's sequence holds no whole number.
-    SequenceUnreadable = "sequence_unreadable";
-    /// A property would change in a way that the configuration does not allow.
-    TransitionRefused = "transition_refused";
-    /// The service refuses the request as it is.
-    Rejected = "rejected";
-    /// A rule of the business logic says no.
-    BusinessRule = "business_rule";
-    /// Body or URL is larger than the service takes.
-    TooLarge = "too_large";
-    /// The service cannot do this at all.
-    NotSupported = "not_supported";
-    /// 401, with a token that was renewed for this request, where it can be.
-    Auth = "auth";
-    /// The token endpoint refuses us as we are configured.
-    AuthConfig = "auth_config";
-    /// The token endpoint gives no token now.
-    AuthUnavailable = "auth_unavailable";
-    /// The service asks for a CSRF token and takes none that it gave.
-    Csrf = "csrf";
-    /// 403.
-    Forbidden = "forbidden";
-    /// 3xx or 407: something stands between us and the service.
-    Redirected = "redirected";
-    /// Success, but the body is not OData: a login or maintenance page.
-    NotOData = "not_odata";
-    /// 424: something else failed that this request depends on.
-    Dependency = "dependency";
-    /// 408 or 425, or our own deadline.
-    Timeout = "timeout";
-    /// 429.
-    Throttled = "throttled";
-    /// 503 with a time to come back.
-    Unavailable = "unavailable";
-    /// 502, 503 or 504.
-    Gateway = "gateway";
-    /// Any other 5xx.
-    ServerError = "server_error";
-    /// An error text that tells of a database deadlock.
-    Deadlock = "deadlock";
-    /// No connection could be made.
-    Unreachable = "unreachable";
-    /// The service's certificate is not to be trusted.
-    Certificate = "certificate";
-    /// 404 that tells of the address that all requests have, not of one order.
-    WrongAddress = "wrong_address";
-    /// The reply was lost or makes no sense: the write may have happened.
-    UnknownOutcome = "unknown_outcome";
-    /// Its holders were lost again and again: it may be what kills them.
-    CrashLoop = "crash_loop";
-    /// A bug in orderwright itself.
-    Bug = "bug";
-}
-
 /// Classifies a reply.
 #[must_use]
 pub fn verdict(request: Request, reply: &Reply, texts: &Texts) -> Verdict {
-    match reply {
+    let verdict = match reply {
         Err(Fault::Unreachable) => failure(Code::Unreachable),
         Err(Fault::Untrusted) => systemic(Code::Certificate),
         Err(Fault::Timeout) => failure(Code::Timeout),
@@ -209,6 +116,11 @@ pub fn verdict(request: Request, reply: &Reply, texts: &Texts) -> Verdict {
         Err(Fault::SignIn(why)) => signed_out(*why),
         Err(Fault::Csrf) => failure(Code::Csrf),
         Ok(answer) => by_status(request, answer, texts),
+    };
+    match (request, verdict) {
+        // It changes nothing, and asks for no tag: whoever says so does not speak of the order.
+        (Request::Get, Verdict::Not(Trouble::Conflict(code))) => failure(code),
+        (Request::Get | Request::Patch, verdict) => verdict,
     }
 }
 
@@ -220,34 +132,42 @@ const fn signed_out(why: SignIn) -> Verdict {
     })
 }
 
+/// *Refused* is only what may differ from order to order: that it is there, and what we want of it. What
+/// says how we ask, or comes as a page, may meet every order alike: other orders tell.
 fn by_status(request: Request, answer: &Answer, texts: &Texts) -> Verdict {
     match answer.status {
         200 | 204 => success(request, answer),
         300..=399 | 407 => systemic(Code::Redirected),
-        400 | 500 => by_text(answer, texts),
         401 => systemic(Code::Auth),
         // Of the user's rights, or of this one order: only other orders can tell.
         403 => failure(Code::Forbidden),
-        // A page of a gateway that does not find the service behind it.
-        404 if is_page(&answer.body) => failure(Code::NotOData),
-        404 if texts.is_wrong_address(&answer.body) => systemic(Code::WrongAddress),
-        // After a PATCH only a GET can tell whether the order is gone (it may be the company).
-        404 if request == Request::Patch => conflict(Code::NotFound),
-        404 => refused(Code::NotFound),
         408 | 425 => failure(Code::Timeout),
+        429 => throttled(Code::Throttled, answer),
+        // The words of a gateway, a firewall, or the web server below, and none of the service's own.
+        400..=499 if is_page(&answer.body) => failure(Code::NotOData),
+        400 | 500 => by_text(answer, texts),
+        404 if texts.is_wrong_address(&answer.body) => systemic(Code::WrongAddress),
+        // The GET before it has found the order, so something is wrong, and only the next one can tell
+        // what: the order is gone, or writes do not get there.
+        404 if request == Request::Patch => failure(Code::NotFound),
+        404 => refused(Code::NotFound),
         // Whatever it was that failed before it: asked again, alone, it is answered for itself.
         424 => failure(Code::Dependency),
         409 => conflict(Code::Conflict),
         412 if answer.repeat_rejected => conflict(Code::RepeatWindow),
         412 => conflict(Code::EtagConflict),
-        413 | 414 | 431 => refused(Code::TooLarge),
-        428 => refused(Code::EtagRequired),
-        429 => throttled(Code::Throttled, answer),
-        // About us (402) or about the way there (421), passing (423), or known to no standard, so
-        // said by something between us and the service: none of it is about the order for sure.
-        402 | 418..=421 | 423 | 427 | 430 | 432..=450 | 452..=499 => failure(Code::Rejected),
-        405 | 406 | 410 | 411 | 415..=417 | 422 | 426 | 451 => refused(Code::Rejected),
-        501 | 505 => refused(Code::NotSupported),
+        413 | 414 => refused(Code::TooLarge),
+        410 | 422 | 451 => refused(Code::Rejected),
+        // The method, the headers, the version: the same for all orders. Something between may have
+        // taken the If-Match away.
+        428 => failure(Code::EtagRequired),
+        431 => failure(Code::TooLarge),
+        501 | 505 => failure(Code::NotSupported),
+        // The same; or about us (402) or about the way there (421), passing (423), or known to no
+        // standard, so said by something between us and the service.
+        402 | 405 | 406 | 411 | 415..=421 | 423 | 426 | 427 | 430 | 432..=450 | 452..=499 => {
+            failure(Code::Rejected)
+        }
         503 if answer.retry_after.is_some() => throttled(Code::Unavailable, answer),
         502..=504 => failure(Code::Gateway),
         506..=599 => failure(Code::ServerError),
@@ -282,9 +202,19 @@ fn by_text(answer: &Answer, texts: &Texts) -> Verdict {
     }
 }
 
-/// Whether a body is HTML, whatever its content type says.
+/// Whether a body is a page, whatever its content type says. An error that the service tells in XML is
+/// none, although it begins like one.
 fn is_page(body: &[u8]) -> bool {
-    body.trim_ascii_start().starts_with(b"<")
+    let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body).trim_ascii_start();
+    let root = match body.strip_prefix(b"<?xml") {
+        Some(prolog) => {
+            let end = prolog.iter().position(|byte| *byte == b'>').map_or(0, |at| at + 1);
+            prolog.get(end..).unwrap_or_default().trim_ascii_start()
+        }
+        None => body,
+    };
+    let errors = [&b"<error"[..], b"<m:error", b"<odata:error"];
+    body.starts_with(b"<") && !errors.iter().any(|error| root.starts_with(error))
 }
 
 const fn failure(code: Code) -> Verdict {
@@ -334,7 +264,11 @@ impl Trouble {
             | Self::Outage(code) => !matches!(
                 code,
                 Code::Auth
+                    | Code::AuthConfig
+                    | Code::AuthUnavailable
+                    | Code::Csrf
                     | Code::Forbidden
+                    | Code::NotFound
                     | Code::Dependency
                     | Code::Throttled
                     | Code::Unreachable

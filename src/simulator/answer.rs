@@ -1,18 +1,23 @@
 //! The application behind the gateway: who may see an order, what a GET shows, what a PATCH
 //! changes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::entity::{Changes, Schema};
 use super::faults::Fault;
-use super::key::Key;
+use super::key::{self, Key};
 use super::ledger::Change;
 use super::profile::{Manners, WithoutTag};
+use super::record::Record;
 use super::reply::{Body, Refusal, Reply, Spelling, to_json};
 use super::request::{Operation, Prefer, Request};
 use super::world::World;
+
+/// Most orders that a list shows.
+const PAGE_ORDERS_MAX: usize = 100;
 
 /// What belongs to one request beside itself.
 #[derive(Debug)]
@@ -51,6 +56,9 @@ impl World {
         request: &Request,
         visit: &mut Visit<'_>,
     ) -> Result<Reply, Refusal> {
+        if request.target == Err(key::Error::WholeSet) {
+            return self.page(request, visit);
+        }
         let key = self.visible(request)?;
         match &request.operation {
             Operation::Get => self.get(key, request, visit),
@@ -132,6 +140,35 @@ impl World {
         };
         let etag = (!headless).then_some(tag);
         Ok(Reply { etag, headers, body: Body::Json(json), ..Reply::empty(200) })
+    }
+
+    /// The first orders by their names that the caller may see.
+    fn page(&self, request: &Request, visit: &Visit<'_>) -> Result<Reply, Refusal> {
+        if !matches!(request.operation, Operation::Get) {
+            return Err(Refusal::method_not_allowed());
+        }
+        for name in request.select.iter().flatten() {
+            self.schema.check_select(name)?;
+        }
+        let hides = self.manners().has_companies && !request.cross_company;
+        let is_shown =
+            |record: &&Record| !hides || record.key.company == self.settings.default_company;
+        let mut shown: Vec<_> = self.records.values().filter(is_shown).collect();
+        shown.sort_unstable_by_key(|record| &record.name);
+        shown.truncate(request.top.unwrap_or(PAGE_ORDERS_MAX).min(PAGE_ORDERS_MAX));
+        let bare = matches!(visit.fault, Some(Fault::NoEtag {} | Fault::NoEtagInBody {}));
+        let tags: Vec<_> = shown.iter().map(|record| record.version.tag()).collect();
+        let entity = |(record, tag): (&&Record, &String)| {
+            let annotation = (!bare).then_some(&**tag);
+            serde_json::value::to_raw_value(&record.entity(
+                &self.schema,
+                annotation,
+                request.select.as_deref(),
+            ))
+        };
+        let value: Vec<_> = shown.iter().zip(&tags).filter_map(|it| entity(it).ok()).collect();
+        let json = to_json(&BTreeMap::from([("value", value)]));
+        Ok(Reply { body: Body::Json(json), ..Reply::empty(200) })
     }
 
     /// What somebody else does, if the fault is that.

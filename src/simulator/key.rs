@@ -32,6 +32,9 @@ pub enum Error {
         /// What stands in the URL, decoded.
         segment: String,
     },
+    /// No key at all: the set as a whole.
+    #[error("The set as a whole is no order.")]
+    WholeSet,
     /// No key predicate can be read.
     #[error("Bad Request - Error in query syntax.")]
     Syntax,
@@ -67,6 +70,9 @@ impl Key {
         }
         if segment.contains('/') {
             return Err(Error::UnknownSegment { segment: decoded.into_owned() });
+        }
+        if !decoded.contains('(') {
+            return Err(Error::WholeSet);
         }
         let predicate = predicate.strip_suffix(')').ok_or(Error::Syntax)?;
         let (mut company, mut number) = (None, None);
@@ -184,7 +190,7 @@ mod tests {
         for bad in ["", "'x'", "dataAreaId='U", "dataAreaId='U'x", "dataAreaId=", "%ff='x'"] {
             assert_eq!(parse(bad), Err(Error::Syntax), "{bad}");
         }
-        assert_eq!(Key::parse(ENTITY_SET), Err(Error::Syntax));
+        assert_eq!(Key::parse(ENTITY_SET), Err(Error::WholeSet), "no predicate at all");
     }
 
     #[test]

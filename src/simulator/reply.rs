@@ -231,7 +231,7 @@ impl Refusal {
     pub fn bad_key(error: &key::Error) -> Self {
         let status = match error {
             key::Error::UnknownSegment { .. } => 404,
-            key::Error::Syntax | key::Error::Property { .. } => 400,
+            key::Error::WholeSet | key::Error::Syntax | key::Error::Property { .. } => 400,
         };
         Self::Rejected { status, kind: "", message: error.to_string() }
     }

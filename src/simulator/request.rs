@@ -46,6 +46,8 @@ pub struct Request {
     pub target: Result<Key, key::Error>,
     /// Whether orders of other companies than the user's own may be seen.
     pub cross_company: bool,
+    /// `$top`: the most orders that a list is to show.
+    pub top: Option<usize>,
     /// `$select`: the only properties that are wanted.
     pub select: Option<Vec<String>>,
     /// The `If-Match` header.
@@ -132,13 +134,14 @@ impl Request {
             }
             _ => Operation::Other,
         };
-        let (mut cross_company, mut select) = (false, None);
+        let (mut cross_company, mut select, mut top) = (false, None, None);
         for (name, value) in url::form_urlencoded::parse(uri.query().unwrap_or("").as_bytes()) {
             match &*name {
                 "cross-company" => cross_company = value.eq_ignore_ascii_case("true"),
                 "$select" => {
                     select = Some(value.split(',').map(|name| name.trim().to_owned()).collect());
                 }
+                "$top" => top = value.parse().ok(),
                 _ => {}
             }
         }
@@ -146,6 +149,7 @@ impl Request {
             operation,
             target: Key::parse(segment),
             cross_company,
+            top,
             select,
             if_match: text(IF_MATCH.as_str()).map(str::to_owned),
             authorization: text(AUTHORIZATION.as_str()).map(str::to_owned),

@@ -23,6 +23,10 @@ pub(crate) enum Kind {
     Cut,
     /// A worker's connections to the service fall silent, and come back.
     Mute,
+    /// The service refuses most requests as too many, for a while.
+    Throttle,
+    /// The service answers everything, of every worker, as one that is down, for a while.
+    Down,
     /// A queue in the middle of the consistent-hash ring is unbound and bound again.
     Ring,
     /// Another number of shards; half of the time the command is killed and started again.
@@ -53,7 +57,7 @@ pub(crate) enum Lane {
     Worker,
     /// A worker that is not heard of for several heartbeats. One at a time, so that there is progress.
     Silence,
-    /// The service out of a worker's reach.
+    /// The service: out of a worker's reach, or in trouble for all of them.
     Service,
     /// The broker, or one of its nodes: never two at a time.
     Broker,
@@ -63,7 +67,7 @@ pub(crate) enum Lane {
 
 impl Kind {
     /// All kinds, in the order of the report.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Kill,
         Self::Term,
         Self::Scale,
@@ -71,6 +75,8 @@ impl Kind {
         Self::Stop,
         Self::Cut,
         Self::Mute,
+        Self::Throttle,
+        Self::Down,
         Self::Ring,
         Self::Reshard,
         Self::Broker,
@@ -93,6 +99,8 @@ impl Kind {
             Self::Stop => "stop",
             Self::Cut => "cut",
             Self::Mute => "mute",
+            Self::Throttle => "throttle",
+            Self::Down => "down",
             Self::Ring => "ring",
             Self::Reshard => "reshard",
             Self::Broker => "broker",
@@ -112,6 +120,8 @@ impl Kind {
             Self::Stop => "SIGSTOP for more than three heartbeats, then SIGCONT",
             Self::Cut => "a worker's link to the broker silent, then healed",
             Self::Mute => "a worker's link to the service silent, then healed",
+            Self::Throttle => "the service takes three quarters of what is needed, then all again",
+            Self::Down => "the service answers 503, 401, 403, pages or no tags, then well again",
             Self::Ring => "a middle queue of the hash ring unbound and bound again",
             Self::Reshard => "another number of shards, by a command that may be killed",
             Self::Broker => "the broker (of a cluster one node) restarted in good order",
@@ -142,6 +152,8 @@ impl Kind {
             | Self::Stop
             | Self::Cut
             | Self::Mute
+            | Self::Throttle
+            | Self::Down
             | Self::Ring
             | Self::Reshard
             | Self::Broker => true,
@@ -151,7 +163,9 @@ impl Kind {
     /// What it may do to messages.
     pub(crate) const fn grade(self) -> Grade {
         match self {
-            Self::Term | Self::Scale | Self::Ring | Self::Reshard => Grade::Graceful,
+            Self::Term | Self::Scale | Self::Throttle | Self::Down | Self::Ring | Self::Reshard => {
+                Grade::Graceful
+            }
             Self::Kill
             | Self::Reset
             | Self::Stop
@@ -170,7 +184,7 @@ impl Kind {
             // The ring is worst where messages wait: while a worker is stopped or cut off.
             Self::Kill | Self::Term | Self::Scale | Self::Reset | Self::Ring => Lane::Worker,
             Self::Stop | Self::Cut => Lane::Silence,
-            Self::Mute => Lane::Service,
+            Self::Mute | Self::Throttle | Self::Down => Lane::Service,
             Self::Reshard => Lane::Shards,
             Self::Broker | Self::Crash | Self::Node | Self::Freeze => Lane::Broker,
         }
@@ -188,7 +202,7 @@ impl Lane {
         match self {
             Self::Worker => 1_500..4_500,
             Self::Silence => 1_000..3_000,
-            Self::Service => 5_000..15_000,
+            Self::Service => 4_000..10_000,
             Self::Broker => 14_000..26_000,
             // There and back takes a minute and more while workers are silent: no time to lose.
             Self::Shards => 500..1_500,

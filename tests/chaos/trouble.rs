@@ -4,12 +4,14 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::Result;
 use crate::broker::Broker;
 use crate::fault::{Deck, Kind, Term};
 use crate::fleet::{Fleet, HEARTBEAT, Worker};
+use crate::ledger::Reader;
 use crate::reshard::reshard;
 use crate::ring::Ring;
 
@@ -17,6 +19,18 @@ use crate::ring::Ring;
 const BROKER_MAX: Duration = Duration::from_secs(150);
 /// Fewer workers than this could not take over from each other.
 const WORKERS_MIN: u64 = 2;
+
+/// What a service that is down may answer to everything.
+const OUTAGES: [&str; 8] = [
+    "f5_gateway_page",
+    "f7_no_retry_after",
+    "f8_unauthorized",
+    "f8_forbidden",
+    "f9_redirect",
+    "f10_login_page",
+    "f15_no_etag",
+    "f18_maintenance",
+];
 
 /// One fault, as it was done.
 #[derive(Debug, Clone)]
@@ -84,6 +98,10 @@ impl Trouble<'_> {
                 self.reshard(&mut dice).await?;
                 return Ok(nobody);
             }
+            Kind::Throttle | Kind::Down => {
+                self.service(kind, &mut dice).await?;
+                return Ok(nobody);
+            }
             Kind::Broker | Kind::Crash | Kind::Node | Kind::Freeze => {
                 return self.broker(kind, &mut dice).await.map(|()| nobody);
             }
@@ -117,8 +135,14 @@ impl Trouble<'_> {
             Kind::Stop => self.stop(worker, &mut dice).await?,
             Kind::Cut => self.cut(worker, &mut dice).await,
             Kind::Mute => self.mute(worker, &mut dice).await,
-            Kind::Ring | Kind::Reshard | Kind::Broker | Kind::Crash | Kind::Node | Kind::Freeze => {
-            }
+            Kind::Throttle
+            | Kind::Down
+            | Kind::Ring
+            | Kind::Reshard
+            | Kind::Broker
+            | Kind::Crash
+            | Kind::Node
+            | Kind::Freeze => {}
         }
         Ok(Some(Struck { worker: Some(number) }))
     }
@@ -190,6 +214,26 @@ impl Trouble<'_> {
         self.fleet.give_back(worker);
     }
 
+    /// Some seconds of trouble that all workers meet alike, so that none of it is any update's fault.
+    async fn service(&self, kind: Kind, dice: &mut fastrand::Rng) -> Result<()> {
+        let pause = Duration::from_millis(dice.u64(2_000..9_000));
+        let (name, [trouble, end]) = if kind == Kind::Throttle {
+            // Each update takes two requests, so this is three quarters of what is needed. With less, no
+            // backlog of a long run would be worked off: pods are slow to try more again.
+            let few = self.fleet.options.rate * 3 / 2;
+            let limit = json!({"throttle": {"per_second": few}});
+            (format!("{few} requests a second"), [limit, json!({"throttle": {}})])
+        } else {
+            let fault = dice.choice(OUTAGES).unwrap_or("f18_maintenance");
+            (fault.to_owned(), [1, 0].map(|rate| json!({fault: rate})))
+        };
+        self.tell(kind, &format!("{name} for {} s", pause.as_secs()));
+        let simulator = Reader::new(&format!("http://{}", self.fleet.ground.simulator))?;
+        simulator.faults(&trouble).await?;
+        sleep(pause).await;
+        simulator.faults(&end).await
+    }
+
     async fn broker(&self, kind: Kind, dice: &mut fastrand::Rng) -> Result<()> {
         let _at_rest = self.broker_at_rest.lock().await;
         let nodes = self.broker.nodes().len() as u64;
@@ -217,6 +261,8 @@ impl Trouble<'_> {
                 | Kind::Stop
                 | Kind::Cut
                 | Kind::Mute
+                | Kind::Throttle
+                | Kind::Down
                 | Kind::Ring
                 | Kind::Reshard => {
                     self.broker.restart().await;

@@ -5,10 +5,12 @@ use tokio::time::{Duration, Instant};
 
 use crate::ledger::Ledger;
 use crate::stage::{Stage, message, update, updates};
+use crate::traces::receiver::{Receiver, spans};
+use crate::traces::{Relay, TRACE, traced};
 use crate::{lifecycle, order, outage};
 
 const WAIT: (&str, &str) = ("TARGET__BATCH__WAIT", "10ms");
-const BATCH: [(&str, &str); 2] = [("TARGET__BATCH__MODE", "on"), WAIT];
+pub(crate) const BATCH: [(&str, &str); 2] = [("TARGET__BATCH__MODE", "on"), WAIT];
 
 /// Asserts that fewer requests were sent than orders were asked for.
 fn gathered(ledger: &Ledger) {
@@ -118,6 +120,22 @@ async fn f21_service_that_takes_no_batches_gets_single_requests_and_nothing_is_d
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn batches_that_a_firewall_refuses_are_given_up_and_cost_few_orders_a_retry() {
+    let stage = Stage::new("batch-firewall", &["--orders", "60"]).await;
+    stage.simulator.faults(&json!({"f8_forbidden": {"on": "batch"}})).await.unwrap();
+    let daemon = stage.daemon(&BATCH).await;
+    stage.publish(&updates(60, 20)).await;
+    stage.applied(1_200).await;
+    let ended = daemon.stop().await;
+    let said = "single requests are answered, and no $batch is";
+    assert_eq!(ended.log.matches(said).count(), 1, "{}", ended.log);
+    // Those of the batches under way until then, and none of the others.
+    assert!((3..=180).contains(&ended.count("failures")), "{}", ended.count("failures"));
+    assert_eq!((ended.count("applied"), ended.count("outages")), (1_200, 0));
+    assert_eq!(ended.summary.unwrap()["dead_lettered"], json!({}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lone_update_waits_for_company_no_longer_than_it_may() {
     let stage = Stage::new("batch-lone", &["--orders", "1"]).await;
     let daemon = stage.daemon(&[BATCH[0], ("TARGET__BATCH__WAIT", "1s")]).await;
@@ -129,4 +147,41 @@ async fn lone_update_waits_for_company_no_longer_than_it_may() {
     // Once for its GET and once for its PATCH, each of which then goes by itself.
     assert!((Duration::from_secs(2)..Duration::from_secs(5)).contains(&took), "{took:?}");
     assert_eq!((ledger.requests, ledger.gets, ledger.patches), (2, 1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_part_of_a_batch_and_each_single_request_tells_the_service_its_own_trace() {
+    let stage = Stage::new("batch-traces", &["--orders", "3"]).await;
+    let Some(mut receiver) = Receiver::start().await else { return };
+    let relay = Relay::before(stage.simulator_url()).await;
+    let target = format!("{}/data", relay.url);
+    let settings = [
+        BATCH[0],
+        ("TARGET__BATCH__WAIT", "1s"),
+        ("TARGET__URL", target.as_str()),
+        ("OTLP__ENDPOINT", &receiver.endpoint),
+        ("OTLP__SAMPLE_RATIO", "0"),
+        ("OTLP__METRICS_INTERVAL", "10m"),
+    ];
+    let daemon = stage.daemon(&settings).await;
+    let raw = stage.channel().await;
+    for order in 1..=2 {
+        raw.publish(traced("01"), update(order, 1).as_bytes()).await;
+    }
+    stage.applied(2).await;
+    // Nobody joins it.
+    raw.publish(traced("01"), update(3, 1).as_bytes()).await;
+    let ledger = stage.applied(3).await;
+    daemon.stop().await;
+    assert_eq!((ledger.requests, ledger.gets, ledger.patches), (4, 3, 3), "two went together");
+    let spans = spans(&receiver.all().await);
+    let sent = String::from_utf8_lossy(&relay.sent.lock().unwrap()).into_owned();
+    let requests: Vec<_> =
+        spans.iter().filter(|it| ["GET", "PATCH"].contains(&&*it.name)).collect();
+    assert_eq!(requests.len(), 6, "{spans:#?}");
+    for request in requests {
+        let told = format!("traceparent: 00-{TRACE}-{}-01", request.id);
+        assert_eq!(sent.matches(&told).count(), 1, "{told} in:\n{sent}");
+    }
+    assert_eq!(sent.matches("traceparent: ").count(), 6, "{sent}");
 }

@@ -2,6 +2,7 @@
 //! of the dead-letter queue. `tests/tidy` sees to it that none is missing.
 
 mod answers;
+mod batches;
 mod conflicts;
 mod connections;
 mod target;
@@ -17,6 +18,9 @@ use crate::stage::{Letter, Stage, updates};
 /// it goes on.
 const ORDERS: u64 = 6;
 const ALL: u64 = 2 * ORDERS;
+
+/// One by one, and several orders in one request: the same must come of it.
+const MODES: [&[(&str, &str)]; 2] = [&[], &crate::batch::BATCH];
 
 /// What is retried at once, and probed often.
 const QUICK: (&str, &str) = ("BREAKER__PROBE_INTERVAL", "100ms");

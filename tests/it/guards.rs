@@ -4,6 +4,9 @@ use serde_json::{Value, json};
 
 use crate::stage::{Stage, message};
 
+/// One by one, and where orders may go together.
+const MODES: [&[(&str, &str)]; 2] = [&[], &crate::batch::BATCH];
+
 const FENCE: (&str, &str) = ("GUARD__SEQUENCE_PROPERTY", "UpdateSequence");
 
 /// An update of the first order that carries a sequence.
@@ -23,20 +26,22 @@ async fn properties(stage: &Stage) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn older_update_that_comes_late_is_superseded_and_not_written() {
-    let stage = Stage::new("superseded", &["--orders", "5"]).await;
-    let daemon = stage.daemon(&[FENCE]).await;
+    for mode in MODES {
+        let stage = Stage::new("superseded", &["--orders", "5"]).await;
+        let daemon = stage.daemon(&[&[FENCE], mode].concat()).await;
 
-    stage.publish(&[dated(9, 9), dated(7, 7), dated(8, 8)]).await;
-    daemon.logs_times("\"outcome\":\"superseded\"", 2).await;
-    let ended = daemon.stop().await;
+        stage.publish(&[dated(9, 9), dated(7, 7), dated(8, 8)]).await;
+        daemon.logs_times("\"outcome\":\"superseded\"", 2).await;
+        let ended = daemon.stop().await;
 
-    let ledger = stage.simulator.read(0).await.unwrap();
-    assert_eq!((ledger.patches, ledger.applied_distinct), (1, 1));
-    let order = properties(&stage).await;
-    assert_eq!(order["UpdateSequence"], 9);
-    assert_eq!(order["DeliveryDate"], "2025-02-09T12:00:00Z");
-    assert_eq!((ended.count("applied"), ended.count("superseded")), (1, 2));
-    assert_eq!(stage.waiting().await, 0, "superseded updates are done");
+        let ledger = stage.simulator.read(0).await.unwrap();
+        assert_eq!((ledger.patches, ledger.applied_distinct), (1, 1));
+        let order = properties(&stage).await;
+        assert_eq!(order["UpdateSequence"], 9);
+        assert_eq!(order["DeliveryDate"], "2025-02-09T12:00:00Z");
+        assert_eq!((ended.count("applied"), ended.count("superseded")), (1, 2));
+        assert_eq!(stage.waiting().await, 0, "superseded updates are done");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,37 +99,42 @@ async fn update_whose_values_are_there_still_raises_the_sequence() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn updates_that_wait_are_put_in_the_order_of_their_sequences() {
-    let stage = Stage::new("restored", &["--orders", "5"]).await;
-    // The others arrive while the first is at work.
-    let stall = json!({"on": "patch", "do": "stall", "for": "3s"});
-    stage.simulator.faults(&json!({"next": [stall]})).await.unwrap();
-    let daemon = stage.daemon(&[FENCE]).await;
+    for mode in MODES {
+        let stage = Stage::new("restored", &["--orders", "5"]).await;
+        // The others arrive while the first is at work.
+        let stall = json!({"on": "patch", "do": "stall", "for": "3s"});
+        stage.simulator.faults(&json!({"next": [stall]})).await.unwrap();
+        let daemon = stage.daemon(&[&[FENCE], mode].concat()).await;
 
-    stage.publish(&[dated(1, 1), dated(4, 4), dated(3, 3), dated(2, 2)]).await;
-    let ledger = stage.applied(4).await;
-    let ended = daemon.stop().await;
+        stage.publish(&[dated(1, 1), dated(4, 4), dated(3, 3), dated(2, 2)]).await;
+        let ledger = stage.applied(4).await;
+        let ended = daemon.stop().await;
 
-    assert_eq!((ledger.out_of_order, ended.count("superseded")), (0, 0));
-    assert_eq!(properties(&stage).await["UpdateSequence"], 4);
+        assert_eq!((ledger.out_of_order, ended.count("superseded")), (0, 0));
+        assert_eq!(properties(&stage).await["UpdateSequence"], 4);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn write_whose_reply_was_lost_is_known_by_its_sequence() {
-    let stage = Stage::new("lost-sequence", &["--orders", "5"]).await;
-    let next = json!([
-        {"on": "patch", "do": "status", "status": 503},
-        {"on": "patch", "do": "lost_reply"},
-    ]);
-    stage.simulator.faults(&json!({"next": next})).await.unwrap();
-    // One retry: the last look finds it.
-    let daemon = stage.daemon(&[FENCE, ("RETRY__FAILURES__RETRIES_MAX", "1")]).await;
+    for mode in MODES {
+        let stage = Stage::new("lost-sequence", &["--orders", "5"]).await;
+        let next = json!([
+            {"on": "patch", "do": "status", "status": 503},
+            {"on": "patch", "do": "lost_reply"},
+        ]);
+        stage.simulator.faults(&json!({"next": next})).await.unwrap();
+        // One retry: the last look finds it.
+        let daemon =
+            stage.daemon(&[&[FENCE, ("RETRY__FAILURES__RETRIES_MAX", "1")], mode].concat()).await;
 
-    stage.publish(&[dated(1, 1), dated(2, 2)]).await;
-    let ledger = stage.applied(2).await;
-    let ended = daemon.stop().await;
+        stage.publish(&[dated(1, 1), dated(2, 2)]).await;
+        let ledger = stage.applied(2).await;
+        let ended = daemon.stop().await;
 
-    assert_eq!((ledger.applied_twice, ended.count("already_applied")), (0, 1));
-    assert_eq!(ended.summary.unwrap()["dead_lettered"], json!({}));
+        assert_eq!((ledger.applied_twice, ended.count("already_applied")), (0, 1));
+        assert_eq!(ended.summary.unwrap()["dead_lettered"], json!({}));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,23 +161,25 @@ async fn status_that_would_take_another_way_than_the_allowed_ones_is_dead_letter
 
 #[tokio::test(flavor = "multi_thread")]
 async fn update_whose_expectation_fails_is_dead_lettered_and_writes_nothing() {
-    let stage = Stage::new("expect", &["--orders", "5"]).await;
-    let daemon = stage.daemon(&[]).await;
-    let mut letters = stage.letters().await;
+    for mode in MODES {
+        let stage = Stage::new("expect", &["--orders", "5"]).await;
+        let daemon = stage.daemon(mode).await;
+        let mut letters = stage.letters().await;
 
-    let expecting = |order: &str, status: &str| {
-        json!({
-            "key": {"dataAreaId": "USMF", "SalesOrderNumber": order},
-            "changes": {"SalesStatus": "Canceled", "UpdateSequence": 1},
-            "expect": {"SalesStatus": [status]},
-        })
-        .to_string()
-    };
-    stage
-        .publish(&[expecting("SO-000001", "Delivered"), expecting("SO-000002", "Backorder")])
-        .await;
-    assert_eq!(letters.next().await.reason(), "expectation_failed");
-    let ledger = stage.applied(1).await;
-    daemon.stop().await;
-    assert_eq!(ledger.patches, 1);
+        let expecting = |order: &str, status: &str| {
+            json!({
+                "key": {"dataAreaId": "USMF", "SalesOrderNumber": order},
+                "changes": {"SalesStatus": "Canceled", "UpdateSequence": 1},
+                "expect": {"SalesStatus": [status]},
+            })
+            .to_string()
+        };
+        stage
+            .publish(&[expecting("SO-000001", "Delivered"), expecting("SO-000002", "Backorder")])
+            .await;
+        assert_eq!(letters.next().await.reason(), "expectation_failed");
+        let ledger = stage.applied(1).await;
+        daemon.stop().await;
+        assert_eq!(ledger.patches, 1);
+    }
 }

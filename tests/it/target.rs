@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::daemon::orderwright;
+use crate::daemon::{Daemon, orderwright};
 use crate::stage::{Stage, update};
 
 pub(crate) const SECRET: &str = "s3cr3t-0f-the-app";
@@ -36,6 +36,44 @@ async fn daemon_signs_in_and_a_dead_token_costs_no_update_and_no_secret_is_logge
     assert_eq!((&summary["dead_lettered"], &summary["failures"]), (&json!({}), &json!(0)));
     assert!(ended.log.contains("signed in"), "{}", ended.log);
     for secret in [SECRET, "eyJ"] {
+        assert!(!ended.log.contains(secret), "{secret} in {}", ended.log);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn daemon_signs_in_as_its_workload_and_takes_what_the_cluster_puts_into_the_file_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("azure-identity-token");
+    let (first, second) = ("h.first-0f-the-cluster.s", "h.second-0f-the-cluster.s");
+    std::fs::write(&file, first).unwrap();
+    let who = ["--client-id", "app", "--tenant", "contoso.com", "--client-assertion", first];
+    let stage = Stage::new("workload", &[&who[..], &["--orders", "2"]].concat()).await;
+    let ours = [("TARGET__AUTH__KIND", "workload_identity"), ("TARGET__AUTH__TIMEOUT", "5s")];
+    let mut settings = stage.settings(&[&ours[..], &[("LOG__LEVEL", "trace")]].concat()).await;
+    // As Azure's webhook gives them to a pod.
+    settings.extend(
+        [
+            ("AZURE_CLIENT_ID", "app"),
+            ("AZURE_TENANT_ID", "contoso.com"),
+            ("AZURE_FEDERATED_TOKEN_FILE", file.to_str().unwrap()),
+            ("AZURE_AUTHORITY_HOST", stage.simulator_url()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned())),
+    );
+    let (code, stdout, stderr) = check(&settings, &["--key", "USMF/SO-000001"]).await;
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    let daemon = Daemon::start(&settings).await;
+    stage.publish(&[update(1, 1)]).await;
+    stage.applied(1).await;
+
+    std::fs::write(&file, second).unwrap();
+    stage.simulator.tokens(&json!({"client_assertion": second})).await.unwrap();
+    stage.simulator.revoke_tokens().await.unwrap();
+    stage.publish(&[update(1, 2), update(2, 1)]).await;
+    stage.applied(3).await;
+    let ended = daemon.stop().await;
+    assert_eq!((ended.count("failures"), ended.count("applied")), (0, 3), "{}", ended.log);
+    for secret in [first, second, "eyJ"] {
         assert!(!ended.log.contains(secret), "{secret} in {}", ended.log);
     }
 }

@@ -1,6 +1,6 @@
 //! What a collector gets: a receiver that we did not write prints what it understood.
 
-mod receiver;
+pub(crate) mod receiver;
 
 use std::sync::{Arc, Mutex};
 
@@ -18,18 +18,18 @@ use crate::stage::{Stage, message, update};
 use crate::wire::wired;
 use receiver::{Receiver, Seen, spans};
 
-const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+pub(crate) const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PUBLISHER: &str = "b7ad6b7169203331";
 
 /// What goes on to the service, written down on the way.
-struct Relay {
-    url: String,
-    sent: Arc<Mutex<Vec<u8>>>,
+pub(crate) struct Relay {
+    pub(crate) url: String,
+    pub(crate) sent: Arc<Mutex<Vec<u8>>>,
     _tasks: JoinSet<()>,
 }
 
 impl Relay {
-    async fn before(url: &str) -> Self {
+    pub(crate) async fn before(url: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let upstream = url.strip_prefix("http://").unwrap().to_owned();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -62,7 +62,7 @@ async fn link(client: TcpStream, server: TcpStream, sent: Arc<Mutex<Vec<u8>>>) {
     }
 }
 
-fn traced(flags: &str) -> BasicProperties {
+pub(crate) fn traced(flags: &str) -> BasicProperties {
     let mut headers = FieldTable::default();
     let parent = format!("00-{TRACE}-{PUBLISHER}-{flags}");
     headers.insert("traceparent".into(), AMQPValue::LongString(parent.into()));
@@ -125,8 +125,8 @@ async fn trace_goes_on_from_the_message_by_the_processing_to_each_request_and_to
     assert_eq!(of("GET")[1].attribute("http.response.status_code"), "Int(404)");
     assert_eq!(
         sent.matches("traceparent: ").count(),
-        3 + 2 + 2,
-        "what is not recorded is told as well"
+        3 + 2 + 2 + 1,
+        "what is not recorded is told as well, and the look at the service"
     );
     assert!(lines.iter().any(|line| line.contains("orderwright.updates.settled")), "{lines:#?}");
 }

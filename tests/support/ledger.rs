@@ -107,6 +107,12 @@ impl Reader {
         self.ask(self.client.delete(url)).await.map(drop)
     }
 
+    /// Makes every CSRF token invalid.
+    pub(crate) async fn end_sessions(&self) -> Result<()> {
+        let url = self.url.replace("/sim/ledger", "/sim/sessions");
+        self.ask(self.client.delete(url)).await.map(drop)
+    }
+
     /// Gives a property another name, as an upgrade of the service may.
     pub(crate) async fn rename(&self, from: &str, to: &str) -> Result<()> {
         let url = self.url.replace("/sim/ledger", "/sim/properties");

@@ -137,7 +137,7 @@ impl Checker {
             self.calm.over().await;
             let begun = Instant::now();
             let trail = Trail { walk: uuid(), attempt: uuid() };
-            let reply = self.client.get(&update.key, trail).await;
+            let reply = self.client.probe(Some(&update.key), trail).await;
             let took = begun.elapsed();
             let verdict = verdict::verdict(Request::Get, &reply, &self.texts);
             if let Verdict::Not(Trouble::Throttled { retry_after, .. }) = verdict {

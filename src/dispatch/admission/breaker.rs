@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! closed ── several orders failed, and no answer was a sign of life ───▶ open
-//!        ── two systemic answers, and none was a sign of life between ─▶ open
+//!        ── two of them met what is hardly one order's doing ──────────▶ open
+//!        ── two answers that are alike for all, and no sign between ───▶ open
 //!        ── an order has spent all, and the target does not answer ────▶ open
 //! open   ── one update, or one look, every interval, answered well ────▶ closed
 //! ```
@@ -18,8 +19,10 @@ use std::time::Duration;
 
 use crate::protocol::{Code, Request};
 
-/// Systemic answers in a row that are an outage. The second confirms the first.
-const SYSTEMIC_MAX: u32 = 2;
+/// Answers in a row that are alike for all orders and an outage. The second confirms the first.
+const ALIKE_MAX: u32 = 2;
+/// Different orders that met what is hardly one order's doing, and an outage.
+const STRANGE_MAX: usize = 2;
 /// Every so many probes of a target that could not be read, one is a look instead of an update: the
 /// updates that wait may all be of one order that fails by itself.
 const LOOK_EVERY: u32 = 3;
@@ -46,13 +49,26 @@ struct Failed {
     request: Request,
     first: Duration,
     last: Duration,
+    /// What it met is hardly one order's doing.
+    is_strange: bool,
+}
+
+/// How much an answer says of the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Weight {
+    /// As much as of the order.
+    Failure,
+    /// Much, when a second order meets it. One alone may be what something on the way takes offence at.
+    Strange,
+    /// All: nobody is let in, whatever the order.
+    Alike,
 }
 
 /// What failed since the last sign of life.
 #[derive(Debug, Default)]
 struct Signs {
     orders: Vec<Failed>,
-    systemic: u32,
+    alike: u32,
 }
 
 /// The target is taken for down.
@@ -149,12 +165,12 @@ impl Breaker {
         }
     }
 
-    /// A request of an order failed; a systemic one where `is_systemic`.
+    /// A request of an order failed.
     pub(super) fn failed(
         &mut self,
         order: u64,
         (request, code): (Request, Code),
-        is_systemic: bool,
+        weight: Weight,
         epoch: u64,
         now: Duration,
     ) -> About {
@@ -163,22 +179,28 @@ impl Breaker {
         }
         let is_it = |it: &&mut Failed| (it.order, it.request) == (order, request);
         if let Some(accused) = self.accused.iter_mut().find(is_it)
-            && !is_systemic
+            && weight != Weight::Alike
         {
             accused.last = now;
             return About::Order;
         }
         let Breaking { orders_min, silence_min, .. } = self.settings;
+        let is_strange = weight == Weight::Strange;
         let signs = self.signs(request);
         if let Some(failed) = signs.orders.iter_mut().find(is_it) {
             failed.last = now;
+            failed.is_strange |= is_strange;
         } else if signs.orders.len() < FAILED_MAX {
-            signs.orders.push(Failed { order, request, first: now, last: now });
+            signs.orders.push(Failed { order, request, first: now, last: now, is_strange });
         }
-        signs.systemic += u32::from(is_systemic);
+        signs.alike += u32::from(weight == Weight::Alike);
         let since = signs.orders.first().map_or(now, |it| it.first);
         let silent = now.saturating_sub(since) >= silence_min;
-        if signs.systemic >= SYSTEMIC_MAX || (signs.orders.len() >= orders_min && silent) {
+        let strange = signs.orders.iter().filter(|it| it.is_strange).count();
+        if signs.alike >= ALIKE_MAX
+            || strange >= STRANGE_MAX
+            || (signs.orders.len() >= orders_min && silent)
+        {
             self.trip(request, code, now);
             return About::Opened;
         }
@@ -200,7 +222,10 @@ impl Breaker {
         }
         // However short the time was: its retries are behind it.
         let many = self.signs(request).orders.len() >= self.settings.orders_min;
-        if many || (request == Request::Patch && self.doubts_writing(order, begun)) {
+        if many
+            || code.is_never_of_an_order()
+            || (request == Request::Patch && self.doubts_writing(order, begun))
+        {
             self.trip(request, code, now);
             return Works::Opened;
         }
@@ -289,7 +314,7 @@ impl Breaker {
 impl Signs {
     fn clear(&mut self) {
         self.orders.clear();
-        self.systemic = 0;
+        self.alike = 0;
     }
 }
 
@@ -310,7 +335,7 @@ mod tests {
     }
 
     fn failed(breaker: &mut Breaker, order: u64, what: (Request, Code), at: u64) -> About {
-        breaker.failed(order, what, false, breaker.epoch(), ms(at))
+        breaker.failed(order, what, Weight::Failure, breaker.epoch(), ms(at))
     }
 
     #[test]
@@ -358,14 +383,54 @@ mod tests {
     }
 
     #[test]
-    fn systemic_answer_opens_it_when_it_is_confirmed_once() {
-        let auth = (Request::Get, Code::Auth);
+    fn answer_that_is_alike_for_all_opens_it_when_it_is_confirmed_once_be_it_by_the_same_order() {
         let mut breaker = Breaker::new(SETTINGS);
-        assert_eq!(breaker.failed(1, auth, true, 0, ms(0)), About::Order);
+        let barred = |breaker: &mut Breaker, at| {
+            breaker.failed(1, (Request::Get, Code::Auth), Weight::Alike, 0, ms(at))
+        };
+        assert_eq!(barred(&mut breaker, 0), About::Order);
         breaker.lived(1, Request::Get, 0, [ms(1); 2]);
-        assert_eq!(breaker.failed(1, auth, true, 0, ms(2)), About::Order);
-        assert_eq!(breaker.failed(1, auth, true, 0, ms(3)), About::Opened);
+        assert_eq!(barred(&mut breaker, 2), About::Order);
+        assert_eq!(barred(&mut breaker, 3), About::Opened);
         assert_eq!(breaker.open().map(|open| open.code), Some(Code::Auth));
+    }
+
+    #[test]
+    fn strange_answer_opens_it_for_a_second_order_and_never_for_one_alone_however_often() {
+        for request in [Request::Get, Request::Patch] {
+            let mut breaker = Breaker::new(SETTINGS);
+            let page = |breaker: &mut Breaker, order, at| {
+                let what = (request, Code::NotOData);
+                breaker.failed(order, what, Weight::Strange, breaker.epoch(), ms(at))
+            };
+            for at in 0..100 {
+                assert_eq!(page(&mut breaker, 1, at * 100), About::Order);
+            }
+            breaker.lived(9, request, 0, [ms(10_000); 2]);
+            assert_eq!(
+                page(&mut breaker, 2, 10_001),
+                About::Order,
+                "one of them, as far as is known"
+            );
+            assert_eq!(page(&mut breaker, 3, 10_002), About::Opened);
+            breaker.close(1, ms(11_000));
+            // Those two have had their say.
+            for at in 0..100 {
+                assert_eq!(page(&mut breaker, 2 + at % 2, 12_000 + at), About::Order);
+            }
+        }
+    }
+
+    #[test]
+    fn sign_in_that_fails_is_never_held_against_an_order_though_others_are_answered() {
+        let mut breaker = Breaker::new(SETTINGS);
+        breaker.lived(9, Request::Get, 0, [ms(5_000); 2]);
+        for code in [Code::AuthConfig, Code::AuthUnavailable, Code::Certificate] {
+            let epoch = breaker.epoch();
+            let works = breaker.works(1, (Request::Get, code), [ms(1_000); 2], epoch, ms(6_000));
+            assert_eq!(works, Works::Opened, "{code:?}");
+            breaker.close(epoch + 1, ms(6_000));
+        }
     }
 
     #[test]
@@ -393,7 +458,7 @@ mod tests {
         assert!(breaker.open().is_some() && breaker.close(0, ms(1)).is_none());
         assert!(breaker.close(1, ms(2)).is_some());
         for order in 1..=9 {
-            let late = breaker.failed(order, GATEWAY, false, 0, ms(9_000));
+            let late = breaker.failed(order, GATEWAY, Weight::Failure, 0, ms(9_000));
             assert_eq!(late, About::Target, "it does not count against its order either");
         }
         assert!(breaker.open().is_none());

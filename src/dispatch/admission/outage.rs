@@ -54,6 +54,18 @@ impl Admission {
         (works, heard)
     }
 
+    /// Whether the target shows orders, as far as is known, for one that it refused to show to a GET sent
+    /// at `sent`, in this epoch. `None`: look.
+    pub(in crate::dispatch) fn shows(&self, sent: Instant, epoch: u64) -> Option<bool> {
+        let sent = sent.saturating_duration_since(self.born);
+        let state = self.state();
+        if epoch != state.breaker.epoch() {
+            return Some(false);
+        }
+        // Sent after it: what was shown before it says nothing of the time in which it was refused.
+        state.shown.is_some_and(|shown| shown >= sent).then_some(true)
+    }
+
     /// One look at the target at a time.
     pub(in crate::dispatch) async fn looking(&self) -> Option<SemaphorePermit<'_>> {
         self.look.acquire().await.ok()
@@ -71,7 +83,8 @@ impl Admission {
         let mut state = self.state();
         let mut heard = Heard { verdict, must_keep: false, opened: false };
         let works = match verdict {
-            Verdict::Done | Verdict::Not(Trouble::Conflict(_) | Trouble::Refused(_)) => {
+            Verdict::Done => {
+                state.shown = state.shown.max(Some(sent));
                 state.breaker.seen(epoch, now);
                 self.close(&mut state, epoch, now);
                 Some(true)
@@ -83,8 +96,13 @@ impl Admission {
                 heard.must_keep = self.trouble(&mut state);
                 None
             }
+            // A refusal as well: there is no order that it could be about.
             Verdict::Not(
-                Trouble::Failure(code) | Trouble::Systemic(code) | Trouble::Outage(code),
+                Trouble::Failure(code)
+                | Trouble::Systemic(code)
+                | Trouble::Outage(code)
+                | Trouble::Conflict(code)
+                | Trouble::Refused(code),
             ) => {
                 if state.breaker.looked_dead(code, epoch, now) {
                     heard.opened = true;

@@ -1,4 +1,4 @@
-//! How fast requests may follow one another: at a rate that is looked for, or at one that is given.
+//! How fast requests may follow one another: at a rate that is looked for.
 
 use std::time::Duration;
 
@@ -88,44 +88,6 @@ impl Pace {
     /// Whether there is nothing left to slow down for.
     pub(super) fn is_over(&self, now: Duration) -> bool {
         now.saturating_sub(self.since) >= FORGOTTEN
-    }
-}
-
-/// At most so many requests in any window: a tenth of them at once, the others evenly spaced
-/// (GCRA, ITU-T I.371).
-#[derive(Debug, Clone, PartialEq)]
-pub struct Quota {
-    spacing: Duration,
-    at_once: Duration,
-    full: Duration,
-}
-
-impl Quota {
-    /// `requests` must be 10 at least.
-    #[must_use]
-    pub fn new(requests: f64, window: Duration) -> Self {
-        // In a window: the first one, those at once, and the spaced ones.
-        let spacing = window.div_f64((0.9 * requests - 1.0).max(1.0));
-        Self { spacing, at_once: spacing.mul_f64(0.1 * requests), full: Duration::ZERO }
-    }
-
-    /// When the next request may begin.
-    #[must_use]
-    pub const fn due(&self) -> Duration {
-        self.full.saturating_sub(self.at_once)
-    }
-
-    /// How many may begin at once, if one may begin now.
-    #[must_use]
-    pub fn room(&self, now: Duration) -> usize {
-        let free = (now + self.at_once).saturating_sub(self.full.max(now));
-        let more = free.as_nanos() / self.spacing.as_nanos().max(1);
-        usize::try_from(more).unwrap_or(usize::MAX).saturating_add(1)
-    }
-
-    /// So many begin now.
-    pub fn take(&mut self, requests: u32, now: Duration) {
-        self.full = self.full.max(now) + self.spacing * requests;
     }
 }
 
@@ -268,26 +230,6 @@ mod tests {
         }
         // 92 a second at first, 99 at last.
         assert!((955..=985).contains(&taken), "{taken}");
-    }
-
-    #[test]
-    fn quota_is_kept_in_every_window_and_used_up() {
-        let mut quota = Quota::new(600.0, 300 * SECOND);
-        let mut begun: Vec<Duration> = Vec::new();
-        let mut now = Duration::ZERO;
-        while now < 1_200 * SECOND {
-            while quota.due() <= now {
-                quota.take(1, now);
-                begun.push(now);
-            }
-            now += SECOND / 10;
-        }
-        let most = begun.iter().enumerate().map(|(index, from)| {
-            let within = |at: &&Duration| **at < *from + 300 * SECOND;
-            begun[index..].iter().take_while(within).count()
-        });
-        assert!((580..=600).contains(&most.max().unwrap()));
-        assert!(begun.len() > 4 * 530, "{}", begun.len());
     }
 
     #[test]

@@ -7,10 +7,11 @@
 
 use std::time::Duration;
 
-use super::pace::{Accepted, Pace, Quota};
-use crate::protocol::backoff::{exponential, jittered};
+use super::pace::{Accepted, Pace};
+use super::quota::{Allowance, Quota};
+use crate::protocol::backoff::exponential;
 
-/// How much longer than told is waited at most, as a share: pods that were refused together must not
+/// How much longer than told, or than it would be, is waited at most, as a share: pods that were refused together must not
 /// come back together.
 const LONGER_MAX: f64 = 0.2;
 /// The pace at which the target refused is too much by about this: it takes a while to show.
@@ -27,8 +28,8 @@ pub struct Throttling {
     pub told: [Duration; 2],
     /// Waits after refusals without a word: the first one, which doubles, and the longest.
     pub untold: [Duration; 2],
-    /// Requests of this process in any window of this length, if there is such a limit.
-    pub quota: Option<(f64, Duration)>,
+    /// How many requests there may be in any window, if there is such a limit.
+    pub quota: Option<Allowance>,
 }
 
 #[derive(Debug)]
@@ -59,8 +60,15 @@ impl Throttle {
             shut_until: Duration::ZERO,
             untold: 0,
             pace: None,
-            quota: settings.quota.map(|(requests, window)| Quota::new(requests, window)),
+            quota: settings.quota.map(Quota::new),
             accepted: Accepted::new(),
+        }
+    }
+
+    /// So many pods share the quota.
+    pub(super) fn shared_by(&mut self, pods: usize) {
+        if let Some(quota) = &mut self.quota {
+            quota.shared_by(pods);
         }
     }
 
@@ -124,6 +132,26 @@ impl Throttle {
         }
     }
 
+    /// When something may begin again after such a refusal.
+    pub(super) fn open_after(
+        &self,
+        sent: Duration,
+        told: Option<Duration>,
+        dice: f64,
+        now: Duration,
+    ) -> Duration {
+        let is_news = sent >= self.shut_until;
+        let wait = match (told, self.settings.told, self.settings.untold) {
+            (Some(told), [min, max], _) => told.clamp(min, max),
+            (None, _, [min, max]) if is_news => exponential(self.untold, min, max),
+            // Several that were refused together are one refusal.
+            (None, _, _) => Duration::ZERO,
+        };
+        // Never less, be it told or not; and after the longest as well, so that pods do not come back
+        // together.
+        self.shut_until.max(now + wait.mul_f64(1.0 + LONGER_MAX * dice))
+    }
+
     /// A request that was sent at `sent` was refused. `told` is how long the target wants to be left
     /// alone; `dice` a draw from `0.0..1.0`. Whether that was news.
     pub(super) fn refused(
@@ -135,14 +163,7 @@ impl Throttle {
     ) -> bool {
         // What was sent before the last refusal was known tells nothing new.
         let is_news = sent >= self.shut_until;
-        let wait = match (told, self.settings.told, self.settings.untold) {
-            // Never less than told.
-            (Some(told), [min, max], _) => told.clamp(min, max).mul_f64(1.0 + LONGER_MAX * dice),
-            (None, _, [min, max]) => {
-                jittered(exponential(self.untold, min, max), LONGER_MAX, dice).min(max)
-            }
-        };
-        self.shut_until = self.shut_until.max(now + wait);
+        self.shut_until = self.open_after(sent, told, dice, now);
         if is_news {
             if told.is_none() {
                 self.untold = self.untold.saturating_add(1);

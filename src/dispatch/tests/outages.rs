@@ -4,39 +4,6 @@ use super::*;
 
 const INTERVAL: u64 = 5_000;
 
-impl Bench {
-    fn outage(&self, reply: Option<Reply>) {
-        *self.fake.world.outage.lock().unwrap() = reply;
-    }
-
-    fn read_only(&self, reply: Option<Reply>) {
-        *self.fake.world.read_only.lock().unwrap() = reply;
-    }
-
-    async fn until(&self, at: u64) {
-        let begun = self.fake.begun;
-        tokio::time::sleep_until(begun + Duration::from_millis(at)).await;
-    }
-
-    fn letters(&self) -> usize {
-        self.fake.world.letters.lock().unwrap().len()
-    }
-
-    fn looks(&self) -> usize {
-        self.told().iter().filter(|what| *what == "look").count()
-    }
-
-    /// What was settled, in order, without the looks at the target.
-    fn settled(&self) -> Vec<String> {
-        self.told().into_iter().filter(|what| what != "look").collect()
-    }
-}
-
-fn refused(retry_after: Option<u64>) -> Answer {
-    let retry_after = retry_after.map(Duration::from_secs);
-    Answer { retry_after, ..answer(429, "") }
-}
-
 #[tokio::test(start_paused = true)]
 async fn outage_of_any_kind_dead_letters_nothing_keeps_the_order_and_ends_within_an_interval() {
     for reply in [
@@ -49,6 +16,16 @@ async fn outage_of_any_kind_dead_letters_nothing_keeps_the_order_and_ends_within
         Ok(answer(403, "")),
         Ok(answer(200, "<html>")),
         Ok(Answer { is_json: false, ..answer(200, "<html>") }),
+        // Whoever answers instead of the service: the web server below, an ingress, a gateway.
+        Ok(answer(400, "<!DOCTYPE HTML><H2>Bad Request - Invalid Hostname</H2>")),
+        Ok(answer(400, "")),
+        Ok(Answer { is_json: false, ..answer(404, "default backend - 404") }),
+        Ok(answer(404, r#"{"statusCode":404,"message":"Resource not found"}"#)),
+        Ok(answer(405, "")),
+        Ok(answer(409, "")),
+        Ok(answer(410, "<html>")),
+        Ok(answer(412, "")),
+        Ok(answer(501, "<html>")),
     ] {
         let bench = bench(4);
         bench.send("before", "0");
@@ -231,8 +208,25 @@ async fn orders_that_are_bad_by_themselves_come_to_an_end_though_they_look_like_
 
 #[tokio::test(start_paused = true)]
 async fn outage_of_writing_alone_is_held_from_the_second_order_on_and_ends_with_a_write() {
-    for reply in [Ok(answer(503, "")), Ok(answer(500, "")), Ok(answer(403, "")), Err(Fault::Broken)]
-    {
+    let page = "<html>";
+    for reply in [
+        Ok(answer(503, "")),
+        Ok(answer(500, "")),
+        Ok(answer(403, "")),
+        Err(Fault::Broken),
+        Ok(answer(302, "")),
+        Ok(Answer { is_json: false, ..answer(200, page) }),
+        Ok(answer(400, page)),
+        Ok(answer(404, "")),
+        Ok(answer(405, "")),
+        Ok(answer(409, page)),
+        Ok(answer(412, page)),
+        Ok(answer(413, page)),
+        Ok(answer(414, page)),
+        Ok(answer(422, page)),
+        Ok(answer(428, "")),
+        Ok(answer(501, "")),
+    ] {
         let bench = bench(4);
         bench.send("before", "0");
         sleep(Duration::from_millis(30)).await;

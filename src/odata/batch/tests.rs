@@ -44,9 +44,10 @@ const STALE: &str = "412 Precondition Failed\r\n\r\n";
 #[test]
 fn every_part_of_a_batch_has_its_own_tag_and_its_own_ids() {
     let trail = Trail { walk: uuid::Uuid::from_u128(1), attempt: uuid::Uuid::from_u128(2) };
-    let get = Ask { url: "http://t/data/O(1)".to_owned(), change: None, trail };
+    let get = Ask { url: "http://t/data/O(1)".to_owned(), change: None, trail, trace: Vec::new() };
     let change = Some((ETag::new("W/\"x\"").unwrap(), "{\"a\":1}".to_owned()));
-    let patch = Ask { url: "http://t/data/O(2)".to_owned(), change, trail };
+    let trace = vec![("traceparent".to_owned(), "00-a-b-01".to_owned())];
+    let patch = Ask { url: "http://t/data/O(2)".to_owned(), change, trail, trace };
     let text = write([&get, &patch].into_iter(), "b", true);
     let ids = "x-ms-client-request-id: 00000000-0000-0000-0000-000000000002\r\n\
                x-ms-client-session-id: 00000000-0000-0000-0000-000000000001\r\n";
@@ -54,7 +55,7 @@ fn every_part_of_a_batch_has_its_own_tag_and_its_own_ids() {
     for wanted in [
         "Content-ID: 1\r\n\r\nGET http://t/data/O(1) HTTP/1.1\r\n",
         "Content-ID: 2\r\n\r\nPATCH http://t/data/O(2) HTTP/1.1\r\n",
-        "If-Match: W/\"x\"\r\n",
+        "traceparent: 00-a-b-01\r\nIf-Match: W/\"x\"\r\n",
         "Content-Length: 7\r\nPrefer: return=minimal\r\n\r\n{\"a\":1}\r\n--b--\r\n",
     ] {
         assert!(text.contains(wanted), "{wanted} in {text}");

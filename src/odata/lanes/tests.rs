@@ -24,7 +24,7 @@ impl Waits for One {
         self.bytes
     }
 
-    fn is_gone(&self) -> bool {
+    fn is_void(&self) -> bool {
         self.gone.get()
     }
 }
@@ -140,6 +140,47 @@ fn refused_batches_get_smaller_down_to_none_and_are_tried_again_later() {
     assert!(lanes.stop_batching(later), "news again");
 }
 
+#[test]
+fn what_may_not_be_written_any_more_costs_no_quota() {
+    let mut lanes = Lanes::new(RULES, Allowance::new(10, Duration::from_secs(10), 1));
+    for number in 1..=8 {
+        let one = get(number);
+        one.gone.set(number < 7);
+        lanes.push(one, ms(0));
+    }
+    assert_eq!(numbers(&lanes.take(ms(20))), [7, 8], "those before it are taken out");
+    let mut quota = Quota::new(Allowance::new(10, Duration::from_secs(10), 1).unwrap());
+    quota.take(1, ms(20));
+    assert_eq!(lanes.quota, Some(quota.clone()), "one was taken");
+    let left = get(9);
+    left.gone.set(true);
+    lanes.push(left, ms(5_000));
+    assert_eq!((numbers(&lanes.take(ms(5_020))), lanes.len()), (vec![], 0));
+    assert_eq!(lanes.quota, Some(quota), "and none more");
+}
+
+#[test]
+fn batches_that_come_to_nothing_are_given_up_where_single_requests_are_answered_and_not_elsewhere()
+{
+    let mut lanes = lanes();
+    lanes.single_answered();
+    for _ in 0..9 {
+        assert!(
+            !lanes.batch_spoilt(),
+            "answered before the first of them: nothing is answered now"
+        );
+    }
+    lanes.batch_answered();
+    for _ in 0..2 {
+        assert!(!lanes.batch_spoilt(), "it may be chance");
+        lanes.single_answered();
+    }
+    assert!(lanes.batch_spoilt() && lanes.stop_batching(ms(0)));
+    lanes.push(get(1), ms(1));
+    assert_eq!(numbers(&lanes.take(ms(1))), [1], "nobody is waited for");
+    assert!(!lanes.batch_spoilt(), "one that was under way still");
+}
+
 /// Sends all that it can for ten minutes, and returns the most that counted in any window.
 fn most_in_a_window(mut lanes: Lanes<One>, counts: fn(usize) -> usize) -> (usize, usize) {
     let window = Duration::from_secs(10);
@@ -165,11 +206,16 @@ fn most_in_a_window(mut lanes: Lanes<One>, counts: fn(usize) -> usize) -> (usize
 
 #[test]
 fn quota_counts_batches_or_what_is_in_them_and_is_kept_in_every_window() {
-    let quota = Some((100.0, Duration::from_secs(10)));
+    let quota = Allowance::new(100, Duration::from_secs(10), 1);
     let rules = Rules { operations_max: 50, ..RULES };
     let (most, all) = most_in_a_window(Lanes::new(rules, quota), |_| 1);
     assert!((90..=100).contains(&most) && all > 20 * 85, "{most} {all}");
     let rules = Rules { counts_operations: true, ..rules };
     let (most, all) = most_in_a_window(Lanes::new(rules, quota), |count| count);
+    assert!((90..=100).contains(&most) && all > 20 * 85, "{most} {all}");
+    // Of the same quota four pods take a quarter each, batches as long as that allows.
+    let mut shared = Lanes::new(rules, Allowance::new(400, Duration::from_secs(10), 1));
+    shared.shared_by(4);
+    let (most, all) = most_in_a_window(shared, |count| count);
     assert!((90..=100).contains(&most) && all > 20 * 85, "{most} {all}");
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout};
 
+use super::encryption::Obstacle;
 use super::{Probe, State};
 use crate::odata::client::causes;
 
@@ -67,19 +68,17 @@ impl Probe<'_> {
         let head = self.client.http.head(target.url.clone()).timeout(target.get_timeout);
         let failed = head.send().await.err().filter(reqwest::Error::is_connect);
         let took = begun.elapsed();
-        let Some(error) = failed else {
-            self.note(
-                "tls",
-                State::Fine,
-                "encrypted, and the certificate is good".into(),
-                "",
-                took,
-            );
+        let Some(said) = failed.map(causes) else {
+            self.note("tls", State::Fine, "encrypted".to_owned(), "", took);
+            let detail = "trusted, and for this name".to_owned();
+            self.note("certificate", State::Fine, detail, "", Duration::ZERO);
             return Some(());
         };
-        let hint = "is the certificate's issuer known on this machine, and the name in it that of \
-                    target.url?";
-        self.note("tls", State::Unavailable, causes(error), hint, took);
+        let Obstacle { step, state, what, hint } = Obstacle::read(&said);
+        if *step != "tls" {
+            self.note("tls", State::Fine, "the port speaks TLS".to_owned(), "", took);
+        }
+        self.note(step, *state, format!("{what}: {said}"), hint, took);
         None
     }
 }

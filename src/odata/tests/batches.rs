@@ -3,37 +3,44 @@
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::*;
 use crate::config::BatchMode;
 
 /// A client whose batches are sent when so many requests have come together, and not before.
-fn gathering(service: &Service, operations_max: usize) -> Client {
+pub(super) fn gathering(service: &Service, operations_max: usize) -> Client {
     let mut settings = service.settings.clone();
     settings.target.batch.mode = BatchMode::On;
     settings.target.batch.operations_max = operations_max;
     settings.target.batch.wait = Duration::from_hours(1);
-    Client::new(&settings, "test").unwrap().gathering(&settings)
+    Client::new(&settings, "test").unwrap().gathering(&settings, watch::channel(1).1)
 }
 
-fn number(order: u32) -> OrderKey {
+pub(super) fn number(order: u32) -> OrderKey {
     key(&format!("SO-{order:06}"))
 }
 
-fn trail(walk: u128) -> Trail {
+pub(super) fn trail(walk: u128) -> Trail {
     Trail { walk: uuid::Uuid::from_u128(walk), attempt: uuid::Uuid::from_u128(walk) }
 }
 
 async fn write(client: &Client, order: u32, etag: &ETag, may_write: bool) -> Reply {
     let body = json!({"UpdateSequence": order}).to_string();
-    client.patch(&number(order), etag, &body, trail(order.into()), move || may_write).await
+    let leave = Arc::new(Leave::new(move || may_write, |_| {}));
+    let reply = client.patch(&number(order), etag, &body, trail(order.into()), &leave).await;
+    reply.unwrap_or(Err(Fault::Unreachable))
+}
+
+pub(super) async fn read(client: &Client, key: &OrderKey, walk: u128) -> Reply {
+    client.get(key, trail(walk), &Arc::new(Leave::granted())).await.unwrap()
 }
 
 /// The tags of the three orders, got in one batch.
 async fn tags(client: &Client) -> Vec<ETag> {
     let keys = [number(1), number(2), number(3)];
-    let gets = (1..).zip(&keys).map(|(walk, key)| client.get(key, trail(walk)));
+    let gets = (1..).zip(&keys).map(|(walk, key)| read(client, key, walk));
     let replies = join_all(gets).await;
     assert_eq!(replies.iter().map(status).collect::<Vec<_>>(), [200; 3]);
     replies.into_iter().map(|reply| reply.unwrap().etag.unwrap()).collect()
@@ -124,7 +131,7 @@ async fn token_that_is_refused_is_replaced_once_for_a_whole_batch() {
     assert_eq!(service.asked().await, 2);
     service.fault("f8_unauthorized", json!(1)).await;
     let keys = [number(1), number(2), number(3)];
-    let gets = (1..).zip(&keys).map(|(walk, key)| client.get(key, trail(walk)));
+    let gets = (1..).zip(&keys).map(|(walk, key)| read(&client, key, walk));
     let replies = join_all(gets).await;
     assert_eq!(replies.iter().map(status).collect::<Vec<_>>(), [401; 3], "as for a single request");
 }
@@ -153,7 +160,7 @@ async fn orders_whose_batch_failed_are_judged_by_answers_of_their_own() {
     let (one, two, three) = tokio::join!(write(1), write(2), write(3));
     assert_eq!([one, two, three].map(|reply| status(&reply)), [502; 3]);
     // Nobody joins it, and it does not wait.
-    let reply = timeout(Duration::from_secs(30), client.get(&number(1), trail(1))).await;
+    let reply = timeout(Duration::from_secs(30), read(&client, &number(1), 1)).await;
     let reply = reply.expect("it waits for nobody").unwrap();
     assert_ne!(reply.etag.unwrap(), tags[0], "it was written all the same");
 }
@@ -181,8 +188,34 @@ async fn no_more_requests_are_on_the_wire_at_a_time_than_the_settings_allow() {
     service.fault("f21_refused", json!(1)).await;
     let client = gathering(&service, 3);
     let keys = [1, 2, 3].map(number);
-    let gets = (0..12).map(|walk| client.get(&keys[walk % 3], trail(walk as u128)));
+    let gets = (0..12).map(|walk| read(&client, &keys[walk % 3], walk as u128));
     let replies = join_all(gets).await;
     assert!(replies.iter().all(|reply| status(reply) == 200), "{replies:?}");
     assert_eq!(service.totals().await["in_flight_max"], 2);
+}
+
+#[tokio::test]
+async fn batches_that_something_on_the_way_takes_offence_at_are_not_sent_for_a_while() {
+    for fault in [
+        ("f8_forbidden", json!({"on": "batch", "rate": 1})),
+        ("f5_gateway_page", json!({"on": "batch", "rate": 1, "status": 502, "applied": false})),
+        ("f21_missing_parts", json!(1)),
+    ] {
+        let service = Service::new(simulator::Settings::default()).await;
+        service.fault(fault.0, fault.1).await;
+        let client = gathering(&service, 3);
+        let keys = [1, 2, 3].map(number);
+        for round in 0..3 {
+            let gets = (1..).zip(&keys).map(|(walk, key)| read(&client, key, round * 10 + walk));
+            let replies = join_all(gets).await;
+            assert!(replies.iter().any(|reply| status(reply) != 200), "{} {round}", fault.0);
+            // One of them goes by itself now, and is answered.
+            let again = if status(&replies[2]) == 200 { 1 } else { 3 };
+            let again = read(&client, &keys[2], round * 10 + again).await;
+            assert_eq!(status(&again), 200, "{} {round}", fault.0);
+        }
+        // Nobody joins it, and it does not wait.
+        let alone = timeout(Duration::from_secs(30), read(&client, &keys[0], 99)).await;
+        assert_eq!(status(&alone.expect("it waits for nobody")), 200, "{}", fault.0);
+    }
 }

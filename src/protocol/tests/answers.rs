@@ -46,6 +46,10 @@ fn replies(status: &str, text: &str) -> Vec<Reply> {
         "error" => r#"{"error":{"code":"","message":"no"}}"#.to_owned(),
         "broken JSON" => r#"{"A":"#.to_owned(),
         "HTML" => "<html>Sign in</html>".to_owned(),
+        "XML error" => {
+            r#"<?xml version="1.0"?><m:error xmlns:m="x"><m:message>no</m:message></m:error>"#
+                .to_owned()
+        }
         "empty" | "Retry-After" => String::new(),
         "update conflict" => infolog("An Update conflict occurred due to another user.", write),
         "deadlock" => infolog("The statement was a deadlock victim.", write),
@@ -124,6 +128,25 @@ fn name(trouble: Trouble) -> String {
 }
 
 #[test]
+fn page_is_known_by_how_it_begins_whatever_it_says_of_itself() {
+    let refused = |body: &str| judged(Request::Patch, &Ok(answer(400, body)));
+    let page = Verdict::Not(Trouble::Failure(Code::NotOData));
+    for body in [
+        "<!DOCTYPE HTML PUBLIC \"-//W3C//DTD HTML 4.01//EN\"><HTML><H2>Bad Request - Invalid Hostname",
+        "\u{feff}<!DOCTYPE html>",
+        "\r\n  <html>",
+        "<?xml version=\"1.0\"?>\n<!DOCTYPE html><html xmlns=\"x\">",
+        "<?xml",
+    ] {
+        assert_eq!(refused(body), page, "{body}");
+    }
+    let own = Verdict::Not(Trouble::Refused(Code::Rejected));
+    for body in ["", "Bad Request", "<error xmlns=\"x\">", "<?xml version='1.0'?><error/>"] {
+        assert_eq!(refused(body), own, "{body}");
+    }
+}
+
+#[test]
 fn texts_of_another_language_are_a_matter_of_the_settings() {
     let body = r#"{"error":{"code":"","message":"Fehler","innererror":{"message":"Aktualisierungskonflikt in Aufträge.","type":"X"}}}"#;
     let reply = Ok(answer(500, body));
@@ -141,8 +164,20 @@ fn only_what_certainly_changed_nothing_leaves_no_doubt() {
         assert!(doubt(code), "{code:?}");
     }
     let unwritten = [Code::Unreachable, Code::Auth, Code::Forbidden, Code::Certificate];
-    for code in unwritten.into_iter().chain([Code::Dependency]) {
+    for code in unwritten.into_iter().chain([Code::Dependency, Code::NotFound]) {
         assert!(!doubt(code), "{code:?}");
+    }
+    // Never sent, or answered 401 before, or refused for what a write needs besides.
+    for fault in [
+        Fault::SignIn(SignIn::Config),
+        Fault::SignIn(SignIn::Unavailable),
+        Fault::Csrf,
+        Fault::Unreachable,
+        Fault::Untrusted,
+    ] {
+        let verdict = judged(Request::Patch, &Err(fault));
+        let Verdict::Not(trouble) = verdict else { panic!("{fault:?}") };
+        assert!(!trouble.leaves_doubt(), "{fault:?}");
     }
     let throttled = |code| Trouble::Throttled { code, retry_after: None }.leaves_doubt();
     assert!(throttled(Code::Unavailable) && !throttled(Code::Throttled));
@@ -155,5 +190,14 @@ fn page_that_stands_in_for_the_service_is_no_sign_that_it_works() {
     let unknown = Verdict::Not(Trouble::Failure(Code::UnknownOutcome));
     for body in [r#"{"status":"maintenance"}"#, r#"{"error":{"code":"x"},"value":[]}"#] {
         assert_eq!(looked(body), unknown, "{body}");
+    }
+    for (status, code) in [
+        (400, Code::Rejected),
+        (404, Code::WrongAddress),
+        (410, Code::Rejected),
+        (413, Code::TooLarge),
+    ] {
+        let refused = look(&Ok(answer(status, "default backend - 404")), &texts());
+        assert_eq!(refused, Verdict::Not(Trouble::Systemic(code)), "{status}");
     }
 }

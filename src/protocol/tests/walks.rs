@@ -128,11 +128,11 @@ fn walk_all(step: Step, path: &Path_, terms: &Terms, longest: &mut Path_) -> u64
             walk_all(waiting.elapsed(), &path, terms, longest)
         }
         Step::Ask(asking) => {
-            let (budget, code) = (asking.budget, asking.code);
+            let Asking { budget, code, question } = asking;
             let afresh = Budget { unsure: budget.unsure, ..Budget::default() };
-            let down = Asking { budget, code }.on_answer(false);
+            let down = Asking { budget, code, question }.on_answer(false);
             assert_eq!(down, Step::Get(Fetching { budget: afresh, last: None }));
-            walk_all(asking.on_answer(true), &path, terms, longest)
+            walk_all(Asking { budget, code, question }.on_answer(true), &path, terms, longest)
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{ALL, ORDERS, condemn, finish, on, overcome, stage, with};
+use super::{ALL, MODES, ORDERS, condemn, finish, on, overcome, stage, with};
 use crate::stage::{Stage, update, updates};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,29 +56,35 @@ async fn f13_business_rule_is_dead_lettered_at_once_as_400_and_after_two_retries
         with(on("patch", 2, 1), "status", 400),
     ]});
     let codes = json!({"business_rule": 2});
-    let (letters, outcome) = condemn(&stage("f13").await, faults, &[], codes).await;
-    let attempts = |order| {
-        let body = update(order, 1);
-        let letter = letters.iter().find(|letter| letter.body == body.as_bytes()).unwrap();
-        letter.attempts().len()
-    };
-    assert_eq!((attempts(1), attempts(2)), (4, 1), "the fourth is a last look");
-    assert_eq!(outcome.ended.count("outages"), 0);
+    for mode in MODES {
+        let stage = stage("f13").await;
+        let (letters, outcome) = condemn(&stage, faults.clone(), mode, codes.clone()).await;
+        let attempts = |order| {
+            let body = update(order, 1);
+            let letter = letters.iter().find(|letter| letter.body == body.as_bytes()).unwrap();
+            letter.attempts().len()
+        };
+        assert_eq!((attempts(1), attempts(2)), (4, 1), "the fourth is a last look: {mode:?}");
+        assert_eq!(outcome.ended.count("outages"), 0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn f14_write_that_the_service_ignores_is_taken_at_its_word() {
-    let stage = stage("f14").await;
-    let faults = json!({"f14_ignored_write": on("patch", 1, 1)});
-    stage.simulator.faults(&faults).await.unwrap();
-    let daemon = stage.daemon(&[]).await;
-    stage.publish(&updates(ORDERS, 2)).await;
-    // Nothing tells it from one that was carried out; the order's next update is written.
-    stage.applied(ALL - 1).await;
-    let outcome = finish(&stage, daemon, &json!({})).await;
-    assert_eq!((outcome.ended.count("applied"), outcome.ended.count("retries")), (ALL, 0));
-    let order = stage.simulator.order("USMF", "SO-000001").await.unwrap();
-    assert_eq!(order["properties"]["UpdateSequence"], 2);
+    for mode in MODES {
+        let stage = stage("f14").await;
+        let faults = json!({"f14_ignored_write": on("patch", 1, 1)});
+        stage.simulator.faults(&faults).await.unwrap();
+        let daemon = stage.daemon(mode).await;
+        stage.publish(&updates(ORDERS, 2)).await;
+        // Nothing tells it from one that was carried out; the order's next update is written.
+        stage.applied(ALL - 1).await;
+        let outcome = finish(&stage, daemon, &json!({})).await;
+        let counts = (outcome.ended.count("applied"), outcome.ended.count("retries"));
+        assert_eq!(counts, (ALL, 0), "{mode:?}");
+        let order = stage.simulator.order("USMF", "SO-000001").await.unwrap();
+        assert_eq!(order["properties"]["UpdateSequence"], 2, "{mode:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,9 +94,10 @@ async fn f15_etag_is_read_from_header_or_body_and_without_one_nothing_is_written
         "f15_no_etag_in_body": on("get", 2, 2),
         "f15_no_etag": on("get", 3, 1),
     });
-    // An entity set has ETags or has none, so one answer without is taken for the end of all of them.
-    let outcome = overcome(&stage("f15").await, faults, &[]).await;
-    assert_eq!(outcome.ledger.patches, ALL);
+    for mode in MODES {
+        let outcome = overcome(&stage("f15").await, faults.clone(), mode).await;
+        assert_eq!(outcome.ledger.patches, ALL, "{mode:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,6 +121,9 @@ async fn f17_compressed_answer_is_asked_for_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn f23_body_where_none_was_expected_is_a_success() {
     let faults = json!({"f23_body_for_no_content": [on("patch", 1, 2), on("patch", 2, 2)]});
-    let outcome = overcome(&stage("f23").await, faults, &[]).await;
-    assert_eq!((outcome.ended.count("applied"), outcome.ended.count("failures")), (ALL, 0));
+    for mode in MODES {
+        let outcome = overcome(&stage("f23").await, faults.clone(), mode).await;
+        let counts = (outcome.ended.count("applied"), outcome.ended.count("failures"));
+        assert_eq!(counts, (ALL, 0), "{mode:?}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{condemn, on, overcome, stage, with};
+use super::{MODES, condemn, on, overcome, stage, with};
 use crate::stage::{Stage, WAITS_MIN, update};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,12 +44,15 @@ async fn f11_exhausted_conflicts_are_dead_lettered_with_all_attempts() {
 async fn f11_conflict_storm_on_one_order_dead_letters_its_update_and_stops_no_other() {
     let faults = json!({"f11_conflict_storm": on("patch", 1, 4)});
     let codes = json!({"conflict_exhausted": 1});
-    let (letters, outcome) = condemn(&stage("f11").await, faults, &[], codes).await;
-    assert_eq!(
-        (letters[0].body.as_slice(), letters[0].attempts().len()),
-        (update(1, 1).as_bytes(), 4)
-    );
-    assert_eq!((outcome.ledger.conflicts, outcome.ended.count("outages")), (4, 0));
+    for mode in MODES {
+        let stage = stage("f11").await;
+        let (letters, outcome) = condemn(&stage, faults.clone(), mode, codes.clone()).await;
+        assert_eq!(
+            (letters[0].body.as_slice(), letters[0].attempts().len()),
+            (update(1, 1).as_bytes(), 4)
+        );
+        assert_eq!((outcome.ledger.conflicts, outcome.ended.count("outages")), (4, 0), "{mode:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,21 +62,24 @@ async fn f12_conflict_in_any_spelling_is_fetched_again_and_a_deadlock_is_tried_a
         "f12_update_conflict": [on("patch", 2, 2), with(on("patch", 3, 1), "status", 500)],
         "f12_deadlock": [on("patch", 4, 2), with(on("patch", 5, 1), "status", 400)],
     });
-    let outcome = overcome(&stage("f12").await, faults, &[]).await;
-    assert_eq!(
-        (outcome.ended.count("conflicts_overcome"), outcome.ended.count("failures")),
-        (3, 3)
-    );
+    for mode in MODES {
+        let outcome = overcome(&stage("f12").await, faults.clone(), mode).await;
+        let counts = (outcome.ended.count("conflicts_overcome"), outcome.ended.count("failures"));
+        assert_eq!(counts, (3, 3), "{mode:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn f24_order_that_is_deleted_between_get_and_patch_is_not_found() {
     let faults = json!({"f24_deleted_between": on("patch", 1, 1)});
     let codes = json!({"not_found": 2});
-    let (letters, outcome) = condemn(&stage("f24").await, faults, &[], codes).await;
-    // A PATCH cannot tell whether the order is gone; the next GET can, and that of the next update.
-    let attempts: Vec<_> = letters.iter().map(|letter| letter.attempts().len()).collect();
-    assert_eq!((attempts, outcome.ended.count("outages")), (vec![2, 1], 0));
+    for mode in MODES {
+        let stage = stage("f24").await;
+        let (letters, outcome) = condemn(&stage, faults.clone(), mode, codes.clone()).await;
+        // A PATCH cannot tell whether the order is gone; the next GET can, and that of the next update.
+        let attempts: Vec<_> = letters.iter().map(|letter| letter.attempts().len()).collect();
+        assert_eq!((attempts, outcome.ended.count("outages")), (vec![2, 1], 0), "{mode:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -45,6 +45,29 @@ async fn f07_refusals_with_an_absurd_time_or_none_cost_no_attempt_and_are_bounde
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn f07_order_that_alone_is_refused_for_ever_is_dead_lettered_and_others_go_on() {
+    let slow = ["--get-latency", "5ms..15ms", "--patch-latency", "5ms..15ms"];
+    let stage = Stage::new("f07-one", &[&["--orders", "7"], &slow[..]].concat()).await;
+    let faults = json!({"f7_no_retry_after": {"on": "patch", "order": "USMF/SO-000007"}});
+    stage.simulator.faults(&faults).await.unwrap();
+    let waits = [("THROTTLE__UNTOLD_WAIT_MIN", "50ms"), ("THROTTLE__UNTOLD_WAIT_MAX", "100ms")];
+    let daemon = stage.daemon(&waits).await;
+    let mut letters = stage.letters().await;
+    stage.publish(&[update(7, 1), update(7, 2)]).await;
+    stage.publish(&updates(6, 200)).await;
+    for sequence in 1..=2 {
+        let letter = letters.next().await;
+        assert_eq!(letter.reason(), "throttled_alone");
+        assert_eq!(letter.body, update(7, sequence).as_bytes());
+    }
+    // The others are not done by then: it is they who tell.
+    let ended = daemon.stop().await;
+    let dead = &ended.summary.as_ref().unwrap()["dead_lettered"];
+    assert_eq!((dead, ended.count("outages")), (&json!({"throttled_alone": 2}), 0));
+    assert!(ended.count("applied") > 20, "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn f08_401_for_ever_is_an_outage_and_no_fault_of_any_order() {
     let outcome = outlast(&stage("f08").await, "f8_unauthorized", &[]).await;
     assert!(outcome.ended.log.contains("\"reason\":\"auth\""), "{}", outcome.ended.log);
@@ -101,6 +124,10 @@ const UNAUTHORIZED: u64 = 5;
 #[tokio::test(flavor = "multi_thread")]
 async fn f18_ten_minutes_of_503s_refusals_and_401s_cost_nothing_and_a_poisoned_order_is_told_apart()
 {
+    ten_minutes(&[]).await;
+}
+
+pub(super) async fn ten_minutes(mode: &[(&str, &str)]) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ten-minutes.toml");
     std::fs::write(&file, TEN_MINUTES).unwrap();
@@ -110,7 +137,7 @@ async fn f18_ten_minutes_of_503s_refusals_and_401s_cost_nothing_and_a_poisoned_o
     let stage = Stage::new("f18", &[&script[..], &slow].concat()).await;
     let poison = json!({"f13_business_error": {"on": "patch", "order": "USMF/SO-000013"}});
     stage.simulator.faults(&poison).await.unwrap();
-    let daemon = stage.daemon(&[("BREAKER__PROBE_INTERVAL", "500ms")]).await;
+    let daemon = stage.daemon(&[&[("BREAKER__PROBE_INTERVAL", "500ms")], mode].concat()).await;
     let mut letters = stage.letters().await;
 
     // Some are on the wire, some wait, and some come in meanwhile; among them the poisoned one.

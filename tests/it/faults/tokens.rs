@@ -7,13 +7,27 @@ use crate::stage::Stage;
 use crate::target::{SECRET, signing_in};
 
 /// One at a time, so that each token is asked for by one request.
-const ALONE: (&str, &str) = ("DISPATCH__CONCURRENCY_MAX", "1");
+const ALONE: [(&str, &str); 1] = [("DISPATCH__CONCURRENCY_MAX", "1")];
 
+/// In batches, what is written is written behind the token that the first of them waits for.
 async fn signed_in(name: &str, faults: Value) -> Outcome {
+    let (batch, mut struck) = (format!("{name}-batch"), faults.clone());
+    if let Some(revoked) = struck.get_mut("f8_token_revoked") {
+        *revoked = json!({"on": "batch", "next": 3});
+    }
+    let (alone, _batches) = tokio::join!(
+        signed_in_by(name, faults, &ALONE),
+        signed_in_by(&batch, struck, &crate::batch::BATCH),
+    );
+    alone
+}
+
+async fn signed_in_by(name: &str, faults: Value, mode: &[(&str, &str)]) -> Outcome {
     let guard = ["--client-id", "app", "--client-secret", SECRET, "--tenant", "contoso.com"];
     let stage = Stage::new(name, &[&guard[..], &["--orders", "6"]].concat()).await;
     let mut settings = signing_in(stage.simulator_url(), SECRET).to_vec();
-    settings.extend([ALONE, ("TARGET__AUTH__TIMEOUT", "1s")]);
+    settings.extend_from_slice(mode);
+    settings.push(("TARGET__AUTH__TIMEOUT", "1s"));
     let outcome = overcome(&stage, faults, &settings).await;
     assert!(!outcome.ended.log.contains(SECRET), "{}", outcome.ended.log);
     outcome

@@ -12,27 +12,27 @@ use crate::daemon::PATIENCE;
 use crate::skip::tool;
 
 /// A running receiver. Killed when dropped.
-pub(super) struct Receiver {
+pub(crate) struct Receiver {
     _child: Child,
     lines: Lines<BufReader<ChildStdout>>,
-    pub(super) endpoint: String,
+    pub(crate) endpoint: String,
 }
 
 /// A span, as the receiver prints it.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
-    pub(super) trace: String,
-    pub(super) parent: String,
-    pub(super) id: String,
-    pub(super) name: String,
-    pub(super) kind: String,
+pub(crate) struct Seen {
+    pub(crate) trace: String,
+    pub(crate) parent: String,
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) kind: String,
     attributes: Vec<(String, String)>,
     /// Trace and span of each.
-    pub(super) links: Vec<(String, String)>,
+    pub(crate) links: Vec<(String, String)>,
 }
 
 impl Seen {
-    pub(super) fn attribute(&self, name: &str) -> &str {
+    pub(crate) fn attribute(&self, name: &str) -> &str {
         let found = self.attributes.iter().find(|(key, _)| key == name);
         found.map_or("", |(_, value)| value)
     }
@@ -44,7 +44,7 @@ async fn free_port() -> u16 {
 
 impl Receiver {
     /// `None` where there is none to be had.
-    pub(super) async fn start() -> Option<Self> {
+    pub(crate) async fn start() -> Option<Self> {
         let agent = tool("otlp.sh").await?;
         let (http, grpc) = (free_port().await, free_port().await);
         let mut child = Command::new(agent)
@@ -84,7 +84,7 @@ impl Receiver {
 
     /// All that it has been sent so far. It prints in the order in which it is sent, so a span of our own
     /// is the end.
-    pub(super) async fn all(&mut self) -> Vec<String> {
+    pub(crate) async fn all(&mut self) -> Vec<String> {
         let span = json!({
             "traceId": "ffffffffffffffffffffffffffffffff", "spanId": "ffffffffffffffff", "name": "end",
             "kind": 1, "startTimeUnixNano": "1", "endTimeUnixNano": "2",
@@ -98,7 +98,7 @@ impl Receiver {
     }
 }
 
-pub(super) fn spans(lines: &[String]) -> Vec<Seen> {
+pub(crate) fn spans(lines: &[String]) -> Vec<Seen> {
     let mut spans = Vec::<Seen>::new();
     for line in lines {
         if line.starts_with("Span #") {

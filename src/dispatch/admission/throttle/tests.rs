@@ -31,14 +31,27 @@ fn untold_waits_double_up_to_the_longest_and_begin_anew_when_something_is_accept
     let mut now = at(1);
     let mut waits = Vec::new();
     for _ in 0..6 {
-        throttle.refused(now, None, 0.5, now);
+        throttle.refused(now, None, 0.0, now);
         waits.push(throttle.shut_until().saturating_sub(now).as_secs());
         now = throttle.shut_until();
     }
     assert_eq!(waits, [10, 20, 40, 80, 160, 180]);
     throttle.accepted(now, 1, now);
-    throttle.refused(now, None, 0.5, now);
+    throttle.refused(now, None, 0.0, now);
     assert_eq!(throttle.shut_until().saturating_sub(now).as_secs(), 10);
+}
+
+#[test]
+fn untold_wait_is_spread_upwards_the_longest_one_too_and_several_refused_together_wait_once() {
+    let mut throttle = Throttle::new(SETTINGS, 52);
+    for (wait, spread) in [(10, 12), (20, 24), (40, 48), (80, 96), (160, 192), (180, 216)] {
+        let now = throttle.shut_until();
+        assert!(throttle.refused(now, None, 1.0, now));
+        for _ in 0..30 {
+            assert!(!throttle.refused(now, None, 0.5, now + MILLISECOND), "sent together");
+        }
+        assert_eq!(throttle.shut_until().saturating_sub(now), at(spread), "{wait} s and a fifth");
+    }
 }
 
 #[test]

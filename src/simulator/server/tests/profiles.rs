@@ -45,6 +45,27 @@ async fn each_profile_treats_tags_as_its_product_does() {
 }
 
 #[tokio::test]
+async fn set_shows_its_first_orders_with_their_tags_and_to_whom_it_may() {
+    let sim = sim(Settings { orders: 3, ..Settings::default() }).await;
+    let set = "/data/SalesOrderHeadersV2";
+    let page = sim.get_json(&format!("{set}?cross-company=true&$top=2")).await;
+    let numbers: Vec<_> =
+        page["value"].as_array().unwrap().iter().map(|it| &it["SalesOrderNumber"]).collect();
+    assert_eq!(numbers, ["SO-000001", "SO-000002"]);
+    let order = sim.get_json(ORDER).await;
+    assert_eq!(page["value"][0]["@odata.etag"], order["@odata.etag"]);
+    let own = sim.get_json(set).await;
+    assert_eq!(own["value"], json!([]), "of another company than the caller's own");
+    sim.set(json!({"f15_no_etag": 1})).await;
+    let bare = sim.get_json(&format!("{set}?cross-company=true")).await;
+    assert_eq!(bare["value"].as_array().unwrap().len(), 3);
+    assert!(bare["value"][0].get("@odata.etag").is_none(), "{bare}");
+    let written = sim.request(Method::PATCH, set).body("{}").send().await.unwrap();
+    assert_eq!(written.status(), 405);
+    assert_eq!(sim.get("/data/Renamed?$top=1").await.status(), 404);
+}
+
+#[tokio::test]
 async fn each_profile_words_its_errors_as_its_product_does() {
     for (name, code, text) in [
         ("fo", "", ""),
