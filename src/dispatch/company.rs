@@ -111,13 +111,10 @@ impl<H: Held> Company<H> {
             let take = |_: &Item<H>| room.next().is_some();
             self.waiting.extend(shared.router.take_while(key, take));
         }
-        while let Some(item) = self.waiting.pop_front() {
-            match join(item, shared, held, &mut merged) {
-                Ok(joined) => self.aboard.push(joined),
-                Err(item) => {
-                    self.waiting.push_front(item);
-                    break;
-                }
+        while let Some(Item::Update(job)) = self.waiting.front() {
+            let Some(begun) = join(job, shared, held, &mut merged) else { break };
+            if let Some(Item::Update(job)) = self.waiting.pop_front() {
+                self.aboard.push((job, begun));
             }
         }
         merged.update()
@@ -159,21 +156,17 @@ impl<H: Held> Company<H> {
 
 /// Lets one come aboard, if nothing must be waited for before it may be written.
 fn join<E: Effects>(
-    item: Item<E::Held>,
+    job: &Job<E::Held>,
     shared: &Shared<E>,
     first: &E::Held,
     merged: &mut Merged,
-) -> Result<(Job<E::Held>, <E::Held as Held>::Begun), Item<E::Held>> {
-    let Item::Update(job) = item else { return Err(item) };
-    let open = || {
-        let gate = shared.effects.gate(&job.held, job.update.key.canonical());
-        gate.now_or_never() == Some(Gate::Open)
-    };
+) -> Option<<E::Held as Held>::Begun> {
     // By one channel: while the first one's lives, so does its own.
     let is_near = job.held.queue() == first.queue() && job.held.losses() == 0;
-    let is_free = is_near && job.held.settled().now_or_never().is_some() && open();
-    match job.held.begin() {
-        Some(begun) if is_free && merged.add(&job.update, &shared.guard) => Ok((job, begun)),
-        Some(_) | None => Err(Item::Update(job)),
+    if !is_near || job.held.settled().now_or_never().is_none() {
+        return None;
     }
+    let gate = shared.effects.gate(&job.held, job.update.key.canonical());
+    let begun = job.held.begin().filter(|_| gate.now_or_never() == Some(Gate::Open))?;
+    merged.add(&job.update, &shared.guard).then_some(begun)
 }

@@ -1,5 +1,6 @@
 //! One thing grows, all else stays: what an update costs then.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::figures::Spread;
@@ -37,7 +38,7 @@ impl Sweep {
     pub(crate) fn points(self) -> Vec<(u32, Scenario)> {
         let base = Scenario { against: Against::Nothing, ..BASE };
         let prefetch = |size: u32| u16::try_from(size).unwrap_or(u16::MAX);
-        let sized = |size: u32| match self {
+        let scenario = |size: u32| match self {
             Self::Shards => Scenario { shards: size, prefetch: 32, ..base },
             Self::Orders => Scenario { orders: size, ..base },
             Self::Backlog => Scenario { updates: size, orders: 10_000, ..base },
@@ -53,7 +54,7 @@ impl Sweep {
             Self::Prefetch => &[16, 64, 256, 1_024],
             Self::Workers => &[1, 2, 4],
         };
-        sizes.iter().map(|size| (*size, sized(*size))).collect()
+        sizes.iter().map(|size| (*size, scenario(*size))).collect()
     }
 }
 
@@ -80,7 +81,8 @@ pub(crate) fn told(sweep: Sweep, measured: &[Measured], folder: &Path) -> Result
         let [rate, processor] =
             [&rate, &processor].map(|all| all.get(at).map_or(f64::NAN, |point| point.1));
         let memory = middle(figures, |it| it.memory);
-        table += &format!("| {size} | {rate:.2} | {processor:.2} | {memory:.0} |\n");
+        // Writing to a String cannot fail.
+        let _infallible = writeln!(table, "| {size} | {rate:.2} | {processor:.2} | {memory:.0} |");
     }
     let lines = [
         Line { name: "throughput", points: rate },
