@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo fuzz soak chaos chaos-seeds chaos-measure letters-chaos letters-measure batch-measure telemetry-measure bench mutants test test-manifests test-images browser-test check release broker fetch clean-cache
+.PHONY: help demo fuzz soak chaos chaos-seeds chaos-measure letters-chaos letters-measure batch-measure telemetry-measure bench mutants test test-manifests test-images browser-test check release broker fetch clean-cache counts
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -47,9 +47,12 @@ telemetry-measure: ## What log, metrics and traces cost, as ratios, optimised; U
 	@$(CARGO) build --quiet --release --bins
 	@$(CARGO) run --quiet --release --example overhead -- $(foreach flag,updates runs shards figures,$(call chaos_flag,$(flag)))
 
-bench: ## The daemon beside a bare pipeline, optimised, as ratios; SCENARIOS= (`list` prints them) RUNS= UPDATES=
+bench: ## The daemon beside a bare pipeline, optimised, as ratios; SCENARIOS= (`list` prints them) or SWEEP=, RUNS= UPDATES=
 	@$(CARGO) build --quiet --release --bins --examples
-	@$(CARGO) run --quiet --release --example bench -- $(foreach flag,scenarios runs updates,$(call chaos_flag,$(flag)))
+	@$(CARGO) run --quiet --release --example bench -- $(foreach flag,scenarios runs updates sweep pictures,$(call chaos_flag,$(flag)))
+
+counts: ## Instructions and allocations of the hot path, held to a baseline; BLESS=1 writes it anew
+	@BLESS=$(BLESS) CARGO=$(CARGO) tests/hot/counts.sh
 
 mutants: ## Builds that are broken on purpose, each of which make chaos must catch; NAME= for some
 	@tests/chaos/mutants.sh $(NAME)

@@ -58,7 +58,9 @@ pub use load::{Loaded, Sources};
 pub use mistake::{Errors, Mistake, Origin, Place};
 pub use order::Order;
 pub use otlp::Otlp;
-pub use process::{Balance, DeadLetter, Dispatch, Drain, Instance, Log, LogFormat, OnDeadLetter};
+pub use process::{
+    Balance, Coalesce, DeadLetter, Dispatch, Drain, Instance, Log, LogFormat, OnDeadLetter,
+};
 pub use profile::Profile;
 pub use retry::{NotFound, Retries, Retry};
 pub use secret::SecretUrl;

@@ -33,7 +33,8 @@ pub use record::{
     Limits, Original, REPLAY_ID, REPLAY_OF, REPLAYS, SEEN, header_bytes, letter_id, record,
 };
 pub use replay::{
-    CORRELATION_ID, REPLAY_ETAG, REPLAY_FORCED, REPLAY_HEADERS, REPLY_TO, header, publishers_reply,
+    CORRELATION_ID, FORMER, FORMER_BYTES_MAX, REPLAY_ETAG, REPLAY_FORCED, REPLAY_HEADERS, REPLY_TO,
+    header, publishers_reply,
 };
 pub use select::{Pointer, Selection, Statuses, is_id};
 pub use stamp::{Decision, Edition, adopted, discarded, edited, restored, returned};

@@ -12,6 +12,7 @@
 mod admission;
 mod attempt;
 mod card;
+mod company;
 mod held;
 mod keeper;
 mod leave;
@@ -183,6 +184,8 @@ pub struct Limits {
     pub rules: Rules,
     /// How long a PATCH of unknown outcome may still be at work in the service.
     pub settle_window: Duration,
+    /// Longest body of a PATCH for several updates of one order, in bytes. `None`: each has its own.
+    pub merged_bytes_max: Option<usize>,
     /// Losses of its holder from which on a message may be what kills its holders.
     pub losses_suspect: u64,
     /// Losses from which on it is taken for that, and dead-lettered instead of begun.

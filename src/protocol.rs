@@ -30,6 +30,7 @@ pub mod compare;
 pub mod complaint;
 mod fetch;
 pub mod guard;
+pub mod merge;
 pub mod plan;
 mod rules;
 pub mod verdict;
@@ -200,6 +201,21 @@ impl Patching {
             Verdict::Not(trouble) => {
                 let unsure = self.budget.unsure || trouble.leaves_doubt();
                 Budget { unsure, ..self.budget }.spend(trouble, rules)
+            }
+        }
+    }
+}
+
+impl Patching {
+    /// Consumes the verdict on a PATCH that other updates of the order had a part in. What is no conflict
+    /// may be about any of them, so nothing is spent, and the next PATCH is this update's own.
+    pub fn on_merged(self, verdict: Verdict, rules: &Rules) -> Step {
+        match verdict {
+            Verdict::Done | Verdict::Not(Trouble::Conflict(_)) => self.on_verdict(verdict, rules),
+            Verdict::Not(trouble) => {
+                let unsure = self.budget.unsure || trouble.leaves_doubt();
+                let budget = Budget { unsure, ..self.budget };
+                Step::Get(Fetching { budget, last: None })
             }
         }
     }

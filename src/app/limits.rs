@@ -1,6 +1,6 @@
 //! The settings, in the words of the dispatch and of the protocol.
 
-use crate::config::{self, BatchMode, Settings};
+use crate::config::{self, BatchMode, Coalesce, Settings};
 use crate::dispatch::{Allowance, Breaking, Limits, Throttling};
 use crate::protocol::backoff::Retry;
 use crate::protocol::guard::Transition;
@@ -43,6 +43,10 @@ pub(super) fn limits(settings: &Settings) -> Limits {
             probe_interval: breaker.probe_interval,
         },
         settle_window: settings.dispatch.settle_window,
+        merged_bytes_max: match settings.dispatch.coalesce {
+            Coalesce::Off => None,
+            Coalesce::Merge => Some(settings.order.body_bytes_max),
+        },
         losses_suspect: LOSSES_SUSPECT.min(losses_max / SUSPECT_PART),
         losses_max,
         rules: Rules {

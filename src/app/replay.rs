@@ -15,6 +15,7 @@ mod calm;
 mod chain;
 mod check;
 pub mod edit;
+pub mod former;
 mod hold;
 mod message;
 mod order;
@@ -86,8 +87,9 @@ impl Candidate {
     pub fn bytes(&self) -> usize {
         let headers = crate::dead_letter::header_bytes(&self.message.properties);
         // Text beside what was read of it.
-        let seen = self.letter.seen.as_ref().map_or(0, |seen| 4 * seen.to_string().len());
-        self.message.body.len() + headers + seen + LETTER_BYTES
+        let read = self.letter.seen.iter().chain(&self.letter.former);
+        let read: usize = read.map(|it| 4 * it.to_string().len()).sum();
+        self.message.body.len() + headers + read + LETTER_BYTES
     }
 }
 

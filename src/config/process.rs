@@ -25,12 +25,32 @@ pub struct Dispatch {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String", extend("x-minimum" = "0s", "x-maximum" = "2m"))]
     pub settle_window: Duration,
+    /// Whether updates of one order that wait behind each other are written as one: `off`, or `merge`.
+    ///
+    /// With `merge` a hot order takes one PATCH for up to 256 of its waiting updates, wherever the order
+    /// ends up as if they had been written one by one: later values win, and each message is settled by
+    /// itself. An update goes by itself if it has an `expect`, is a replay, changes a property that
+    /// `guard.transitions` names, writes an object or a list, or is out of sequence; and so do all of
+    /// those whose common PATCH was refused. What the service does at each write, such as a log
+    /// or a workflow, it then does once for all of them.
+    pub coalesce: Coalesce,
 }
 
 impl Default for Dispatch {
     fn default() -> Self {
-        Self { concurrency_max: 52, settle_window: Duration::from_secs(5) }
+        let settle_window = Duration::from_secs(5);
+        Self { concurrency_max: 52, settle_window, coalesce: Coalesce::Off }
     }
+}
+
+/// What comes of updates of one order that wait behind each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Coalesce {
+    /// Each is written by itself.
+    Off,
+    /// They are written as one, where that comes to the same.
+    Merge,
 }
 
 /// How shards find their way to pods.

@@ -280,6 +280,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ),
     ("dispatch.concurrency_max", "52"),
     ("dispatch.settle_window", "\"5s\""),
+    ("dispatch.coalesce", "\"off\""),
     ("balance.enabled", "true"),
     ("balance.interval", "\"2s\""),
     ("balance.watch_interval", "\"30s\""),

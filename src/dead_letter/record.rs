@@ -5,7 +5,9 @@ use lapin::types::{AMQPValue, FieldTable};
 use uuid::Uuid;
 
 use super::earlier;
-use super::replay::{REPLAY_ETAG, REPLAY_HEADERS, base, header, publishers_reply};
+use super::replay::{
+    FORMER, FORMER_BYTES_MAX, REPLAY_ETAG, REPLAY_HEADERS, base, header, publishers_reply,
+};
 use super::view::Found;
 use crate::config;
 use crate::dispatch::{Attempt, Letter};
@@ -13,7 +15,7 @@ use crate::parking::{UNPARK, unparks};
 use crate::properties::republished_for;
 
 /// The headers that a dead letter may carry, with their meaning. The names are part of the interface.
-pub const HEADERS: [(&str, &str); 34] = [
+pub const HEADERS: [(&str, &str); 35] = [
     (ID, "names this dead letter"),
     (FINGERPRINT, "the same for the same trouble, whatever order it befell"),
     (REASON, "why: the stable reason code"),
@@ -43,6 +45,7 @@ pub const HEADERS: [(&str, &str); 34] = [
     (EDITED_AT, "of an edited letter: when, the last time"),
     (EDITED_BY, "of an edited letter: by whom"),
     (EDIT_DIFF, "of an edited letter: what was changed, place by place"),
+    (FORMER, "of an edited letter: by property, what those before it would have written, as JSON"),
     (RETURNED_AT, "of a letter that an operator brought to the queue: when"),
     (DISCARDED_AT, "in the archive: when it was discarded"),
     (DISCARDED_BY, "in the archive: by whom"),
@@ -215,9 +218,11 @@ pub fn record(
         for (name, value) in kept.filter(|(_, value)| size(value) <= KEPT_BYTES_MAX) {
             headers.insert(name.clone(), value.clone());
         }
-        let earlier = theirs.inner().get_key_value(EARLIER);
-        if let Some((name, value)) = earlier.filter(|(_, it)| size(it) <= earlier::BYTES_MAX) {
-            headers.insert(name.clone(), value.clone());
+        for (name, most) in [(EARLIER, earlier::BYTES_MAX), (FORMER, FORMER_BYTES_MAX)] {
+            let theirs = theirs.inner().get_key_value(name);
+            if let Some((name, value)) = theirs.filter(|(_, it)| size(it) <= most) {
+                headers.insert(name.clone(), value.clone());
+            }
         }
     }
     let dropped = copy_headers(original.properties, &mut headers);
@@ -424,7 +429,7 @@ mod tests {
             theirs.insert(name.into(), AMQPValue::LongString(name.into()));
         }
         let made = make(&BasicProperties::default().with_headers(theirs), &letter(vec![]));
-        for name in KEPT.into_iter().chain([EARLIER]) {
+        for name in KEPT.into_iter().chain([EARLIER, FORMER]) {
             assert_eq!(header(&made, name).as_deref(), Some(name));
         }
         assert_eq!(header(&made, REPLAY_FORCED), None);

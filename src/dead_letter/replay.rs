@@ -19,7 +19,7 @@ pub const CORRELATION_ID: &str = "orderwright-correlation-id";
 
 /// The headers that a replayed message may carry, with their meaning. The names are part of the
 /// interface.
-pub const REPLAY_HEADERS: [(&str, &str); 11] = [
+pub const REPLAY_HEADERS: [(&str, &str); 12] = [
     (REPLAY_ID, "the replay that sent it"),
     (REPLAY_OF, "the dead letter that it was"),
     (REPLAY_ETAG, "the ETag that this dead letter saw last: under another one nothing is written"),
@@ -28,6 +28,7 @@ pub const REPLAY_HEADERS: [(&str, &str); 11] = [
     (FIRST_DEAD_LETTER, "the dead letter that it was first"),
     (FIRST_TRACE, "trace context of the handling that it died in first"),
     (EARLIER, "the deaths that it died before, as JSON"),
+    (FORMER, "what the letters before it would have written, where it was edited, as JSON"),
     (REPLAYS, "how often it was replayed, this time included"),
     (REPLY_TO, "the publisher's `reply_to`, empty if there was none: he is told as well"),
     (CORRELATION_ID, "the publisher's `correlation_id`"),
@@ -38,6 +39,11 @@ pub const REPLAY_HEADERS: [(&str, &str); 11] = [
 pub fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a str> {
     Some(properties::header(properties, name)?.unwrap_or_default())
 }
+
+/// Of an edited letter: what those before it would have written.
+pub const FORMER: &str = "orderwright-edit-former";
+/// Bytes of that. What is more is left out altogether: the edited letter is superseded then, as any would be.
+pub const FORMER_BYTES_MAX: usize = 4 * 1024;
 
 /// The longest ETag that is read, in bytes.
 const ETAG_BYTES_MAX: usize = 1_024;

@@ -8,6 +8,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use uuid::Uuid;
 
 use super::record;
+use super::replay::FORMER;
 use super::view::{Letter, Writer};
 use crate::properties::republished;
 
@@ -149,6 +150,8 @@ pub struct Edition<'a> {
     pub at: Timestamp,
     /// What is changed, place by place.
     pub diff: &'a str,
+    /// What the letters before it would have written, by property, as JSON.
+    pub former: Option<&'a str>,
 }
 
 /// The properties of the letter that replaces one: it names that one, and is judged as that one would be. `queue`
@@ -161,7 +164,12 @@ pub fn edited(
     edition: Edition<'_>,
 ) -> BasicProperties {
     let kept = adopted(properties, letter, queue, edition.at);
-    let mut headers = kept.headers().clone().unwrap_or_default();
+    let mut headers = FieldTable::default();
+    for (name, value) in kept.headers().iter().flat_map(FieldTable::inner) {
+        if name.as_str() != FORMER {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
     let count = letter.edited.as_ref().map_or(0, |it| it.count).saturating_add(1);
     let first = letter.replays.first_dead_letter.unwrap_or(letter.id);
     let diff: String = edition.diff.chars().take(DIFF_CHARACTERS_MAX).collect();
@@ -172,6 +180,9 @@ pub fn edited(
     put(&mut headers, record::EDITED_AT, &edition.at.to_string());
     put(&mut headers, record::EDITED_BY, edition.by);
     put(&mut headers, record::EDIT_DIFF, &diff);
+    if let Some(former) = edition.former {
+        put(&mut headers, FORMER, former);
+    }
     kept.with_headers(headers)
 }
 
@@ -239,6 +250,7 @@ mod tests {
             by: "jane@desk",
             at: Timestamp::UNIX_EPOCH,
             diff: "- /a: 1",
+            former: (id == 7).then_some("{\"a\":[1]}"),
         };
         let first = edited(&foreign(), &before, "their.dlq", edition(7));
         let once = read(&first, "A/1");
@@ -251,5 +263,7 @@ mod tests {
         let says = twice.edited.unwrap();
         assert_eq!((says.from, says.count), (once.id, 2));
         assert_eq!(twice.replays.first_dead_letter, Some(before.id));
+        assert_eq!(once.former, Some(serde_json::json!({"a": [1]})));
+        assert_eq!(twice.former, None, "too much the second time");
     }
 }

@@ -135,6 +135,9 @@ pub struct Letter {
     /// Changed by hand.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub edited: Option<Edited>,
+    /// By property, what the letters before its edits would have written.
+    #[serde(skip)]
+    pub former: Option<Value>,
     /// W3C trace context of the original message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
@@ -252,6 +255,7 @@ impl Letter {
                 by: headers.text(record::EDITED_BY).unwrap_or_default(),
                 diff: headers.text(record::EDIT_DIFF).unwrap_or_default(),
             }),
+            former: headers.text(replay::FORMER).and_then(|text| serde_json::from_str(&text).ok()),
             traceparent: headers.text("traceparent"),
             version: headers.text(record::VERSION),
             instance: headers.text(record::INSTANCE),

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::{Error, printable};
 
@@ -60,9 +60,61 @@ impl<'de> DeserializeSeed<'de> for Look<'_> {
 }
 
 /// A member's name, borrowed from the text where it holds no escape.
-#[derive(Deserialize, PartialEq, Eq, Hash)]
+#[derive(Deserialize)]
 #[serde(transparent)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// The names of one object's members so far.
+#[derive(Default)]
+struct Seen<'a> {
+    /// Most objects have a few, which are found quicker than hashed.
+    few: Vec<Cow<'a, str>>,
+    many: HashSet<Cow<'a, str>>,
+}
+
+impl<'a> Seen<'a> {
+    const FEW_MAX: usize = 16;
+
+    /// Gives the name back if it was there already.
+    fn add(&mut self, name: Cow<'a, str>) -> Option<Cow<'a, str>> {
+        if self.few.contains(&name) {
+            return Some(name);
+        }
+        if self.few.len() < Self::FEW_MAX {
+            self.few.push(name);
+            return None;
+        }
+        self.many.replace(name)
+    }
+}
+
+/// The names of an object's members.
+pub(super) struct Names<'a>(pub(super) Vec<Cow<'a, str>>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Names<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(NamesVisitor).map(Names)
+    }
+}
+
+struct NamesVisitor;
+
+impl<'de> Visitor<'de> for NamesVisitor {
+    type Value = Vec<Cow<'de, str>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut names = Vec::new();
+        while let Some(Name(name)) = map.next_key()? {
+            names.push(name);
+            map.next_value::<IgnoredAny>()?;
+        }
+        Ok(names)
+    }
+}
 
 impl<'de> Visitor<'de> for Look<'_> {
     type Value = ();
@@ -106,12 +158,12 @@ impl<'de> Visitor<'de> for Look<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let below = self.below()?;
-        let mut seen = HashSet::new();
+        let mut seen = Seen::default();
         while let Some(name) = map.next_key::<Name<'de>>()? {
             if self.depth == 0 && !self.fields.contains(&&*name.0) {
                 return Err(self.stop(Error::UnknownField { name: printable(&name.0) }));
             }
-            if let Some(Name(twice)) = seen.replace(name) {
+            if let Some(twice) = seen.add(name.0) {
                 return Err(self.stop(Error::DuplicateKey { name: printable(&twice) }));
             }
             map.next_value_seed(below)?;

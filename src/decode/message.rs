@@ -1,11 +1,13 @@
 //! The message contract, version 1: the types that its JSON Schema is generated from.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde_json::value::RawValue;
 
+use super::json::Names;
 use super::{Contract, Error};
 use crate::order::{Changes, Expect, KeyValue, Literal, OrderKey, OrderUpdate, Sequence};
 
@@ -16,7 +18,7 @@ pub(super) const FIELDS: [&str; 5] = ["key", "changes", "sequence", "expect", "o
 const KEY_BYTES_MAX: usize = 255;
 
 /// An order update, as publishers send it.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(title = "OrderUpdate")]
 struct Message<'a> {
@@ -45,13 +47,42 @@ struct Message<'a> {
 }
 
 /// A key value: a string is written in quotes in the URL, an integer bare.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
 enum KeyLiteral {
     /// A string that is not empty.
     Text(#[schemars(length(min = 1))] String),
     /// An integer.
     Integer(i64),
+}
+
+impl<'de> Deserialize<'de> for KeyLiteral {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(KeyVisitor)
+    }
+}
+
+struct KeyVisitor;
+
+impl Visitor<'_> for KeyVisitor {
+    type Value = KeyLiteral;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string or an integer of 64 bits")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<KeyLiteral, E> {
+        Ok(KeyLiteral::Text(text.to_owned()))
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<KeyLiteral, E> {
+        Ok(KeyLiteral::Integer(number))
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<KeyLiteral, E> {
+        let unexpected = || E::invalid_value(de::Unexpected::Unsigned(number), &self);
+        i64::try_from(number).map(KeyLiteral::Integer).map_err(|_large| unexpected())
+    }
 }
 
 /// The values that are allowed, at least one.
@@ -70,11 +101,10 @@ pub fn schema() -> schemars::Schema {
 
 /// Reads the fields of a text that [`super::json::check`] has passed.
 pub(super) fn read(text: &str, contract: &Contract) -> Result<OrderUpdate, Error> {
-    let deserializer = &mut serde_json::Deserializer::from_str(text);
-    let message: Message<'_> = serde_path_to_error::deserialize(deserializer).map_err(|error| {
-        let path = error.path().to_string();
-        Error::Field { path, source: error.into_inner() }
-    })?;
+    let message: Message<'_> = match serde_json::from_str(text) {
+        Ok(message) => message,
+        Err(error) => return Err(field(text, error)),
+    };
     let key = key(message.key, contract)?;
     Ok(OrderUpdate {
         key,
@@ -88,6 +118,19 @@ pub(super) fn read(text: &str, contract: &Contract) -> Result<OrderUpdate, Error
         // Its headers say that, not its body.
         replay: None,
     })
+}
+
+/// Which field it is that cannot be read: found by a second look, since most messages can be.
+#[cold]
+fn field(text: &str, error: serde_json::Error) -> Error {
+    let deserializer = &mut serde_json::Deserializer::from_str(text);
+    match serde_path_to_error::deserialize::<_, Message<'_>>(deserializer) {
+        Ok(_) => Error::Malformed(error),
+        Err(error) => {
+            let path = error.path().to_string();
+            Error::Field { path, source: error.into_inner() }
+        }
+    }
 }
 
 fn key(mut given: BTreeMap<String, KeyLiteral>, contract: &Contract) -> Result<OrderKey, Error> {
@@ -142,15 +185,16 @@ fn is_guid(text: &str) -> bool {
 }
 
 fn changes(raw: &RawValue, contract: &Contract) -> Result<Changes, Error> {
-    let members: BTreeMap<String, &RawValue> = object(raw, "changes")?;
-    if members.is_empty() {
+    let names: Names<'_> = object(raw, "changes")?;
+    if names.0.is_empty() {
         return Err(Error::ChangesEmpty);
     }
-    if let Some(property) = contract.key.iter().find(|key| members.contains_key(&*key.name)) {
+    let holds = |wanted: &str| names.0.iter().any(|name| name == wanted);
+    if let Some(property) = contract.key.iter().find(|key| holds(&key.name)) {
         return Err(Error::ChangesKey { property: property.name.to_string() });
     }
     let sequence = contract.sequence_property.as_deref();
-    if let Some(property) = sequence.filter(|property| members.contains_key(*property)) {
+    if let Some(property) = sequence.filter(|property| holds(property)) {
         return Err(Error::ChangesSequence { property: property.to_owned() });
     }
     Ok(Changes::new(raw.to_owned()))

@@ -107,6 +107,8 @@ struct Now {
     since: Instant,
     attempt: u32,
     etag: Option<ETag>,
+    /// Updates behind it that the runner has taken out of the mailbox.
+    aside: usize,
 }
 
 /// Written by a runner, read by whoever asks. The lock is held for a copy.
@@ -124,6 +126,7 @@ impl Card {
             since: now,
             attempt: 0,
             etag: None,
+            aside: 0,
         }))
     }
 
@@ -139,7 +142,18 @@ impl Card {
             since: at,
             attempt: 0,
             etag: now.etag.take(),
+            aside: now.aside,
         };
+    }
+
+    /// So many updates are out of the mailbox that are not at work.
+    pub(super) fn aside(&self, count: usize) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).aside = count;
+    }
+
+    /// As [`Self::aside`] was told last.
+    pub(super) fn taken(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).aside
     }
 
     pub(super) fn doing(&self, doing: Doing) {
@@ -170,7 +184,7 @@ impl Card {
             oldest_for: oldest.elapsed(),
             attempt: now.attempt,
             etag: now.etag.clone(),
-            behind,
+            behind: behind + now.aside,
         }
     }
 }

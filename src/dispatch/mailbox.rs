@@ -52,6 +52,12 @@ impl<T> Mailbox<T> {
         self.waiting.iter().filter_map(of).min()
     }
 
+    /// Takes out what is at the front, one after the other, for as long as `take` says so.
+    pub(super) fn take_while(&mut self, mut take: impl FnMut(&T) -> bool) -> Vec<T> {
+        let count = self.waiting.iter().take_while(|item| take(item)).count();
+        self.waiting.drain(..count).collect()
+    }
+
     /// The next item that is still live.
     pub(super) fn next(&mut self, is_live: impl Fn(&T) -> bool) -> Option<T> {
         while let Some(item) = self.waiting.pop_front() {

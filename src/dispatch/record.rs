@@ -30,6 +30,8 @@ pub(super) struct Walked {
     pub(super) etag: Option<ETag>,
     /// What the update would change, as the last GET showed it, unless that was settled.
     pub(super) seen: Option<String>,
+    /// Whether those who were written together with it have come to the same end.
+    pub(super) together: bool,
 }
 
 /// An attempt under way, with the right to make it.

@@ -91,6 +91,13 @@ impl<T> Router<T> {
         }
     }
 
+    /// Takes out what is at the front of a runner's mailbox for as long as `take` says so. The order stays
+    /// busy.
+    pub(super) fn take_while(&self, key: &Arc<str>, take: impl FnMut(&T) -> bool) -> Vec<T> {
+        let entered = self.mailboxes.get_mut(key);
+        entered.map(|mut entered| entered.mailbox.take_while(take)).unwrap_or_default()
+    }
+
     /// Every busy order. One part of the map after the other: no picture of a single moment. `arrived`
     /// says when an item did, unless it counts no more.
     pub(super) fn busy(&self, arrived: impl Fn(&T) -> Option<Instant>) -> Vec<Busy> {
@@ -107,7 +114,7 @@ impl<T> Router<T> {
     pub(super) fn mailboxes(&self) -> Mailboxes {
         let mut all = Mailboxes::default();
         for entry in &self.mailboxes {
-            let waiting = entry.mailbox.len();
+            let waiting = entry.mailbox.len() + entry.card.taken();
             all.orders += 1;
             all.waiting += waiting;
             all.longest = all.longest.max(waiting);

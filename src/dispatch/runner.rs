@@ -7,10 +7,11 @@ use tokio::time::sleep;
 use tracing::Instrument;
 
 use super::card::{Card, Doing};
+use super::company::Company;
 use super::record::{Ended, Walked};
 use super::walk::Walk;
 use super::{Effects, Gate, Held, Item, Job, Letter, Outcome, PARKED_BEHIND, Shared, story};
-use crate::order::Replay;
+use crate::order::{ETag, Replay};
 use crate::protocol::{Code, Settlement};
 use crate::telemetry::field;
 use crate::telemetry::panics::{Panicked, caught};
@@ -24,12 +25,13 @@ pub(super) struct Runner<E: Effects> {
 impl<E: Effects> Runner<E> {
     /// Works until the order's mailbox is empty or the drain begins.
     pub(super) async fn run(self, first: Item<E::Held>) {
+        let mut company = Company::default();
         let mut item = Some(first);
         while let Some(next) = item {
             match next {
                 Item::Update(job) => {
                     let span = job.held.span(Some(&self.key));
-                    self.handle(job).instrument(span).await;
+                    self.handle(job, &mut company).instrument(span).await;
                 }
                 Item::Release(held) => {
                     let span = held.span(Some(&self.key));
@@ -37,18 +39,20 @@ impl<E: Effects> Runner<E> {
                 }
             }
             let stopping = self.shared.stop.is_cancelled();
-            item = self.shared.router.next(&self.key, |item| !stopping && item.held().may_begin());
+            let may_begin = |item: &Item<E::Held>| !stopping && item.held().may_begin();
+            item = company.next(may_begin, &self.card);
+            item = item.or_else(|| self.shared.router.next(&self.key, may_begin));
         }
     }
 
-    async fn handle(&self, job: Job<E::Held>) {
+    async fn handle(&self, job: Job<E::Held>, company: &mut Company<E::Held>) {
         // Not begun, so not counted as given back: the broker hands it out again.
         let Some(begun) = job.held.begin() else { return };
         self.card.begin(job.held.arrived());
         let gate = self.shared.pass(&job.held, self.shared.effects.gate(&job.held, &self.key));
         match caught(gate).await {
-            Ok(Some(Gate::Open)) => self.work(job, begun).await,
-            Ok(Some(Gate::Next)) => self.work(in_turn(job), begun).await,
+            Ok(Some(Gate::Open)) => self.work(job, begun, company).await,
+            Ok(Some(Gate::Next)) => self.work(in_turn(job), begun, company).await,
             Ok(Some(Gate::Behind(head))) => Box::pin(self.park(job, &begun, head)).await,
             Ok(None) => self.given_back(&job.held),
             Err(panicked) => self.failed(&begun, &panicked),
@@ -96,15 +100,21 @@ impl<E: Effects> Runner<E> {
         })
     }
 
-    async fn work(&self, job: Job<E::Held>, begun: <E::Held as Held>::Begun) {
+    async fn work(
+        &self,
+        job: Job<E::Held>,
+        begun: <E::Held as Held>::Begun,
+        company: &mut Company<E::Held>,
+    ) {
         let Job { update, held, first_seen } = job;
-        let mut walk = Walk::new(&self.shared, (&update, &held), &self.card);
+        let mut walk = Walk::new(&self.shared, (&update, &held), &self.card, company);
         // The receipt stays out here: a panic in the walk costs this message its handling, never
         // its settlement.
         let ended = caught(walk.run()).await;
-        let Walked { attempts, conflicts, unsure, etag, seen } = walk.end();
+        let Walked { attempts, conflicts, unsure, etag, seen, together } = walk.end();
         if unsure && !matches!(ended, Ok(Ended::Settled(Settlement::Applied))) {
             E::Held::doubt(&begun);
+            company.doubt();
         }
         let settlement = match ended {
             Ok(Ended::Settled(settlement)) => settlement,
@@ -128,7 +138,8 @@ impl<E: Effects> Runner<E> {
         let settling = caught(async {
             match settlement {
                 Settlement::Applied | Settlement::AlreadyApplied | Settlement::Superseded => {
-                    let outcome = Outcome { settlement, order: self.key.clone(), etag };
+                    let order = self.key.clone();
+                    let outcome = Outcome { settlement, order, etag: etag.clone() };
                     self.shared.effects.ack(held, outcome).await
                 }
                 Settlement::DeadLetter(code) => {
@@ -141,6 +152,12 @@ impl<E: Effects> Runner<E> {
         });
         let done = self.done(settling.await, &begun);
         self.shared.tally.settled(settlement, conflicts, done);
+        if together {
+            for (job, begun) in company.settled() {
+                let span = job.held.span(Some(&self.key));
+                self.follow(job, &begun, settlement, etag.clone()).instrument(span).await;
+            }
+        }
         // That PATCH may still be at work, and it would land on the next update's state.
         if unsure && matches!(settlement, Settlement::DeadLetter(_)) {
             self.card.doing(Doing::Resting);
@@ -149,6 +166,24 @@ impl<E: Effects> Runner<E> {
                 () = sleep(self.shared.limits.settle_window) => {}
             }
         }
+    }
+}
+
+impl<E: Effects> Runner<E> {
+    /// Settles an update that was written together with the one before it.
+    async fn follow(
+        &self,
+        job: Job<E::Held>,
+        begun: &<E::Held as Held>::Begun,
+        settlement: Settlement,
+        etag: Option<ETag>,
+    ) {
+        story::followed(&self.key, settlement.as_str(), &job.held);
+        let done = job.held.is_live() && {
+            let outcome = Outcome { settlement, order: self.key.clone(), etag };
+            self.done(caught(self.shared.effects.ack(job.held, outcome)).await, begun)
+        };
+        self.shared.tally.settled(settlement, false, done);
     }
 }
 

@@ -17,6 +17,18 @@ pub(super) fn given_back(order: &str, held: &impl Held) {
     );
 }
 
+/// It was written together with the update before it, whose attempts tell the rest.
+pub(super) fn followed(order: &str, outcome: &'static str, held: &impl Held) {
+    tracing::info!(
+        { field::ORDER } = order,
+        { field::OUTCOME } = outcome,
+        { field::MESSAGE_ID } = held.message_id(),
+        { field::QUEUE } = &**held.queue(),
+        { field::TRACE_ID } = trace::trace_id(),
+        "written together with the update before it"
+    );
+}
+
 /// It was finished, and its settlement got lost with its channel. `outcome` is what it would have been.
 pub fn settlement_lost(
     order: Option<&str>,

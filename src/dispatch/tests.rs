@@ -6,6 +6,7 @@ mod outages;
 mod parked;
 mod queued;
 mod strange;
+mod together;
 mod trouble;
 mod turns;
 
@@ -135,6 +136,10 @@ struct World {
     /// What happened, with the virtual millisecond.
     story: Mutex<Vec<(u64, String)>>,
     letters: Mutex<Vec<Letter>>,
+    /// Of every PATCH.
+    bodies: Mutex<Vec<String>>,
+    /// What every order looks like, if not as usual.
+    shown: Mutex<Option<&'static str>>,
     /// Orders that stand still, and those of which that is not known.
     gates: Mutex<BTreeMap<String, Option<Gate>>>,
     outage: Mutex<Option<Reply>>,
@@ -178,16 +183,24 @@ impl Fake {
             self.world.in_flight.fetch_sub(1, Ordering::SeqCst);
             return reply;
         }
+        if let Some(order) = *self.world.shown.lock().unwrap() {
+            self.world.in_flight.fetch_sub(1, Ordering::SeqCst);
+            return Ok(answer(200, order));
+        }
         let is_ahead = self.behaviour(key) == Behaviour::Ahead;
         Ok(answer(200, if is_ahead { r#"{"A":0,"Seq":9}"# } else { r#"{"A":0}"# }))
     }
 
-    async fn patched(&self, key: &OrderKey) -> Reply {
+    async fn patched(&self, key: &OrderKey, body: &str) -> Reply {
+        self.world.bodies.lock().unwrap().push(body.to_owned());
         sleep(Duration::from_millis(10)).await;
         self.world.in_flight.fetch_sub(1, Ordering::SeqCst);
         if let Some(reply) = self.outage().or_else(|| self.world.read_only.lock().unwrap().clone())
         {
             return reply;
+        }
+        if body.contains("bad") {
+            return Ok(answer(400, r#"{"error":{"message":"bad"}}"#));
         }
         match self.behaviour(key) {
             Behaviour::Down => Err(Fault::Broken),
@@ -288,7 +301,7 @@ impl Effects for Fake {
         &self,
         key: &OrderKey,
         _: &ETag,
-        _: &str,
+        body: &str,
         _: Trail,
         leave: &Arc<Leave>,
     ) -> Option<Reply> {
@@ -296,7 +309,7 @@ impl Effects for Fake {
             sleep(QUEUED).await;
         }
         leave.take().then_some(())?;
-        Some(self.patched(key).await)
+        Some(self.patched(key, body).await)
     }
 
     async fn probe(&self, order: Option<&OrderKey>, _: Trail) -> Reply {
@@ -350,6 +363,10 @@ struct Bench {
 }
 
 fn bench(concurrency_max: usize) -> Bench {
+    bench_with(concurrency_max, None)
+}
+
+fn bench_with(concurrency_max: usize, merged_bytes_max: Option<usize>) -> Bench {
     let wait_max = Duration::from_secs(4);
     let retry = Retry { retries_max: 3, wait_min: Duration::from_secs(1), wait_max };
     let rules = Rules {
@@ -379,6 +396,7 @@ fn bench(concurrency_max: usize) -> Bench {
         breaking,
         rules,
         settle_window,
+        merged_bytes_max,
         losses_suspect: 5,
         losses_max: 50,
     };
@@ -387,6 +405,19 @@ fn bench(concurrency_max: usize) -> Bench {
     let (channel, ending) = (CancellationToken::new(), CancellationToken::new());
     let (settle, losses) = (Duration::ZERO, 0);
     Bench { dispatch, fake, stop, channel, ending, settle, losses, tally }
+}
+
+fn plain(order: &str) -> OrderUpdate {
+    let literal = Literal::Text(order.to_owned());
+    let value = KeyValue { property: "Number".into(), literal };
+    OrderUpdate {
+        key: OrderKey::new(vec![value], |_| false),
+        changes: Changes::new(serde_json::from_str(r#"{"A":1}"#).unwrap()),
+        sequence: None,
+        expect: None,
+        occurred_at: None,
+        replay: None,
+    }
 }
 
 impl Bench {
@@ -404,16 +435,8 @@ impl Bench {
     }
 
     fn send_as(&self, order: &str, name: &str, sequence: Option<u64>, replay: Option<Replay>) {
-        let literal = Literal::Text(order.to_owned());
-        let value = KeyValue { property: "Number".into(), literal };
-        let update = OrderUpdate {
-            key: OrderKey::new(vec![value], |_| false),
-            changes: Changes::new(serde_json::from_str(r#"{"A":1}"#).unwrap()),
-            sequence: sequence.and_then(Sequence::new),
-            expect: None,
-            occurred_at: None,
-            replay,
-        };
+        let sequence = sequence.and_then(Sequence::new);
+        let update = OrderUpdate { sequence, replay, ..plain(order) };
         let held = self.held(name);
         self.dispatch.accept(Job { update, held, first_seen: Timestamp::UNIX_EPOCH });
     }

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::admission::Turn;
 use super::card::{Card, Doing};
+use super::company::Company;
 use super::record::{Ended, Running, Walked};
 use super::{Attempt, Effects, Held, Shared};
 use crate::order::{ETag, OrderUpdate};
@@ -29,6 +30,10 @@ pub(super) struct Walk<'a, E: Effects> {
     held: &'a E::Held,
     /// Tells those who ask.
     card: &'a Arc<Card>,
+    /// Who may be written together with it.
+    company: &'a mut Company<E::Held>,
+    /// Whether it ended together with them.
+    together: bool,
     id: uuid::Uuid,
     /// Tells orders apart for the breaker.
     order: u64,
@@ -73,6 +78,7 @@ impl<'a, E: Effects> Walk<'a, E> {
         shared: &'a Arc<Shared<E>>,
         (update, held): (&'a OrderUpdate, &'a E::Held),
         card: &'a Arc<Card>,
+        company: &'a mut Company<E::Held>,
     ) -> Self {
         let mut hasher = DefaultHasher::new();
         update.key.canonical().hash(&mut hasher);
@@ -81,6 +87,8 @@ impl<'a, E: Effects> Walk<'a, E> {
             update,
             held,
             card,
+            company,
+            together: false,
             id: shared.effects.uuid(),
             order: hasher.finish(),
             attempts: Vec::new(),
@@ -96,8 +104,8 @@ impl<'a, E: Effects> Walk<'a, E> {
     }
 
     pub(super) fn end(self) -> Walked {
-        let Self { attempts, conflicts, unsure, etag, seen, .. } = self;
-        Walked { attempts, conflicts, unsure, etag, seen }
+        let Self { attempts, conflicts, unsure, etag, seen, together, .. } = self;
+        Walked { attempts, conflicts, unsure, etag, seen, together }
     }
 
     pub(super) async fn run(&mut self) -> Ended {

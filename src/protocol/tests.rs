@@ -2,6 +2,7 @@
 
 mod answers;
 mod guards;
+mod merged;
 mod replays;
 mod walks;
 

@@ -12,9 +12,11 @@
 
 mod figures;
 mod idle;
+mod plot;
 mod process;
 mod scenario;
 mod stage;
+mod sweep;
 
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
 #[path = "../support/broker.rs"]
@@ -27,6 +29,7 @@ mod ledger;
 mod program;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -37,6 +40,7 @@ use broker::Broker;
 use figures::Outcome;
 use scenario::{Against, SCENARIOS, Scenario};
 use stage::{Figures, Kind, Stage};
+use sweep::Sweep;
 
 /// How long one run may take: the million takes longest.
 const RUN_MAX: Duration = Duration::from_mins(20);
@@ -57,6 +61,12 @@ struct Options {
     /// Updates of each run; the scenario's own if absent.
     #[arg(long, value_parser = clap::value_parser!(u32).range(100..))]
     updates: Option<u32>,
+    /// Instead: let one thing grow, and draw what an update costs then.
+    #[arg(long, value_delimiter = ',')]
+    sweep: Vec<Sweep>,
+    /// Where the pictures of a sweep go.
+    #[arg(long, default_value = "docs/performance")]
+    pictures: PathBuf,
 }
 
 fn main() -> ExitCode {
@@ -74,7 +84,9 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let measured = runtime.block_on(measure(&options));
+    let measured = runtime.block_on(async {
+        if options.sweep.is_empty() { measure(&options).await } else { sweep(&options).await }
+    });
     // Waits for nobody: what blocks could only be the broker's script, which ends with our pipe.
     runtime.shutdown_background();
     match measured {
@@ -128,6 +140,29 @@ async fn measure(options: &Options) -> Result<()> {
         outcomes.insert(scenario.name, outcome);
     }
     println!("\n{}", figures::table(&scenarios, &outcomes));
+    broker.end().await;
+    Ok(())
+}
+
+async fn sweep(options: &Options) -> Result<()> {
+    let broker = Broker::try_start().await?;
+    for sweep in &options.sweep {
+        let mut points: Vec<_> =
+            sweep.points().into_iter().map(|(size, it)| (size, it, Vec::new())).collect();
+        // Round by round, so that a machine that gets slower slows down all sizes.
+        for _ in 0..options.runs {
+            for (size, scenario, figures) in &mut points {
+                scenario.updates = options.updates.unwrap_or(scenario.updates);
+                let one = timeout(RUN_MAX, run(scenario, &broker, Kind::Daemon)).await;
+                let one = one.map_err(|_elapsed| "not done in time".to_owned())??;
+                println!("  {size} {}: {}", sweep.name(), figures::line(Kind::Daemon, &one));
+                figures.push(one);
+            }
+        }
+        let measured: Vec<_> =
+            points.into_iter().map(|(size, _, figures)| (size, figures)).collect();
+        println!("\n{}", sweep::told(*sweep, &measured, &options.pictures)?);
+    }
     broker.end().await;
     Ok(())
 }

@@ -48,7 +48,7 @@ pub(crate) struct Scenario {
 }
 
 /// No latency, one shard, 64 at work.
-const BASE: Scenario = Scenario {
+pub(crate) const BASE: Scenario = Scenario {
     name: "",
     about: "",
     updates: 30_000,
@@ -65,7 +65,7 @@ const BASE: Scenario = Scenario {
 };
 
 /// The latency of a real service: 40 ms for a GET, 80 ms for a PATCH, 52 at work.
-const REAL: Scenario = Scenario {
+pub(crate) const REAL: Scenario = Scenario {
     updates: 9_000,
     concurrency: 52,
     latency: [Duration::from_millis(40), Duration::from_millis(80)],
@@ -114,6 +114,13 @@ pub(crate) const SCENARIOS: [Scenario; 15] = [
         ..REAL
     },
     Scenario {
+        name: "real-1-worker",
+        about: "40 + 80 ms, 1 worker over 64 shards",
+        shards: 64,
+        prefetch: 32,
+        ..REAL
+    },
+    Scenario {
         name: "real-2-workers",
         about: "40 + 80 ms, 2 workers",
         updates: 18_000,
@@ -131,13 +138,6 @@ pub(crate) const SCENARIOS: [Scenario; 15] = [
         shards: 64,
         prefetch: 32,
         against: Against::Other("real-1-worker"),
-        ..REAL
-    },
-    Scenario {
-        name: "real-1-worker",
-        about: "40 + 80 ms, 1 worker over 64 shards",
-        shards: 64,
-        prefetch: 32,
         ..REAL
     },
     Scenario {

@@ -55,6 +55,55 @@ async fn parked(name: &str, orders: u64, each: u64) -> (Stage, Daemon) {
     (stage, daemon)
 }
 
+/// A replay is killed when its first update is sent, and then that is written. Its letter is edited, and all is
+/// replayed; what that prints.
+async fn edited_behind_a_killed_replay(
+    stage: &Stage,
+    settings: &[(String, String)],
+    daemon: Daemon,
+    parks: &[(&str, &str)],
+) -> (Value, Daemon) {
+    // Nobody is at work, so what is sent is there and not written yet.
+    daemon.stop().await;
+    let mut replay = orderwright(settings);
+    let mut replay = replay.args(["dlq", "replay", "--run"]).spawn().unwrap();
+    let sent = async { while stage.waiting().await == 0 {} };
+    timeout(PATIENCE, sent).await.expect("the canary is sent");
+    replay.kill().await.unwrap();
+    let daemon = stage.daemon(parks).await;
+    stage.applied(1).await;
+
+    let letters = run(settings, &["dlq", "ls", "--output", "json"]).await;
+    let id = parsed(&letters)[0]["id"].as_str().unwrap().to_owned();
+    let edit = ["dlq", "edit", &id, "--set", "/changes/UpdateSequence=7", "--output", "json"];
+    parsed(&run(settings, &edit).await);
+    let done = run(settings, &["dlq", "replay", "--run", "--output", "json"]).await;
+    (parsed(&done), daemon)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letter_that_a_killed_replay_has_written_can_be_edited_and_its_order_goes_on() {
+    let (stage, daemon) = parked("edit-parked", 1, 2).await;
+    let (done, daemon) =
+        edited_behind_a_killed_replay(&stage, &settings(&stage).await, daemon, &[PARK]).await;
+    assert_eq!((&done["counts"], &done["orders_released"]), (&json!({"applied": 2}), &json!(1)));
+    assert_eq!((sequence_of(&stage, 1).await, depth(&stage).await), (json!(2), 0));
+    daemon.stop().await;
+
+    // So it is where dead letters do not park, with what is behind it and saw the same state.
+    let stage = Stage::new("edit-free", &["--orders", "5"]).await;
+    let refused = json!({"on": "patch", "do": "status", "status": 400});
+    stage.simulator.faults(&json!({"next": [refused, refused]})).await.unwrap();
+    let daemon = stage.daemon(&[]).await;
+    stage.publish(&[update(1, 1), update(1, 2)]).await;
+    daemon.logs_times("\"dead-lettered\"", 2).await;
+    let settings = stage.settings(&[]).await;
+    let (done, daemon) = edited_behind_a_killed_replay(&stage, &settings, daemon, &[]).await;
+    assert_eq!(done["counts"], json!({"applied": 2}), "{done}");
+    assert_eq!((sequence_of(&stage, 1).await, depth(&stage).await), (json!(2), 0));
+    daemon.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn parked_order_is_replayed_in_order_with_what_comes_meanwhile_and_goes_on() {
     let (stage, daemon) = parked("replay-parked", 1, 5).await;

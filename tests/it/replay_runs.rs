@@ -185,6 +185,44 @@ async fn replay_that_ends_within_an_order_leaves_what_the_next_one_goes_on_by() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn limit_takes_an_order_whole_and_where_there_is_no_room_for_it_the_next_replay_goes_on() {
+    let stage = Stage::new("replay-limit", &["--orders", "3"]).await;
+    let refused = json!({"on": "patch", "do": "status", "status": 400});
+    stage.simulator.faults(&json!({"next": vec![refused.clone(); 4]})).await.unwrap();
+    let daemon = stage.daemon(&[]).await;
+    for (letters, body) in
+        [update(1, 1), update(2, 1), update(1, 2), update(1, 3)].iter().enumerate()
+    {
+        stage.publish(std::slice::from_ref(body)).await;
+        daemon.logs_times("\"dead-lettered\"", letters + 1).await;
+    }
+    let (code, done, errors) =
+        dlq(&stage, &["replay", "--run", "--limit", "1", "--output", "json"]).await;
+    let done: Value = serde_json::from_str(&done).unwrap();
+    assert_eq!((code, &done["counts"]), (Some(0), &json!({"applied": 3})), "{errors}");
+    assert_eq!((&done["left_over"], depth(&stage).await), (&json!(1), 1));
+    let (code, ..) = dlq(&stage, &["replay", "--run"]).await;
+    assert_eq!((code, depth(&stage).await), (Some(0), 0));
+
+    // Memory for one of two: the first one stays until the next one of its order is written as well.
+    stage.simulator.faults(&json!({"next": [refused.clone(), refused]})).await.unwrap();
+    for (letters, body) in [update(3, 1), update(3, 2)].iter().enumerate() {
+        stage.publish(std::slice::from_ref(body)).await;
+        daemon.logs_times("\"dead-lettered\"", letters + 5).await;
+    }
+    let what = (1, &["USMF/SO-000003"][..]);
+    let report = replayed_of(&stage, what, Manner::steady(), (PATIENCE, PATIENCE)).await;
+    assert_eq!((report.counts, depth(&stage).await), ([(Fate::Applied, 1)].into(), 2));
+    let (code, done, errors) = dlq(&stage, &["replay", "--run", "--output", "json"]).await;
+    let done: Value = serde_json::from_str(&done).unwrap();
+    let counts = json!({"already_applied": 1, "applied": 1});
+    assert_eq!((code, &done["counts"]), (Some(0), &counts), "{errors}");
+    let ledger = stage.applied(6).await;
+    assert_eq!((ledger.applied_twice, ledger.out_of_order, depth(&stage).await), (0, 0, 0));
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn replay_goes_on_when_the_broker_would_take_its_letters_back() {
     let stage = Stage::new("replay-renew", &["--orders", "5"]).await;
     let refused = json!({"on": "patch", "do": "status", "status": 400});
@@ -229,6 +267,16 @@ async fn replayed(
     held_max: Duration,
     ask_after: Duration,
 ) -> Report {
+    replayed_of(stage, (usize::MAX, &[]), manner, (held_max, ask_after)).await
+}
+
+/// The same with so many letters, the first ones, where others of these orders have no room.
+async fn replayed_of(
+    stage: &Stage,
+    (letters, cut): (usize, &[&str]),
+    manner: Manner,
+    (held_max, ask_after): (Duration, Duration),
+) -> Report {
     let settings = config::Settings {
         broker: config::Broker {
             url: stage.url().await.parse().unwrap(),
@@ -256,12 +304,16 @@ async fn replayed(
         candidates.push(candidate);
         tickets.push(ticket);
     }
+    candidates.truncate(letters);
+    tickets.truncate(letters);
+    let cut = cut.iter().map(ToString::to_string).collect();
     let run = Run {
         replay: uuid::Uuid::from_u128(7),
         by: "kim@desk",
         selection: "all",
         because: None,
         allowed: Allowed::Seen,
+        cut: &cut,
         left_over: 0,
         connection: &connection,
         publisher: &publisher,

@@ -50,6 +50,11 @@ impl Chain {
         }
     }
 
+    /// The letter that is learned next was written over what one before its edit had written: over this state.
+    pub(super) fn learn_former(&mut self, base: Option<String>) {
+        self.found(base, Map::new());
+    }
+
     /// One more letter was written over this state; of one that stood behind a dead letter, none is known.
     fn wrote(&mut self, over: Option<String>, changes: Map<String, Value>, etag: Option<&str>) {
         let follows = !self.is_begun || (over.is_some() && over == self.etag);

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::calm::Calm;
 use super::chain::Chain;
+use super::former::was_written;
 use super::prospect::{Allowed, Checked, Prospect, changed, unlike};
 use super::{Candidate, Message, Place};
 use crate::app::{guard, intake_contract, texts};
@@ -204,7 +205,10 @@ impl Checker {
             // Of an order that stands still behind it, no other update was begun since.
             let is_first = matches!(candidate.place, Place::Head(_));
             let is_due = letter.is_unseen() && (allowed == Allowed::NeverSeen || is_first);
-            if is_due || (is_ours && behind.is_sure) {
+            // Where something else was written by this replay, those values may be of that.
+            let is_alone = behind.is_sure || behind.chain.is_none_or(|it| !it.is_begun());
+            let is_former = is_alone && was_written(letter, &values, &wanted);
+            if is_due || is_former || (is_ours && behind.is_sure) {
                 update.replay = Some(Replay::Since(etag.clone()));
                 fetch = protocol::fetch(reply, &update, &self.guard, &self.texts);
             }

@@ -7,8 +7,8 @@ use uuid::Uuid;
 use super::Candidate;
 use crate::broker::{Outgoing, Topology};
 use crate::dead_letter::{
-    CORRELATION_ID, EARLIER, FIRST_DEAD_LETTER, FIRST_TRACE, REPLAY_ETAG, REPLAY_FORCED, REPLAY_ID,
-    REPLAY_OF, REPLAYS, REPLY_TO, SEEN, header, publishers_reply,
+    CORRELATION_ID, EARLIER, FIRST_DEAD_LETTER, FIRST_TRACE, FORMER, REPLAY_ETAG, REPLAY_FORCED,
+    REPLAY_ID, REPLAY_OF, REPLAYS, REPLY_TO, SEEN, header, publishers_reply,
 };
 use crate::order::Replay;
 use crate::parking::UNPARK;
@@ -57,6 +57,9 @@ pub(super) fn message(
         put(FIRST_TRACE, trace);
     }
     put(EARLIER, &letter.deaths_so_far());
+    if let Some(former) = &letter.former {
+        put(FORMER, &former.to_string());
+    }
     put(REPLAYS, &letter.replays.count.saturating_add(1).to_string());
     match sending.may {
         Replay::Since(etag) => {

@@ -72,6 +72,8 @@ pub struct Run<'a> {
     pub because: Option<&'a str>,
     /// What its letters may be written over, besides what they saw.
     pub allowed: Allowed,
+    /// Orders of which letters that are meant as well had no room.
+    pub cut: &'a BTreeSet<String>,
     /// Letters that are meant as well and had no room.
     pub left_over: u64,
     /// For the reply queue.

@@ -251,6 +251,9 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
         if is_written && let Some(order) = letter.order.as_deref() {
             let chain = Arc::make_mut(self.chains.entry(order).or_default());
             let changes = self.run.checker.changes(message);
+            if letter.former.is_some() && base != letter.base {
+                chain.learn_former(letter.base.clone());
+            }
             chain.learn(fate, base, changes, notice.etag.as_deref());
         }
         self.course.heard(index, fate, self.begun.elapsed());
@@ -268,7 +271,8 @@ impl<T: Fn(Told)> UnderWay<'_, T> {
         // What stands behind the head of an order is held to no state that it saw.
         let order = letter.order.as_deref().filter(|_| place.unparks().is_none());
         let is_written = matches!(fate, Fate::Applied | Fate::AlreadyApplied);
-        let has_behind = order.is_some() && self.course.has_behind(index);
+        let is_cut = |order| self.run.cut.contains(order);
+        let has_behind = order.is_some_and(|it| self.course.has_behind(index) || is_cut(it));
         let is_over = fate == Fate::Superseded && !has_behind;
         if let Some(before) =
             order.filter(|_| is_written || is_over).and_then(|it| self.kept.remove(it))

@@ -12,6 +12,7 @@ use super::desk::{Desk, Next, Operator, failed, reason};
 use super::moving::publish;
 use super::{Format, editor, plain};
 use crate::app::replay::edit as lock;
+use crate::app::replay::former::former;
 use crate::app::{exit, intake_contract};
 use crate::broker::{Error, Outgoing, Ticket};
 use crate::config::Loaded;
@@ -289,7 +290,9 @@ async fn sent(
 ) -> Result<Uuid, Error> {
     let now = jiff::Timestamp::now();
     let id = letter_id(now, fastrand::u128(..));
-    let edition = Edition { id, by, at: now, diff: &edit.diff.join("\n") };
+    let former = former(&original.letter, &original.body, &edit.body);
+    let (diff, former) = (edit.diff.join("\n"), former.as_deref());
+    let edition = Edition { id, by, at: now, diff: &diff, former };
     let queue = desk.queue(false);
     let message = Outgoing {
         exchange: desk.topology.dead_letters(),

@@ -1,6 +1,6 @@
 //! Collects the dead letters that are meant, and holds them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use uuid::Uuid;
 
@@ -21,6 +21,8 @@ pub(super) struct Gathered {
     pub(super) tickets: Vec<Ticket>,
     /// Orders that stand still, and may go on once their letters are done.
     pub(super) releases: Vec<Release>,
+    /// Orders that are meant and of which not every letter had room.
+    pub(super) cut: BTreeSet<String>,
     /// Letters that are meant as well and had no room.
     pub(super) left_over: u64,
     /// An interrupt ended it: not all was seen.
@@ -29,7 +31,8 @@ pub(super) struct Gathered {
 
 /// Looks at all dead letters up to where their end is now. Those that come later are not part of it.
 ///
-/// Of an order that stands still, all its letters come along: they go in order, or not at all.
+/// Of an order that stands still, all its letters come along: they go in order, or not at all. Of any other, those
+/// that are meant come along beyond the limit: what is left behind would be superseded by what is written now.
 pub(super) async fn gather(
     desk: &Desk,
     checker: &Checker,
@@ -57,7 +60,7 @@ pub(super) async fn gather(
         releases.extend(none_left.map(|(order, it)| Release::of(order, &it.parked)));
     }
     let (candidates, tickets) = found.into_iter().map(|it| (it.candidate, it.ticket)).unzip();
-    Ok(Gathered { browser, candidates, tickets, releases, left_over, interrupted })
+    Ok(Gathered { browser, candidates, tickets, releases, cut, left_over, interrupted })
 }
 
 /// The orders concerned that stand still.
@@ -75,7 +78,7 @@ fn parked(parking: &Parking, heap: &Heap, selection: &Selection) -> BTreeMap<Str
 struct Heap {
     browser: Browser,
     found: Vec<Found<Ticket>>,
-    /// Orders that stand still, of which not every letter had room.
+    /// Orders of which not every letter had room.
     cut: BTreeSet<String>,
     /// Letters that another one in the queue replaces.
     edited: BTreeMap<Uuid, Uuid>,
@@ -91,7 +94,8 @@ async fn collect(
 ) -> Result<Heap, Error> {
     let mut browser = desk.browse(&desk.queue(false)).await?;
     let (mut found, mut cut, mut edited) = (Vec::new(), BTreeSet::new(), BTreeMap::new());
-    let (mut bytes, mut left_over, mut is_full) = (0_usize, 0, false);
+    let (mut bytes, mut left_over) = (0_usize, 0);
+    let (mut is_full, mut known) = (false, HashSet::new());
     let all = Selection::default();
     let visit = |letter: crate::dead_letter::Letter, held: crate::broker::Held| {
         edited.extend(letter.edited.as_ref().map(|it| (it.from, letter.id)));
@@ -104,13 +108,17 @@ async fn collect(
         }
         let (candidate, ticket) = Candidate::new(letter, held);
         let size = candidate.bytes();
+        let order = candidate.letter.order.as_ref();
+        let is_known = order.is_some_and(|order| known.contains(order));
+        let is_within = is_known || found.len() < limit;
         // From the first one on that has no room: an order's later letters must not go before it.
-        is_full |= found.len() >= limit || bytes.saturating_add(size) > BYTES_MAX;
-        if is_full {
+        is_full |= is_within && bytes.saturating_add(size) > BYTES_MAX;
+        if is_full || !is_within {
             left_over += u64::from(is_chosen);
-            cut.extend(stands.map(|(order, _)| order.clone()));
+            cut.extend(order.filter(|_| is_known || stands.is_some()).cloned());
             return Next::More;
         }
+        known.extend(order.filter(|_| !is_known).cloned());
         bytes = bytes.saturating_add(size);
         found.push(Found { candidate, ticket, is_chosen });
         Next::More

@@ -62,7 +62,7 @@ pub(super) struct Arguments {
 pub(super) struct Asked {
     #[command(flatten)]
     pub(super) filters: Filters,
-    /// Most letters in one go, oldest first.
+    /// Most letters in one go, oldest first. Those of the same orders that are meant as well come along.
     #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(super) limit: u32,
     /// Orders asked for a second, and letters sent a second.

@@ -76,7 +76,8 @@ pub(super) async fn perform(
     };
     for round in 0..ROUNDS_MAX {
         let gathered = gather(desk, checker, parking, &selection, wish.limit).await?;
-        let Gathered { browser, candidates, tickets, releases, left_over, interrupted } = gathered;
+        let Gathered { browser, candidates, tickets, releases, cut, left_over, interrupted } =
+            gathered;
         if interrupted {
             desk.close(browser).await?;
             sum.end = End::Cancelled;
@@ -90,6 +91,7 @@ pub(super) async fn perform(
             selection: if round > 0 { "what came behind" } else { wish.words },
             because: wish.because,
             allowed: wish.allowed,
+            cut: &cut,
             left_over,
             connection: &desk.connection,
             publisher,

@@ -1,5 +1,6 @@
 //! The two requests of an attempt, and what is made of their replies.
 
+use std::borrow::Cow;
 use std::future::{Future, pending};
 use std::sync::Arc;
 
@@ -63,6 +64,16 @@ impl<'a, E: Effects> Walk<'a, E> {
         attempt.record.get_status = reply.as_ref().ok().map(|answer| answer.status);
         let (guard, texts) = (&self.shared.guard, &self.shared.texts);
         let mut fetch = protocol::fetch(&reply, self.update, guard, texts);
+        if let Some(all) = self.company.in_doubt() {
+            match protocol::fetch(&reply, all, guard, texts) {
+                // What was written for all came about.
+                found @ Fetch::Found(_, Judgement::AlreadyApplied) => {
+                    (fetch, self.together) = (found, true);
+                }
+                Fetch::Found(..) => self.company.leave(),
+                Fetch::Missed(_) => {}
+            }
+        }
         self.asked = Some(sent);
         let verdict = self.hear(Request::Get, sent, fetch.verdict(), &mut attempt);
         match (&mut fetch, verdict) {
@@ -118,7 +129,10 @@ impl<'a, E: Effects> Walk<'a, E> {
             return self.aborted(attempt);
         }
         let (key, etag) = (&self.update.key, patching.etag());
-        let body = self.shared.guard.body(self.update);
+        let guard = &self.shared.guard;
+        let all = self.company.form(self.shared, (self.update, self.held), self.card);
+        let all = all.map(|all| guard.body(all).into_owned());
+        let body = all.as_deref().map_or_else(|| guard.body(self.update), Cow::Borrowed);
         // Until it is answered, whatever ends the walk: a lost channel, or a panic.
         let before = std::mem::replace(&mut self.unsure, true);
         let leave = self.leave(&attempt.turn.turn, Doing::Patch, self.made);
@@ -147,7 +161,15 @@ impl<'a, E: Effects> Walk<'a, E> {
             self.etag = reply.as_ref().ok().and_then(|answer| answer.etag.clone());
         }
         note_reply(&reply, &mut attempt.record);
-        let step = patching.on_verdict(verdict, &self.shared.limits.rules);
+        let step = if all.is_some() {
+            self.together = verdict == Verdict::Done;
+            if !matches!(verdict, Verdict::Done | Verdict::Not(Trouble::Conflict(_))) {
+                self.company.broken();
+            }
+            patching.on_merged(verdict, &self.shared.limits.rules)
+        } else {
+            patching.on_verdict(verdict, &self.shared.limits.rules)
+        };
         self.over(&step, attempt);
         Some(step)
     }

@@ -312,17 +312,17 @@ impl<'a> Scene<'a> {
         self.is_replayed = true;
         let begun = Instant::now();
         loop {
-            self.until_done(&all).await?;
+            let mut said = self.until_done(&all).await?;
             let parked = self.standing().await?;
             if parked.is_empty() {
                 break;
             }
-            if begun.elapsed() > LONGEST {
-                return Err(format!("orders stand still for good: {parked:?}"));
-            }
             // Of one that has no letters left, nothing is replayed unless it is named.
-            for order in parked {
-                self.until_done(&[&all[..], &["--order", &order]].concat()).await?;
+            for order in &parked {
+                said = self.until_done(&[&all[..], &["--order", order]].concat()).await?;
+            }
+            if begun.elapsed() > LONGEST {
+                return Err(format!("orders stand still for good: {parked:?}; at last: {said}"));
             }
         }
         self.check_parked("at the end").await?;
@@ -344,13 +344,13 @@ impl<'a> Scene<'a> {
         Ok(orders.iter().filter_map(order).collect())
     }
 
-    /// The tool's own advice is to start it again.
-    async fn until_done(&self, words: &[&str]) -> Result<()> {
+    /// The tool's own advice is to start it again. What it said at last.
+    async fn until_done(&self, words: &[&str]) -> Result<String> {
         let begun = Instant::now();
         loop {
             let ended = tool(&self.ground.program, &self.settings, words, None).await?;
             match ended.code {
-                Some(0) => return Ok(()),
+                Some(0) => return Ok(ended.said),
                 Some(75) if begun.elapsed() < LONGEST => sleep(LOOK).await,
                 code => return Err(format!("dlq {}: {code:?} {}", words.join(" "), ended.said)),
             }
