@@ -207,17 +207,14 @@ impl Patching {
 }
 
 impl Patching {
-    /// Consumes the verdict on a PATCH that other updates of the order had a part in. What is no conflict
-    /// may be about any of them, so nothing is spent, and the next PATCH is this update's own.
-    pub fn on_merged(self, verdict: Verdict, rules: &Rules) -> Step {
-        match verdict {
-            Verdict::Done | Verdict::Not(Trouble::Conflict(_)) => self.on_verdict(verdict, rules),
-            Verdict::Not(trouble) => {
-                let unsure = self.budget.unsure || trouble.leaves_doubt();
-                let budget = Budget { unsure, ..self.budget };
-                Step::Get(Fetching { budget, last: None })
-            }
+    /// Consumes the trouble of a PATCH that other updates of the order had a part in. What may be about any
+    /// of them spends nothing, and the next PATCH is this update's own.
+    pub fn on_merged(self, trouble: Trouble, rules: &Rules) -> Step {
+        if trouble.is_nobodys() {
+            return self.on_verdict(Verdict::Not(trouble), rules);
         }
+        let unsure = self.budget.unsure || trouble.leaves_doubt();
+        Step::Get(Fetching { budget: Budget { unsure, ..self.budget }, last: None })
     }
 }
 

@@ -13,6 +13,7 @@ use super::{MEMORY_BYTES_MAX, SecretUrl, Settings, catalogue};
 
 mod admin;
 mod auth;
+mod guards;
 mod intake;
 
 /// Longest bearer token, in bytes. HTTP servers refuse larger headers.
@@ -31,7 +32,7 @@ impl Settings {
         let mut findings = bounds(self);
         findings.extend(texts(self));
         findings.extend(identifiers(self));
-        findings.extend(guards(self));
+        findings.extend(guards::findings(self));
         findings.extend(intake::findings(self));
         findings.extend(addresses(self));
         findings.extend(auth::findings(self));
@@ -126,32 +127,6 @@ fn identifiers(settings: &Settings) -> Vec<Finding> {
             let rule = "the first may name only what the second names, spelt alike".to_owned();
             findings.push(Finding { keys: vec![part, "order.key"], rule });
         }
-    }
-    findings
-}
-
-fn guards(settings: &Settings) -> Vec<Finding> {
-    let (guard, key) = (&settings.guard, &settings.order.key);
-    let property = guard.sequence_property.as_str();
-    let mut findings = Vec::new();
-    if !property.is_empty() && !identifier(property) {
-        let rule = format!("must be empty, or {IDENTIFIER}");
-        findings.push(finding("guard.sequence_property", rule));
-    }
-    if key.iter().any(|name| name == property) {
-        let keys = vec!["guard.sequence_property", "order.key"];
-        let rule = "the first must be none of the second: a key cannot be written".to_owned();
-        findings.push(Finding { keys, rule });
-    }
-    // Our own stamp is none of the publisher's changes, and a key does not change.
-    let may_change =
-        |name: &str| identifier(name) && name != property && !key.iter().any(|key| key == name);
-    let is_well = |way: Option<[&str; 3]>| way.is_some_and(|[name, ..]| may_change(name));
-    if !guard.transitions().all(is_well) {
-        let rule = "each must be PROPERTY: FROM -> TO, such as SalesStatus: Backorder -> \
-                    Delivered, of a property that is neither part of the key nor the \
-                    sequence_property";
-        findings.push(finding("guard.transitions", rule));
     }
     findings
 }

@@ -31,8 +31,8 @@ pub struct Dispatch {
     /// ends up as if they had been written one by one: later values win, and each message is settled by
     /// itself. An update goes by itself if it has an `expect`, is a replay, changes a property that
     /// `guard.transitions` names, writes an object or a list, or is out of sequence; and so do all of
-    /// those whose common PATCH was refused. What the service does at each write, such as a log
-    /// or a workflow, it then does once for all of them.
+    /// those whose common PATCH was refused. What the service does at each write, such as a log,
+    /// a workflow or a rule of its own, it then does once for all of them.
     pub coalesce: Coalesce,
 }
 

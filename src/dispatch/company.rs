@@ -1,74 +1,50 @@
 //! Updates that wait behind the one at work, and may be written together with it.
 //!
 //! ```text
-//! mailbox ──▶ waiting ──begun──▶ aboard ──▶ one PATCH for all ──applied──▶ settled, each by itself
-//!                ▲                  │
-//!                └── left behind ◀──┘   refused, or the first one came to another end
+//! mailbox ──begun──▶ aboard ──▶ one PATCH for all ──applied──▶ settled, each by itself
+//!    ▲                  │
+//!    └──────────────────┘   a conflict, a refusal, or the first one came to another end
 //! ```
 //!
-//! Together or not, each is judged and settled in its turn: who is left behind goes through all of it by
-//! itself.
-
-use std::collections::VecDeque;
+//! Together or not, each is judged and settled in its turn: who goes back to the mailbox goes through all
+//! of it by itself.
 
 use futures_util::FutureExt;
 
 use super::card::Card;
 use super::{Effects, Gate, Held, Item, Job, Shared};
 use crate::order::OrderUpdate;
+use crate::protocol::Trouble;
 use crate::protocol::merge::{Merged, UPDATES_MAX};
 
-/// What one runner has taken out of its mailbox.
+/// A message with the sign that it is worked on.
+pub(super) type Aboard<H> = (Job<H>, <H as Held>::Begun);
+
+/// What one runner has taken out of its mailbox, beside the one at work.
 pub(super) struct Company<H: Held> {
-    /// To be worked on, in their order, before anything else of the mailbox.
-    waiting: VecDeque<Item<H>>,
-    /// So many of them go by themselves: they were part of a write that was refused.
-    alone: usize,
-    /// Whether the one at work goes by itself.
-    is_alone: bool,
     /// Written together with the one at work.
-    aboard: Vec<(Job<H>, H::Begun)>,
+    aboard: Vec<Aboard<H>>,
     /// What they and the one at work come to.
     merged: Option<OrderUpdate>,
-    /// Such a write was refused, or nobody knows what became of it.
-    is_broken: bool,
-    /// Whether the card says that some are here.
-    is_told: bool,
+    /// Nobody knows what became of that write.
+    in_doubt: bool,
+    /// Whether the one at work goes by itself.
+    is_alone: bool,
+    /// So many of those behind it go by themselves as well: they were part of a write that was refused.
+    alone: usize,
 }
 
 impl<H: Held> Default for Company<H> {
     fn default() -> Self {
-        Self {
-            waiting: VecDeque::new(),
-            alone: 0,
-            is_alone: false,
-            aboard: Vec::new(),
-            merged: None,
-            is_broken: false,
-            is_told: false,
-        }
+        Self { aboard: Vec::new(), merged: None, in_doubt: false, is_alone: false, alone: 0 }
     }
 }
 
 impl<H: Held> Company<H> {
-    /// The next one that was taken and left behind. It is worked on like any other.
-    pub(super) fn next(
-        &mut self,
-        may_begin: impl Fn(&Item<H>) -> bool,
-        card: &Card,
-    ) -> Option<Item<H>> {
-        self.leave();
-        self.is_alone = false;
-        let mut next = None;
-        while next.is_none() && !self.waiting.is_empty() {
-            self.is_alone = self.alone > 0;
-            self.alone = self.alone.saturating_sub(1);
-            next = self.waiting.pop_front().filter(&may_begin);
-        }
-        if std::mem::replace(&mut self.is_told, !self.waiting.is_empty()) {
-            card.aside(self.waiting.len());
-        }
-        next
+    /// The next one is at work.
+    pub(super) fn turn(&mut self) {
+        self.is_alone = self.alone > 0;
+        self.alone = self.alone.saturating_sub(1);
     }
 
     /// What the one at work and those behind it come to as one write, just before it is sent. `None` if
@@ -76,63 +52,72 @@ impl<H: Held> Company<H> {
     pub(super) fn form<E: Effects<Held = H>>(
         &mut self,
         shared: &Shared<E>,
-        first: (&OrderUpdate, &H),
+        (first, held): (&OrderUpdate, &H),
         card: &Card,
     ) -> Option<&OrderUpdate> {
         let bytes_max = shared.limits.merged_bytes_max?;
-        if self.is_alone || self.is_broken {
+        // One that may be what kills its holders takes nobody along.
+        let is_suspect = held.losses() >= shared.limits.losses_suspect;
+        if self.is_alone || is_suspect || self.merged.is_some() {
             return None;
         }
-        if self.merged.is_some() && !self.aboard.iter().all(|(job, _)| job.held.is_live()) {
-            self.leave();
-        }
-        if self.merged.is_none() {
-            self.merged = self.gather(shared, first, bytes_max);
-        }
-        if self.merged.is_none() {
-            // Nobody came, or only those who could not.
-            self.leave();
-        }
-        self.is_told = true;
-        card.aside(self.waiting.len() + self.aboard.len());
-        self.merged.as_ref()
-    }
-
-    fn gather<E: Effects<Held = H>>(
-        &mut self,
-        shared: &Shared<E>,
-        (first, held): (&OrderUpdate, &H),
-        bytes_max: usize,
-    ) -> Option<OrderUpdate> {
         let mut merged = Merged::begin(first, &shared.guard, bytes_max)?;
         let key = first.key.canonical();
-        if self.waiting.is_empty() {
-            let mut room = 0..UPDATES_MAX;
-            let take = |_: &Item<H>| room.next().is_some();
-            self.waiting.extend(shared.router.take_while(key, take));
-        }
-        while let Some(Item::Update(job)) = self.waiting.front() {
+        let mut room = 0..UPDATES_MAX;
+        let taken = shared.router.take_while(key, |_| room.next().is_some());
+        let mut taken = taken.into_iter().peekable();
+        while let Some(Item::Update(job)) = taken.peek() {
             let Some(begun) = join(job, shared, held, &mut merged) else { break };
-            if let Some(Item::Update(job)) = self.waiting.pop_front() {
+            if let Some(Item::Update(job)) = taken.next() {
                 self.aboard.push((job, begun));
             }
         }
-        merged.update()
+        shared.router.put_back(key, taken, Item::sequence);
+        self.merged = merged.update();
+        card.aside(self.aboard.len());
+        self.merged.as_ref()
     }
 
-    /// A write for all was refused, or nobody knows what became of it.
-    pub(super) fn broken(&mut self) {
-        self.is_broken = self.merged.is_some();
+    /// The common write met trouble. Where nobody knows what became of it, the next look at the order
+    /// tells; else they part.
+    pub(super) fn met<E: Effects<Held = H>>(
+        &mut self,
+        trouble: Trouble,
+        (shared, first): (&Shared<E>, &OrderUpdate),
+        card: &Card,
+    ) {
+        if trouble.leaves_doubt() {
+            self.in_doubt = true;
+            return;
+        }
+        if !trouble.is_nobodys() {
+            (self.is_alone, self.alone) = (true, self.aboard.len());
+        }
+        self.part(shared, first, card);
     }
 
     /// What was written for all, where nobody knows what became of that.
     pub(super) fn in_doubt(&self) -> Option<&OrderUpdate> {
-        self.merged.as_ref().filter(|_| self.is_broken)
+        self.merged.as_ref().filter(|_| self.in_doubt)
     }
 
-    /// Those who were part of the write, once it came to its good end.
-    pub(super) fn settled(&mut self) -> Vec<(Job<H>, H::Begun)> {
-        (self.merged, self.is_broken) = (None, false);
+    /// It did not come about: each goes by itself from now on.
+    pub(super) fn refuted<E: Effects<Held = H>>(
+        &mut self,
+        shared: &Shared<E>,
+        first: &OrderUpdate,
+        card: &Card,
+    ) {
+        (self.is_alone, self.alone) = (true, self.aboard.len());
+        self.part(shared, first, card);
+    }
+
+    /// Those who were part of the write, now that it came to its end.
+    pub(super) fn disband(&mut self, card: &Card) -> Vec<Aboard<H>> {
+        (self.merged, self.in_doubt) = (None, false);
+        if !self.aboard.is_empty() {
+            card.aside(0);
+        }
         std::mem::take(&mut self.aboard)
     }
 
@@ -141,16 +126,15 @@ impl<H: Held> Company<H> {
         self.aboard.iter().for_each(|(_, begun)| H::doubt(begun));
     }
 
-    /// The one at work goes on without the others, which come after it as they came.
-    pub(super) fn leave(&mut self) {
-        if self.is_broken {
-            self.alone = self.aboard.len();
-        }
-        for (job, _begun) in self.aboard.drain(..).rev() {
-            self.waiting.push_front(Item::Update(job));
-        }
-        self.is_alone |= self.is_broken;
-        (self.merged, self.is_broken) = (None, false);
+    /// The one at work goes on without the others, which come after it in their order.
+    pub(super) fn part<E: Effects<Held = H>>(
+        &mut self,
+        shared: &Shared<E>,
+        first: &OrderUpdate,
+        card: &Card,
+    ) {
+        let back = self.disband(card).into_iter().map(|(job, _begun)| Item::Update(job));
+        shared.router.put_back(first.key.canonical(), back, Item::sequence);
     }
 }
 
@@ -162,7 +146,8 @@ fn join<E: Effects>(
     merged: &mut Merged,
 ) -> Option<<E::Held as Held>::Begun> {
     // By one channel: while the first one's lives, so does its own.
-    let is_near = job.held.queue() == first.queue() && job.held.losses() == 0;
+    let is_near =
+        job.held.queue() == first.queue() && job.held.losses() < shared.limits.losses_suspect;
     if !is_near || job.held.settled().now_or_never().is_none() {
         return None;
     }

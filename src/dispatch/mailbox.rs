@@ -58,6 +58,17 @@ impl<T> Mailbox<T> {
         self.waiting.drain(..count).collect()
     }
 
+    /// Puts items back to the front that were taken out. What came meanwhile goes to where it would be had
+    /// they never left.
+    pub(super) fn put_back(
+        &mut self,
+        items: impl Iterator<Item = T>,
+        sequence: impl Fn(&T) -> Option<Sequence>,
+    ) {
+        let came = std::mem::replace(&mut self.waiting, items.collect());
+        came.into_iter().for_each(|item| self.push(item, &sequence, |_| true));
+    }
+
     /// The next item that is still live.
     pub(super) fn next(&mut self, is_live: impl Fn(&T) -> bool) -> Option<T> {
         while let Some(item) = self.waiting.pop_front() {
@@ -105,6 +116,25 @@ mod tests {
             push(&mut mailbox, plain(1, number), 1);
         }
         assert_eq!(drain(&mut mailbox, 1), [1, 2, 3]);
+    }
+
+    #[test]
+    fn what_is_put_back_stands_as_if_it_had_never_left() {
+        let mut mailbox = Mailbox::default();
+        let numbered = |number: u64| Item {
+            generation: 1,
+            number: usize::try_from(number).unwrap(),
+            sequence: Some(number),
+        };
+        for number in [2, 5, 6] {
+            push(&mut mailbox, numbered(number), 1);
+        }
+        let taken = mailbox.take_while(|_| true);
+        for number in [3, 7] {
+            push(&mut mailbox, numbered(number), 1);
+        }
+        mailbox.put_back(taken.into_iter(), |item| item.sequence.and_then(Sequence::new));
+        assert_eq!(drain(&mut mailbox, 1), [2, 3, 5, 6, 7]);
     }
 
     #[test]

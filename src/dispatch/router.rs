@@ -98,6 +98,18 @@ impl<T> Router<T> {
         entered.map(|mut entered| entered.mailbox.take_while(take)).unwrap_or_default()
     }
 
+    /// Puts what was taken out to the front again.
+    pub(super) fn put_back(
+        &self,
+        key: &Arc<str>,
+        items: impl Iterator<Item = T>,
+        sequence: impl Fn(&T) -> Option<Sequence>,
+    ) {
+        if let Some(mut entered) = self.mailboxes.get_mut(key) {
+            entered.mailbox.put_back(items, sequence);
+        }
+    }
+
     /// Every busy order. One part of the map after the other: no picture of a single moment. `arrived`
     /// says when an item did, unless it counts no more.
     pub(super) fn busy(&self, arrived: impl Fn(&T) -> Option<Instant>) -> Vec<Busy> {

@@ -40,8 +40,8 @@ impl<E: Effects> Runner<E> {
             }
             let stopping = self.shared.stop.is_cancelled();
             let may_begin = |item: &Item<E::Held>| !stopping && item.held().may_begin();
-            item = company.next(may_begin, &self.card);
-            item = item.or_else(|| self.shared.router.next(&self.key, may_begin));
+            item = self.shared.router.next(&self.key, may_begin);
+            company.turn();
         }
     }
 
@@ -118,7 +118,13 @@ impl<E: Effects> Runner<E> {
         }
         let settlement = match ended {
             Ok(Ended::Settled(settlement)) => settlement,
-            Ok(Ended::Released) => return self.given_back(&held),
+            Ok(Ended::Released) => {
+                self.given_back(&held);
+                for (job, _) in company.disband(&self.card) {
+                    self.given_back(&job.held);
+                }
+                return;
+            }
             Err(panicked) => {
                 tracing::error!(
                     { field::ORDER } = %self.key,
@@ -132,7 +138,8 @@ impl<E: Effects> Runner<E> {
         if !held.is_live() {
             let told = (&**held.queue(), held.message_id());
             story::settlement_lost(Some(&self.key), settlement.as_str(), told);
-            return self.shared.tally.settled(settlement, conflicts, false);
+            self.shared.tally.settled(settlement, conflicts, false);
+            return self.follow(company, together, settlement, etag).await;
         }
         self.card.doing(Doing::Settling);
         let settling = caught(async {
@@ -152,12 +159,7 @@ impl<E: Effects> Runner<E> {
         });
         let done = self.done(settling.await, &begun);
         self.shared.tally.settled(settlement, conflicts, done);
-        if together {
-            for (job, begun) in company.settled() {
-                let span = job.held.span(Some(&self.key));
-                self.follow(job, &begun, settlement, etag.clone()).instrument(span).await;
-            }
-        }
+        self.follow(company, together, settlement, etag).await;
         // That PATCH may still be at work, and it would land on the next update's state.
         if unsure && matches!(settlement, Settlement::DeadLetter(_)) {
             self.card.doing(Doing::Resting);
@@ -170,19 +172,43 @@ impl<E: Effects> Runner<E> {
 }
 
 impl<E: Effects> Runner<E> {
-    /// Settles an update that was written together with the one before it.
+    /// What comes of those who were written together with an update, now that it is settled.
     async fn follow(
+        &self,
+        company: &mut Company<E::Held>,
+        together: bool,
+        settlement: Settlement,
+        etag: Option<ETag>,
+    ) {
+        let aboard = company.disband(&self.card);
+        if aboard.is_empty() {
+            return;
+        }
+        if !together {
+            let back = aboard.into_iter().map(|(job, _begun)| Item::Update(job));
+            return self.shared.router.put_back(&self.key, back, Item::sequence);
+        }
+        for (job, begun) in aboard {
+            let span = job.held.span(Some(&self.key));
+            self.followed(job, &begun, settlement, etag.clone()).instrument(span).await;
+        }
+    }
+
+    async fn followed(
         &self,
         job: Job<E::Held>,
         begun: &<E::Held as Held>::Begun,
         settlement: Settlement,
         etag: Option<ETag>,
     ) {
+        if !job.held.is_live() {
+            let told = (&**job.held.queue(), job.held.message_id());
+            story::settlement_lost(Some(&self.key), settlement.as_str(), told);
+            return self.shared.tally.settled(settlement, false, false);
+        }
         story::followed(&self.key, settlement.as_str(), &job.held);
-        let done = job.held.is_live() && {
-            let outcome = Outcome { settlement, order: self.key.clone(), etag };
-            self.done(caught(self.shared.effects.ack(job.held, outcome)).await, begun)
-        };
+        let outcome = Outcome { settlement, order: self.key.clone(), etag };
+        let done = self.done(caught(self.shared.effects.ack(job.held, outcome)).await, begun);
         self.shared.tally.settled(settlement, false, done);
     }
 }

@@ -251,6 +251,17 @@ impl Trouble {
         }
     }
 
+    /// Whether it says nothing of what was to be written: somebody else was quicker, or it is the target's.
+    #[must_use]
+    pub const fn is_nobodys(self) -> bool {
+        match self {
+            Self::Conflict(_) | Self::Throttled { .. } | Self::Systemic(_) | Self::Outage(_) => {
+                true
+            }
+            Self::Failure(_) | Self::Refused(_) => false,
+        }
+    }
+
     /// Whether a PATCH that ended so may have been carried out, or may still be at work.
     #[must_use]
     pub const fn leaves_doubt(self) -> bool {

@@ -270,3 +270,11 @@ fn listener_for_actions_has_a_token_and_an_address_of_its_own() {
         assert!(!found[0].contains("abcde"), "{name}: {found:?}");
     }
 }
+
+#[test]
+fn updates_that_are_written_as_one_are_never_dead_lettered_for_their_own_write() {
+    let toml = "[dispatch]\ncoalesce = \"merge\"\n[guard]\nsuperseded = \"dead_letter\"";
+    let found = mistakes(toml, &[]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("cannot be merge and dead_letter at once"), "{found:?}");
+}

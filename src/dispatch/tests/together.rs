@@ -107,15 +107,45 @@ async fn write_for_all_that_did_not_come_about_is_done_again_one_by_one() {
 async fn update_that_must_wait_or_asks_for_a_release_is_passed_by_none() {
     let mut bench = merging();
     bench.send_changes("1", r#"{"A":1}"#, None);
-    bench.losses = 1;
-    bench.send_changes("redelivered", r#"{"A":2}"#, None);
+    bench.losses = 5;
+    bench.send_changes("suspect", r#"{"A":2}"#, None);
     bench.losses = 0;
     bench.dispatch.release("hot".into(), bench.held("go on"));
     bench.send_changes("4", r#"{"A":4}"#, None);
     bench.send_changes("5", r#"{"A":5}"#, None);
     bench.dispatch.drained().await;
-    assert_eq!(bench.told(), ["ack 1", "ack redelivered", "release go on", "ack 4", "ack 5"]);
+    assert_eq!(bench.told(), ["ack 1", "ack suspect", "release go on", "ack 4", "ack 5"]);
     assert_eq!(bench.bodies(), [r#"{"A":1}"#, r#"{"A":2}"#, r#"{"A":5}"#]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn throttled_write_for_all_is_tried_again_for_all() {
+    let bench = merging();
+    bench.send_changes("1", r#"{"A":1}"#, None);
+    bench.send_changes("2", r#"{"A":2}"#, None);
+    *bench.fake.world.read_only.lock().unwrap() = Some(Ok(refused(Some(2))));
+    sleep(Duration::from_millis(500)).await;
+    *bench.fake.world.read_only.lock().unwrap() = None;
+    bench.dispatch.drained().await;
+    assert_eq!(bench.told(), ["ack 1", "ack 2"]);
+    assert_eq!(bench.bodies(), [r#"{"A":2}"#, r#"{"A":2}"#]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn update_that_comes_late_still_gets_its_place_among_those_that_were_taken() {
+    let bench = merging();
+    let send = |sequence: u64| {
+        let changes = format!("{{\"A\":{sequence}}}");
+        bench.send_changes(&sequence.to_string(), &changes, Some(sequence));
+    };
+    [1, 2, 5].into_iter().for_each(send);
+    *bench.fake.world.read_only.lock().unwrap() = Some(Ok(answer(412, "")));
+    sleep(Duration::from_millis(500)).await;
+    *bench.fake.world.read_only.lock().unwrap() = None;
+    send(3);
+    bench.dispatch.drained().await;
+    assert_eq!(bench.told(), ["ack 1", "ack 2", "ack 3", "ack 5"]);
+    assert_eq!(bench.bodies(), [r#"{"A":5,"Seq":5}"#, r#"{"A":5,"Seq":5}"#]);
 }
 
 #[tokio::test(start_paused = true)]

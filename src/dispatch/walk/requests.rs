@@ -70,7 +70,7 @@ impl<'a, E: Effects> Walk<'a, E> {
                 found @ Fetch::Found(_, Judgement::AlreadyApplied) => {
                     (fetch, self.together) = (found, true);
                 }
-                Fetch::Found(..) => self.company.leave(),
+                Fetch::Found(..) => self.company.refuted(self.shared, self.update, self.card),
                 Fetch::Missed(_) => {}
             }
         }
@@ -161,14 +161,24 @@ impl<'a, E: Effects> Walk<'a, E> {
             self.etag = reply.as_ref().ok().and_then(|answer| answer.etag.clone());
         }
         note_reply(&reply, &mut attempt.record);
-        let step = if all.is_some() {
-            self.together = verdict == Verdict::Done;
-            if !matches!(verdict, Verdict::Done | Verdict::Not(Trouble::Conflict(_))) {
-                self.company.broken();
+        let rules = &self.shared.limits.rules;
+        let step = match (verdict, all) {
+            (_, None) => patching.on_verdict(verdict, rules),
+            (Verdict::Done, Some(_)) => {
+                self.together = true;
+                patching.on_verdict(verdict, rules)
             }
-            patching.on_merged(verdict, &self.shared.limits.rules)
-        } else {
-            patching.on_verdict(verdict, &self.shared.limits.rules)
+            (Verdict::Not(trouble), Some(_)) => {
+                self.company.met(trouble, (self.shared, self.update), self.card);
+                let step = patching.on_merged(trouble, rules);
+                if trouble.is_nobodys() {
+                    self.over(&step, attempt);
+                    return Some(step);
+                }
+                // It is no failure of this update alone: its letter does not tell of it.
+                attempt.end(&step).log(&self.update.key, self.held);
+                return Some(step);
+            }
         };
         self.over(&step, attempt);
         Some(step)
@@ -181,6 +191,7 @@ impl<'a, E: Effects> Walk<'a, E> {
         mut attempt: Running<Turns<'a>>,
         code: Code,
     ) -> Step {
+        self.company.part(self.shared, self.update, self.card);
         attempt.record.outcome = code.as_str();
         let step = patching.not_sent();
         self.over(&step, attempt);
