@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo chaos chaos-seeds chaos-measure letters-chaos letters-measure batch-measure telemetry-measure bench counts mutants test test-manifests test-images browser-test check release broker fetch clean-cache
+.PHONY: help demo fuzz soak chaos chaos-seeds chaos-measure letters-chaos letters-measure batch-measure telemetry-measure bench mutants test test-manifests test-images browser-test check release broker fetch clean-cache counts
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -56,6 +56,13 @@ counts: ## Instructions and allocations of the hot path, held to a baseline; BLE
 
 mutants: ## Builds that are broken on purpose, each of which make chaos must catch; NAME= for some
 	@tests/chaos/mutants.sh $(NAME)
+
+fuzz: ## Bytes at everything that reads what others wrote, by a nightly compiler. SECONDS= each, NAME= for some
+	@fuzz/run.sh $(if $(filter command% override,$(origin SECONDS)),$(SECONDS),60) $(NAME)
+
+soak: ## Real processes for a while: memory and descriptors must stay flat; leaves a picture. MINUTES= RATE=
+	@$(CARGO) build --quiet --release --bins
+	@$(CARGO) run --quiet --release --example soak -- $(foreach flag,minutes rate workers picture,$(call chaos_flag,$(flag)))
 
 test: ## All tests; those that need a RabbitMQ bring one up themselves
 	$(CARGO) test

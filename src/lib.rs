@@ -18,6 +18,7 @@ pub mod config;
 pub mod dead_letter;
 pub mod decode;
 pub mod dispatch;
+pub mod fuzzing;
 pub mod odata;
 pub mod order;
 pub mod parking;

@@ -22,6 +22,39 @@ mod tests;
 mod token;
 pub mod url;
 
+/// What `crate::fuzzing` reaches in here.
+pub(crate) mod fuzzed {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use jiff::Timestamp;
+
+    use super::batch::{self, Outcome};
+    use crate::protocol::Answer;
+
+    /// As [`super::retry_after::retry_after`].
+    pub(crate) fn retry_after(value: &str, date: Option<&str>, now: Timestamp) -> Option<Duration> {
+        super::retry_after::retry_after(value, date, now)
+    }
+
+    /// How many answers a body brings that was asked for so many. `None` where it is no batch.
+    pub(crate) fn batch(boundary: Option<&str>, body: &[u8], asked: usize) -> Option<usize> {
+        let answer = Answer {
+            status: 200,
+            etag: None,
+            retry_after: None,
+            repeat_rejected: false,
+            is_json: false,
+            service_request_id: None,
+            body: Bytes::copy_from_slice(body),
+        };
+        match batch::read(answer, boundary, asked, 4096, Timestamp::UNIX_EPOCH) {
+            Outcome::Parts(parts) => Some(parts.len()),
+            Outcome::Refused(_) | Outcome::TooMuch(_) | Outcome::Alike(_) => None,
+        }
+    }
+}
+
 pub use client::{Client, Error};
 pub use grant::Refusal;
 pub use probe::{Probe, State, Step};

@@ -159,6 +159,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("admin", &["config", "telemetry"]),
     ("properties", &[]),
     ("shard", &[]),
+    (
+        "fuzzing",
+        &["config", "dead_letter", "decode", "odata", "order", "parking", "properties", "protocol"],
+    ),
     ("parking", &["properties"]),
     ("broker", &["config", "parking", "properties", "protocol", "telemetry"]),
     ("odata", &["config", "dispatch", "order", "protocol", "telemetry"]),

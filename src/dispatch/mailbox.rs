@@ -66,7 +66,9 @@ impl<T> Mailbox<T> {
         sequence: impl Fn(&T) -> Option<Sequence>,
     ) {
         let came = std::mem::replace(&mut self.waiting, items.collect());
-        came.into_iter().for_each(|item| self.push(item, &sequence, |_| true));
+        for item in came {
+            self.push(item, &sequence, |_| true);
+        }
     }
 
     /// The next item that is still live.

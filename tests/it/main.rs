@@ -21,6 +21,7 @@ mod batch;
 mod broker_objects;
 mod browse;
 mod commands;
+mod conformance;
 mod connecting;
 mod crash_loops;
 mod daemon;
