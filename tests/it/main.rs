@@ -20,6 +20,7 @@ mod answers;
 mod batch;
 mod broker_objects;
 mod browse;
+mod coalesce;
 mod commands;
 mod conformance;
 mod connecting;
