@@ -68,6 +68,8 @@ pub struct Browser {
     lock: Option<Lock>,
     queue: String,
     consumers: Vec<Consumer>,
+    /// Subscriptions that were asked for, those included that were broken off.
+    subscribed: usize,
     ahead: Ahead,
     /// What the newest consumer has still to deliver.
     awaited: u64,
@@ -126,6 +128,7 @@ impl Browser {
             lock: Some(lock),
             queue: queue.to_owned(),
             consumers: Vec::new(),
+            subscribed: 0,
             ahead,
             awaited: 0,
             mark,
@@ -218,7 +221,9 @@ impl Browser {
         // Per consumer, not global: brokers close the connection over the latter on quorum queues.
         answered(self.channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
         // By name in the order of their subscription, which is the order in which all of it returns.
-        let tag = format!("browse-{:05}", self.consumers.len());
+        let tag = format!("browse-{:05}", self.subscribed);
+        // At once: when this is broken off, the broker may know the name all the same.
+        self.subscribed += 1;
         let (queue, tag) = (self.queue.as_str().into(), tag.as_str().into());
         let options = BasicConsumeOptions::default();
         let consuming = self.channel.basic_consume(queue, tag, options, arguments);
