@@ -221,11 +221,10 @@ impl Browser {
         // Per consumer, not global: brokers close the connection over the latter on quorum queues.
         answered(self.channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
         // By name in the order of their subscription, which is the order in which all of it returns.
-        let tag = format!("browse-{:05}", self.subscribed);
-        // At once: when this is broken off, the broker may know the name all the same.
+        // Counted at once: when this is broken off, the broker may know the name all the same.
         self.subscribed += 1;
-        let (queue, tag) = (self.queue.as_str().into(), tag.as_str().into());
-        let options = BasicConsumeOptions::default();
+        let tag = format!("browse-{:05}", self.subscribed).as_str().into();
+        let (queue, options) = (self.queue.as_str().into(), BasicConsumeOptions::default());
         let consuming = self.channel.basic_consume(queue, tag, options, arguments);
         self.consumers.push(answered(consuming).await?);
         Ok(())
@@ -305,8 +304,7 @@ impl Browser {
     /// [`Error::Unanswered`].
     pub async fn ack(&mut self, receipt: Ticket) -> Result<(), Error> {
         self.seal().await?;
-        let acked = answered(receipt.acker.ack(BasicAckOptions::default())).await?;
-        if !acked {
+        if !answered(receipt.acker.ack(BasicAckOptions::default())).await? {
             return Err(Error::NoQueue { queue: self.queue.clone() });
         }
         self.acked += 1;
