@@ -13,7 +13,6 @@
 mod figures;
 mod idle;
 mod plot;
-mod process;
 mod scenario;
 mod stage;
 mod sweep;
@@ -24,6 +23,9 @@ mod broker;
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
 #[path = "../support/ledger.rs"]
 mod ledger;
+#[allow(dead_code, reason = "shared with the tests, which use all of it")]
+#[path = "../support/process.rs"]
+mod process;
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
 #[path = "../support/program.rs"]
 mod program;

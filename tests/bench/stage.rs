@@ -160,7 +160,7 @@ impl<'a> Stage<'a> {
         }
         let mut processes = Vec::new();
         for worker in &workers {
-            processes.push(Process::below(worker.id().ok_or("the worker has ended")?)?);
+            processes.push(Process::of(worker)?);
         }
         let used = || processes.iter().map(|it| it.processor_time()).sum::<Result<f64>>();
         let warm = u64::from(it.updates / 10);

@@ -24,6 +24,9 @@ mod broker;
 #[path = "../support/ledger.rs"]
 mod ledger;
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
+#[path = "../support/process.rs"]
+mod process;
+#[allow(dead_code, reason = "shared with the tests, which use all of it")]
 #[path = "../support/program.rs"]
 mod program;
 
@@ -38,6 +41,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use broker::Broker;
 use ledger::Reader;
+use process::Process;
 use program::Program;
 use sink::Sink;
 use table::{Figures, Round};
@@ -50,8 +54,6 @@ const WARM: u64 = 500;
 const RUN_MAX: Duration = Duration::from_mins(5);
 /// How often the metrics are asked for: more often than anybody does.
 const SCRAPE_EVERY: Duration = Duration::from_secs(1);
-/// Ticks of processor time in a second, as Linux tells them to programs (`USER_HZ`).
-const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Failures end the measurement and are read by a person, so they are sentences.
 type Result<T> = std::result::Result<T, String>;
@@ -266,7 +268,11 @@ async fn count(reader: &Reader, daemon: &Program, updates: u64) -> Result<Figure
     let reached = async |wanted: u64| loop {
         let applied = reader.read(wanted).await?.applied_distinct;
         if applied >= wanted {
-            return Ok::<_, String>((Instant::now(), applied, processor_time(daemon)?));
+            return Ok::<_, String>((
+                Instant::now(),
+                applied,
+                Process::of(daemon)?.processor_time()?,
+            ));
         }
     };
     let (begun, first, before) = reached(WARM).await?;
@@ -274,35 +280,7 @@ async fn count(reader: &Reader, daemon: &Program, updates: u64) -> Result<Figure
     let done = u32::try_from(last - first).map_err(|error| error.to_string())?;
     let rate = f64::from(done) / (ended - begun).as_secs_f64();
     let processor = (after - before) * 1_000.0 / f64::from(done);
-    Ok(Figures { rate, processor, memory: peak_memory(daemon)? })
-}
-
-/// A file of the daemon's own below /proc.
-fn of_process(daemon: &Program, file: &str) -> Result<String> {
-    let shell = daemon.id().ok_or("the daemon has ended")?;
-    let read = |path: String| std::fs::read_to_string(&path).map_err(|it| format!("{path}: {it}"));
-    // The shell that ends it with us has it as its one child.
-    let children = read(format!("/proc/{shell}/task/{shell}/children"))?;
-    let pid = children.split_whitespace().next().ok_or("the daemon has ended")?;
-    read(format!("/proc/{pid}/{file}"))
-}
-
-/// Seconds of processor time that the daemon has used so far, by all its threads.
-fn processor_time(daemon: &Program) -> Result<f64> {
-    let stat = of_process(daemon, "stat")?;
-    // Behind the name, which may hold anything: of proc(5), fields 14 and 15.
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-    let ticks: Vec<u32> = fields.skip(11).take(2).filter_map(|it| it.parse().ok()).collect();
-    Ok(f64::from(ticks.iter().sum::<u32>()) / TICKS_PER_SECOND)
-}
-
-/// Most memory that the daemon has had in use so far, in MiB.
-fn peak_memory(daemon: &Program) -> Result<f64> {
-    let status = of_process(daemon, "status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kibibytes: Option<u32> =
-        line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok());
-    Ok(f64::from(kibibytes.ok_or_else(|| format!("no VmHWM in:\n{status}"))?) / 1024.0)
+    Ok(Figures { rate, processor, memory: Process::of(daemon)?.memory_peak()? })
 }
 
 /// What was not on, or not off, would make the figures worthless.

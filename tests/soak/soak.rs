@@ -17,6 +17,9 @@ mod broker;
 #[path = "../support/ledger.rs"]
 mod ledger;
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
+#[path = "../support/process.rs"]
+mod process;
+#[allow(dead_code, reason = "shared with the tests, which use all of it")]
 #[path = "../support/program.rs"]
 mod program;
 
@@ -33,6 +36,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use broker::Broker;
 use ledger::Reader;
 use plot::Line;
+use process::Process;
 use program::Program;
 
 /// Different orders.
@@ -84,7 +88,12 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let soaked = runtime.block_on(soak(&options));
+    // The start, the time that is asked for, and the rest that comes after it.
+    let most = Duration::from_secs(options.minutes * 60) + 2 * REST_MAX;
+    let soaked = runtime.block_on(async {
+        let soaked = timeout(most, soak(&options)).await;
+        soaked.unwrap_or_else(|_elapsed| Err("it came to no end".to_owned()))
+    });
     runtime.shutdown_background();
     match soaked {
         Ok(()) => ExitCode::SUCCESS,
@@ -196,18 +205,8 @@ async fn publish(channel: &Channel, prefix: &str, number: u64) -> Result<()> {
 }
 
 fn look(daemon: &Program, at: Duration) -> Result<Sample> {
-    let shell = daemon.id().ok_or("a daemon has ended")?;
-    let read = |path: String| std::fs::read_to_string(&path).map_err(|it| format!("{path}: {it}"));
-    // The shell that ends it with us has it as its one child.
-    let children = read(format!("/proc/{shell}/task/{shell}/children"))?;
-    let pid = children.split_whitespace().next().ok_or("a daemon has ended")?;
-    let status = read(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kibibytes: Option<u32> =
-        line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok());
-    let mebibytes = f64::from(kibibytes.ok_or("no VmRSS")?) / 1024.0;
-    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).map_err(|error| error.to_string())?;
-    let descriptors = u32::try_from(open.count()).unwrap_or(u32::MAX);
+    let daemon = Process::of(daemon)?;
+    let (mebibytes, descriptors) = (daemon.memory()?, daemon.descriptors()?);
     Ok(Sample { at, mebibytes, descriptors })
 }
 

@@ -1,6 +1,7 @@
 //! What the operating system says of a process.
 
 use crate::Result;
+use crate::program::Program;
 
 /// Ticks of processor time in a second, as Linux tells them to programs (`USER_HZ`).
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -10,11 +11,12 @@ const TICKS_PER_SECOND: f64 = 100.0;
 pub(crate) struct Process(u32);
 
 impl Process {
-    /// The one child of this shell, which ends it with us.
-    pub(crate) fn below(shell: u32) -> Result<Self> {
+    /// A daemon: the one child of the shell that ends it with us.
+    pub(crate) fn of(daemon: &Program) -> Result<Self> {
+        let shell = daemon.id().ok_or("the daemon has ended")?;
         let children = read(&format!("/proc/{shell}/task/{shell}/children"))?;
         let pid = children.split_whitespace().next().and_then(|pid| pid.parse().ok());
-        pid.map(Self).ok_or_else(|| "the worker has ended".to_owned())
+        pid.map(Self).ok_or_else(|| "the daemon has ended".to_owned())
     }
 
     /// Seconds of processor time so far, by all its threads.
@@ -28,10 +30,26 @@ impl Process {
 
     /// Most memory that it has had at once, in MiB.
     pub(crate) fn memory_peak(self) -> Result<f64> {
+        self.mebibytes("VmHWM:")
+    }
+
+    /// Memory that it has at the moment, in MiB.
+    pub(crate) fn memory(self) -> Result<f64> {
+        self.mebibytes("VmRSS:")
+    }
+
+    /// Descriptors that it has open.
+    pub(crate) fn descriptors(self) -> Result<u32> {
+        let folder = format!("/proc/{}/fd", self.0);
+        let open = std::fs::read_dir(&folder).map_err(|error| format!("{folder}: {error}"))?;
+        Ok(u32::try_from(open.count()).unwrap_or(u32::MAX))
+    }
+
+    fn mebibytes(self, name: &str) -> Result<f64> {
         let status = read(&format!("/proc/{}/status", self.0))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u32>().ok());
-        kibibytes.map(|it| f64::from(it) / 1024.0).ok_or_else(|| "no VmHWM".to_owned())
+        kibibytes.map(|it| f64::from(it) / 1024.0).ok_or_else(|| format!("no {name}"))
     }
 }
 
