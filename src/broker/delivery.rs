@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use lapin::BasicProperties;
 use lapin::options::BasicAckOptions;
 use lapin::types::ShortString;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -52,7 +52,16 @@ pub(super) struct Lease {
     opened: Instant,
     /// The last delivery, in milliseconds after `opened`.
     delivered: AtomicU64,
+    /// The last ack, alike.
+    acked: AtomicU64,
 }
+
+/// How long the broker has, after the last ack, to write it down before its channel is closed.
+///
+/// A channel of RabbitMQ passes no more than 32 commands on to one quorum queue at a time, keeps the rest to
+/// itself, and forgets it when it is closed. Nothing that an active consumer may ask tells when it is through.
+/// Measured on 4.0.5 with 200 acks at once: without a rest, some were forgotten in every other run.
+const ACKS_REST: Duration = Duration::from_millis(250);
 
 impl Lease {
     pub(super) fn new(
@@ -63,7 +72,7 @@ impl Lease {
         inheritance: Inheritance,
     ) -> Self {
         let (ending, working) = (CancellationToken::new(), TaskTracker::new());
-        let (opened, delivered) = (Instant::now(), AtomicU64::new(0));
+        let (opened, [delivered, acked]) = (Instant::now(), [0; 2].map(AtomicU64::new));
         let [troubled, aged, doubtful] = [false; 3].map(AtomicBool::new);
         Self {
             generation,
@@ -81,6 +90,7 @@ impl Lease {
             passed: Passed::default(),
             opened,
             delivered,
+            acked,
         }
     }
 
@@ -91,9 +101,22 @@ impl Lease {
         if delivery.redelivered {
             self.inheritance.note(handing, now);
         }
-        // At least one: zero means that there was none yet.
+        self.delivered.store(self.after(now), Ordering::Relaxed);
+    }
+
+    /// Milliseconds since it began, at least one: zero means never.
+    fn after(&self, now: Instant) -> u64 {
         let after = now.saturating_duration_since(self.opened).as_millis().max(1);
-        self.delivered.store(u64::try_from(after).unwrap_or(u64::MAX), Ordering::Relaxed);
+        u64::try_from(after).unwrap_or(u64::MAX)
+    }
+
+    /// Completes when all that was begun is settled, and the broker had its time to write that down.
+    pub(super) async fn at_rest(&self) {
+        self.working.wait().await;
+        match self.acked.load(Ordering::Relaxed) {
+            0 => {}
+            acked => sleep_until(self.opened + Duration::from_millis(acked) + ACKS_REST).await,
+        }
     }
 
     /// Time since the last delivery, or since the subscription.
@@ -298,6 +321,7 @@ impl Receipt {
         match channel.basic_ack(self.tag, BasicAckOptions::default()).now_or_never() {
             None | Some(Ok(())) => {
                 self.lease.unsettled.remove(self.tag);
+                self.lease.acked.store(self.lease.after(Instant::now()), Ordering::Relaxed);
                 Ok(())
             }
             Some(Err(_closed)) => {

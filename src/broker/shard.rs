@@ -175,10 +175,12 @@ impl Shard {
         let lease = self.lease.clone();
         lease.ending.cancel();
         lease.working.close();
+        let at_rest = lease.at_rest();
+        tokio::pin!(at_rest);
         loop {
             tokio::select! { biased;
                 () = lease.lost.cancelled() => return End::Broken(None),
-                () = lease.working.wait() => return End::GivenBack,
+                () = &mut at_rest => return End::GivenBack,
                 () = force.cancelled() => return End::Abandoned,
                 next = self.consumer.next() => match next {
                     Some(Ok(delivery)) => lease.delivered(&delivery, Instant::now()),

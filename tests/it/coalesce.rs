@@ -37,6 +37,7 @@ async fn hot_order_is_written_as_one_and_each_of_its_messages_is_settled() {
     assert_eq!(ended.count("applied") + ended.count("already_applied"), 200, "{ended:?}");
     assert!(ledger.patches <= 20, "200 are written by {} PATCHes", ledger.patches);
     assert_eq!(ledger.overlaps, 0, "{}", stage.simulator.bad_orders().await.unwrap());
+    stage.still_waiting(0).await;
     assert_eq!(ended.summary.unwrap()["dead_lettered"], json!({}));
 }
 
@@ -54,5 +55,6 @@ async fn daemon_that_is_killed_while_it_writes_several_as_one_loses_nothing() {
     let second = stage.daemon(&MERGE).await;
     all_end_in(&stage, 20, 30).await;
     let ended = second.stop().await;
+    stage.still_waiting(0).await;
     assert_eq!(ended.summary.unwrap()["dead_lettered"], json!({}));
 }
