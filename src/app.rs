@@ -1,6 +1,7 @@
 //! The composition root: builds the edges, wires them together, and owns the order of the drain.
 
 mod control;
+mod drain;
 mod effects;
 mod error;
 pub mod exit;
@@ -14,8 +15,10 @@ mod misplaced;
 mod notice;
 mod overtakers;
 mod parker;
+pub mod pod;
 pub mod replay;
 mod rounds;
+mod service;
 mod sight;
 pub mod target;
 mod watched;
@@ -40,6 +43,8 @@ use crate::odata;
 use crate::protocol::backoff;
 use crate::telemetry::metrics::Metrics;
 use control::Helm;
+pub use drain::Ended;
+use drain::{drain, ends_by_itself};
 use effects::Edges;
 pub use error::Error;
 use explain::Places;
@@ -48,6 +53,7 @@ pub(crate) use intake::contract as intake_contract;
 use limits::{guard, limits, texts};
 pub use metering::Scene;
 use rounds::Rounds;
+pub use service::Target;
 use sight::{Bounds, Sight};
 
 /// How long closing channels and connections may take once everything is settled.
@@ -55,29 +61,6 @@ pub const CLOSE_MAX: Duration = Duration::from_secs(3);
 
 /// How often it is looked whether the connection still lives during the start.
 const LOSS_LOOK: Duration = Duration::from_millis(200);
-
-/// How the daemon ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// Everything started was settled.
-    Drained,
-    /// The grace period ran out with this many orders at work.
-    Abandoned(usize),
-    /// The consumer ended by itself: a bug.
-    Failed,
-}
-
-impl Ended {
-    /// The exit code.
-    #[must_use]
-    pub fn exit(self) -> u8 {
-        match self {
-            Self::Drained => exit::OK,
-            Self::Abandoned(_) => exit::GRACE,
-            Self::Failed => exit::BUG,
-        }
-    }
-}
 
 /// A daemon that is connected and about to consume.
 #[derive(Debug)]
@@ -294,23 +277,11 @@ impl App {
         };
         let failed = ends_by_itself(&mut tasks, asked).await;
         // From here on nothing begins: what is on the wire is finished, backoffs are given up.
-        self.stop.cancel();
         looking.abort_all();
         self.admin.enter(Phase::Draining);
-        let grace = self.settings.drain.grace;
-        tracing::info!(orders = self.dispatch.running(), grace = ?grace, "draining");
-        // A shard closes its channel as soon as nothing of it is at work, forwarding included.
-        let drained = async {
-            self.dispatch.drained().await;
-            while tasks.join_next().await.is_some() {}
-        };
-        let ended = match timeout(grace, drained).await {
-            _ if failed => Ended::Failed,
-            Ok(()) => Ended::Drained,
-            Err(_elapsed) => Ended::Abandoned(self.dispatch.running()),
-        };
-        // What still has a channel open now is abandoned.
-        self.force.cancel();
+        let (stops, grace) = ((&self.stop, &self.force), self.settings.drain.grace);
+        let drained = drain(&self.dispatch, &mut tasks, stops, grace).await;
+        let ended = if failed { Ended::Failed } else { drained };
         let closing = async {
             while tasks.join_next().await.is_some() {}
             self.forwarder.end();
@@ -329,33 +300,5 @@ impl App {
             ..self.tally.snapshot()
         };
         (ended, snapshot)
-    }
-}
-
-/// Whether the consumer ended before it was asked to. It never does: a daemon that idles would look
-/// healthy.
-async fn ends_by_itself(consumer: &mut JoinSet<()>, asked: impl Future<Output = ()>) -> bool {
-    tokio::select! { biased;
-        () = asked => false,
-        _ended = consumer.join_next() => true,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::future::{pending, ready};
-
-    #[tokio::test]
-    async fn consumer_that_ends_by_itself_or_panics_is_a_bug_and_no_drain() {
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async {});
-        assert!(ends_by_itself(&mut tasks, pending()).await);
-        tasks.spawn(async { panic!("as the test asked") });
-        assert!(ends_by_itself(&mut tasks, pending()).await);
-        tasks.spawn(pending());
-        assert!(!ends_by_itself(&mut tasks, ready(())).await);
-        assert_eq!(Ended::Failed.exit(), 70);
-        assert_eq!((Ended::Drained.exit(), Ended::Abandoned(1).exit()), (0, 75));
     }
 }

@@ -44,6 +44,7 @@ mod stream;
 mod topology;
 mod unsettled;
 mod watchdog;
+pub mod wire;
 
 pub use answer::answered;
 pub use browse::{Ahead, Browser, Held, Taker, Ticket, Wear};

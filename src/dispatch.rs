@@ -128,6 +128,14 @@ pub trait Effects: Send + Sync + 'static {
 
     /// A fresh identifier.
     fn uuid(&self) -> uuid::Uuid;
+
+    /// Where a task of this process runs: in a simulation a process may stand still.
+    fn task<F: Future + Send>(
+        &self,
+        task: F,
+    ) -> impl Future<Output = F::Output> + Send + use<Self, F> {
+        task
+    }
 }
 
 /// One update with the message it came in.
@@ -215,6 +223,12 @@ struct Shared<E: Effects> {
     tally: Arc<Tally>,
 }
 
+impl<E: Effects> Shared<E> {
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runners.spawn(self.effects.task(task));
+    }
+}
+
 impl<E: Effects> std::fmt::Debug for Dispatch<E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Dispatch").field("runners", &self.shared.runners.len()).finish()
@@ -263,7 +277,7 @@ impl<E: Effects> Dispatch<E> {
         if let Routed::Start(item, card) = routed {
             let runner = Runner { shared: self.shared.clone(), key, card };
             // Boxed: on its way into the runtime a task is moved again and again.
-            self.shared.runners.spawn(Box::pin(runner.run(item)));
+            self.shared.spawn(Box::pin(runner.run(item)));
         }
     }
 
@@ -287,7 +301,7 @@ impl<E: Effects> Dispatch<E> {
             });
             shared.tally.settled_letter(code, done);
         };
-        self.shared.runners.spawn(refusing.instrument(span));
+        self.shared.spawn(refusing.instrument(span));
     }
 
     /// Waits until every runner has ended. Call after `stop`: runners then end as soon as what is

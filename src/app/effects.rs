@@ -10,8 +10,10 @@ use tokio_util::sync::CancellationToken;
 use super::message::{Message, Name};
 use super::notice::Asked;
 use super::parker::{GivenBack, Parker};
+use super::service::Target;
 use super::watched::Watched;
 use super::written::Written;
+use crate::broker::wire::Publish;
 use crate::broker::{Notice, Notices, Outgoing, Parking, Publisher, Topology, origin};
 use crate::config::Settings;
 use crate::dead_letter::{self, FINGERPRINT, Given, Original, header};
@@ -25,9 +27,9 @@ use crate::telemetry::metrics::{Method, Metrics};
 use crate::telemetry::{field, trace};
 
 #[derive(Debug)]
-pub(super) struct Edges {
-    client: Client,
-    publisher: Arc<Publisher>,
+pub(super) struct Edges<T = Client, P = Publisher> {
+    target: T,
+    publisher: Arc<P>,
     notices: Arc<Notices>,
     /// Exchange for dead letters.
     exchange: String,
@@ -57,10 +59,10 @@ impl Deaths {
     }
 }
 
-impl Edges {
+impl<T: Target, P: Publish> Edges<T, P> {
     pub(super) fn new(
-        client: Client,
-        (publisher, notices): (Arc<Publisher>, Arc<Notices>),
+        target: T,
+        (publisher, notices): (Arc<P>, Arc<Notices>),
         topology: &Topology,
         settings: &Settings,
         instance: &str,
@@ -76,7 +78,7 @@ impl Edges {
         let url = &settings.target.url;
         let port = url.port_or_known_default().unwrap_or_default();
         Self {
-            client,
+            target,
             publisher,
             notices,
             exchange: topology.dead_letters(),
@@ -230,7 +232,7 @@ impl Edges {
     }
 }
 
-impl Effects for Edges {
+impl<T: Target, P: Publish> Effects for Edges<T, P> {
     type Held = Message;
 
     async fn gate(&self, held: &Message, order: &str) -> Gate {
@@ -252,7 +254,7 @@ impl Effects for Edges {
     }
 
     async fn get(&self, key: &OrderKey, trail: Trail, leave: &Arc<Leave>) -> Option<Reply> {
-        self.watched(Method::Get, Box::pin(self.client.get(key, trail, leave)), leave).await
+        self.watched(Method::Get, Box::pin(self.target.get(key, trail, leave)), leave).await
     }
 
     async fn patch(
@@ -263,12 +265,12 @@ impl Effects for Edges {
         trail: Trail,
         leave: &Arc<Leave>,
     ) -> Option<Reply> {
-        let patch = self.client.patch(key, etag, body, trail, leave);
+        let patch = self.target.patch(key, etag, body, trail, leave);
         self.watched(Method::Patch, Box::pin(patch), leave).await
     }
 
     async fn probe(&self, order: Option<&OrderKey>, trail: Trail) -> Reply {
-        self.client.probe(order, trail).await
+        self.target.probe(order, trail).await
     }
 
     async fn ack(&self, held: Message, outcome: Outcome) -> bool {
@@ -302,7 +304,7 @@ impl Effects for Edges {
     }
 
     fn now(&self) -> Timestamp {
-        Timestamp::now()
+        self.target.now()
     }
 
     fn dice(&self) -> f64 {
@@ -312,6 +314,13 @@ impl Effects for Edges {
     fn uuid(&self) -> uuid::Uuid {
         // Names requests in logs. Guards nothing, so no secure randomness is spent on it.
         uuid::Builder::from_random_bytes(fastrand::u128(..).to_le_bytes()).into_uuid()
+    }
+
+    fn task<F: Future + Send>(
+        &self,
+        task: F,
+    ) -> impl Future<Output = F::Output> + Send + use<T, P, F> {
+        self.publisher.task(task)
     }
 }
 

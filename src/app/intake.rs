@@ -13,13 +13,16 @@ use super::effects::Edges;
 use super::message::Message;
 use super::misplaced::{Cause, Reminders};
 use super::overtakers::Overtakers;
+use super::service::Target;
+use crate::broker::wire::Publish;
 use crate::broker::{
-    Delivery, Forwarder, Generation, Generations, Home, Intake, Source, Topology, origin,
+    Delivery, Forwarder, Generation, Generations, Home, Intake, Publisher, Source, Topology, origin,
 };
 use crate::config::Settings;
 use crate::dead_letter::{REPLAY_ETAG, REPLAY_FORCED, REPLAY_ID, REPLAY_OF, header};
 use crate::decode::{self, Contract, Envelope, KeyProperty, Marks, decode};
 use crate::dispatch::{Dispatch, Job, Letter, Tally};
+use crate::odata::Client;
 use crate::order::Replay;
 use crate::parking::Release;
 use crate::protocol::Code;
@@ -30,18 +33,23 @@ use crate::telemetry::panics::caught_now;
 /// The reason code of a message that asks for a release in a way that makes no sense.
 const RELEASE_INVALID: &str = "release_invalid";
 
-#[derive(Debug)]
-pub(super) struct Front {
+pub(super) struct Front<T: Target = Client, P: Publish = Publisher> {
     contract: Contract,
     topology: Arc<Topology>,
     generations: watch::Receiver<Generations>,
     settle_window: Duration,
-    forwarder: Arc<Forwarder>,
-    dispatch: Arc<Dispatch<Edges>>,
+    forwarder: Arc<Forwarder<P>>,
+    dispatch: Arc<Dispatch<Edges<T, P>>>,
     tally: Arc<Tally>,
     overtakers: Overtakers,
     reminders: Reminders,
     settle_waits: Arc<AtomicU64>,
+}
+
+impl<T: Target, P: Publish> std::fmt::Debug for Front<T, P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Front").field("dispatch", &self.dispatch).finish_non_exhaustive()
+    }
 }
 
 /// The contract that these settings agree on with publishers.
@@ -61,12 +69,12 @@ pub(crate) fn contract(settings: &Settings) -> Contract {
     }
 }
 
-impl Front {
+impl<T: Target, P: Publish> Front<T, P> {
     pub(super) fn new(
         settings: &Settings,
-        dispatch: Arc<Dispatch<Edges>>,
+        dispatch: Arc<Dispatch<Edges<T, P>>>,
         (tally, settle_waits): (Arc<Tally>, Arc<AtomicU64>),
-        forwarder: Arc<Forwarder>,
+        forwarder: Arc<Forwarder<P>>,
         generations: watch::Receiver<Generations>,
     ) -> Self {
         Self {
@@ -84,7 +92,7 @@ impl Front {
     }
 }
 
-impl Front {
+impl<T: Target, P: Publish> Front<T, P> {
     fn held(&self, delivery: Delivery) -> Message {
         let (settle_window, settle_waits) = (self.settle_window, self.settle_waits.clone());
         Message { delivery, settle_window, begun: OnceLock::new(), settle_waits }
@@ -155,7 +163,7 @@ impl Front {
     }
 }
 
-impl Front {
+impl<T: Target, P: Publish> Front<T, P> {
     /// Not its order's own queue: somebody else may be at work on the order.
     fn forward(&self, order: Arc<str>, home: Home, delivery: Delivery) {
         if let Err(delivery) = self.forwarder.forward(order.clone(), home, delivery) {
@@ -195,7 +203,7 @@ pub(super) fn replayed(properties: &BasicProperties) -> Option<Replay> {
     })
 }
 
-impl Intake for Front {
+impl<T: Target, P: Publish> Intake for Front<T, P> {
     fn turn_to(&self, queues: &BTreeSet<&str>) {
         self.forwarder.keep(queues);
     }

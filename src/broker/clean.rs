@@ -115,7 +115,7 @@ impl Inheritance {
         let told = word.wait_for(
             |word| matches!((handed, word), (Some(handed), Some(word)) if handed.follows(word)),
         );
-        tokio::select! {
+        tokio::select! { biased;
             () = sleep_until(arrived + window) => {}
             // A sender that is gone brings no word.
             Ok(_) = told => {}

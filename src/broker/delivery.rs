@@ -4,10 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use jiff::Timestamp;
 use lapin::BasicProperties;
-use lapin::options::BasicAckOptions;
 use lapin::types::ShortString;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +17,7 @@ use super::parking::Passed;
 use super::pulse::Pulse;
 use super::slot::Source;
 use super::unsettled::Unsettled;
+use super::wire::Acker;
 
 /// One life of one channel: the lease on a shard.
 #[derive(Debug)]
@@ -26,9 +25,8 @@ pub(super) struct Lease {
     /// Counts the channels of this process, so that logs can tell two leases of a shard apart.
     pub(super) generation: u64,
     pub(super) queue: Arc<str>,
-    /// Once there is one. Acks go by it directly: the library's own handle to a delivery has each carried
-    /// over by a task.
-    pub(super) channel: OnceLock<lapin::Channel>,
+    /// Once there is a channel.
+    pub(super) acker: OnceLock<Acker>,
     /// The channel is gone: the broker hands out again what it had delivered.
     pub(super) lost: CancellationToken,
     /// The channel is to be given back: begin nothing more that came by it.
@@ -77,7 +75,7 @@ impl Lease {
         Self {
             generation,
             queue,
-            channel: OnceLock::new(),
+            acker: OnceLock::new(),
             lost,
             ending,
             troubled,
@@ -273,7 +271,7 @@ impl Receipt {
 
     /// Completes when the channel is gone or about to be given back.
     pub async fn ending(&self) {
-        tokio::select! {
+        tokio::select! { biased;
             () = self.lease.lost.cancelled() => {}
             () = self.lease.ending.cancelled() => {}
         }
@@ -313,21 +311,16 @@ impl Receipt {
     /// [`SettleError`]. The lease is lost then: what waits behind this message must not start.
     pub fn ack(self) -> Result<(), SettleError> {
         // The generation check: an ack on a dead channel belongs to somebody else's delivery.
-        let Some(channel) = self.lease.channel.get().filter(|_| !self.lease.lost.is_cancelled())
-        else {
+        let Some(acker) = self.lease.acker.get().filter(|_| !self.lease.lost.is_cancelled()) else {
             return Err(SettleError);
         };
-        // The library puts it into the line at the first look at its future.
-        match channel.basic_ack(self.tag, BasicAckOptions::default()).now_or_never() {
-            None | Some(Ok(())) => {
-                self.lease.unsettled.remove(self.tag);
-                self.lease.acked.store(self.lease.after(Instant::now()), Ordering::Relaxed);
-                Ok(())
-            }
-            Some(Err(_closed)) => {
-                self.lease.lost.cancel();
-                Err(SettleError)
-            }
+        if acker.ack(self.tag) {
+            self.lease.unsettled.remove(self.tag);
+            self.lease.acked.store(self.lease.after(Instant::now()), Ordering::Relaxed);
+            Ok(())
+        } else {
+            self.lease.lost.cancel();
+            Err(SettleError)
         }
     }
 

@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use super::wire::Publish;
 use super::{Begun, Delivery, Error, Order, Outgoing, Publisher, Source, Topology};
 use crate::config::Settings;
 use crate::properties::{FORWARDED_EXCHANGE, FORWARDED_ROUTING_KEY, header, republished};
@@ -44,8 +45,8 @@ pub fn origin(delivery: &Delivery) -> (String, String) {
 
 /// Forwards.
 #[derive(Debug)]
-pub struct Forwarder {
-    publisher: Arc<Publisher>,
+pub struct Forwarder<P = Publisher> {
+    publisher: Arc<P>,
     exchange: String,
     prefetch: u16,
     settle_window: Duration,
@@ -64,9 +65,9 @@ struct Lanes {
     tasks: JoinSet<()>,
 }
 
-impl Forwarder {
+impl<P: Publish> Forwarder<P> {
     /// Forwards by this publisher.
-    pub fn new(publisher: &Arc<Publisher>, topology: &Topology, settings: &Settings) -> Self {
+    pub fn new(publisher: &Arc<P>, topology: &Topology, settings: &Settings) -> Self {
         let (publisher, exchange) = (publisher.clone(), topology.forward());
         let (prefetch, settle_window) = (settings.broker.prefetch, settings.dispatch.settle_window);
         let (lanes, forwarded) = (Mutex::default(), Arc::default());
@@ -102,7 +103,8 @@ impl Forwarder {
         let (settle_window, forwarded) = (self.settle_window, self.forwarded.clone());
         let at_once = Semaphore::new(AT_ONCE_MAX);
         let lane = Lane { publisher, exchange, settle_window, waiting_max, at_once, forwarded };
-        lanes.tasks.spawn(async move { lane.run(inbox).await });
+        let running = async move { lane.run(inbox).await };
+        lanes.tasks.spawn(self.publisher.task(running));
         lanes.inboxes.insert(queue.to_owned(), sender.clone());
         sender
     }
@@ -132,8 +134,8 @@ struct Job {
     delivery: Delivery,
 }
 
-struct Lane {
-    publisher: Arc<Publisher>,
+struct Lane<P> {
+    publisher: Arc<P>,
     exchange: String,
     settle_window: Duration,
     /// Most messages that wait because their order is busy.
@@ -160,7 +162,7 @@ const RETRY: Retry = Retry {
     wait_max: Duration::from_secs(5),
 };
 
-impl Lane {
+impl<P: Publish> Lane<P> {
     /// One message of an order at a time, and several orders side by side: only within an order does it
     /// matter which comes first.
     async fn run(&self, mut inbox: mpsc::Receiver<Job>) {

@@ -8,20 +8,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use lapin::options::{
-    BasicConsumeOptions, BasicPublishOptions, QueueBindOptions, QueueDeclareOptions,
-};
-use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Connection, Consumer};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::Error;
 use super::balance::Peer;
 use super::clean::{Handing, Word};
-use super::{Error, Link, close, connect};
+use super::wire::{Hints, Wire};
 use crate::telemetry::field;
 
 /// Announcements that may be missed before a pod is forgotten: a busy machine is late now and then,
@@ -30,12 +25,6 @@ const MISSED_MAX: u32 = 4;
 
 /// Hints that wait to be sent. One for each shard of a pod that leaves.
 const OUTGOING_MAX: usize = 2048;
-
-/// Hints that wait in a pod's queue on the broker; the oldest go first.
-const INCOMING_MAX: i32 = 10_000;
-
-/// Longest that one hint may take to be written.
-const SEND_MAX: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "hint")]
@@ -174,9 +163,9 @@ impl Peers {
     }
 
     /// Speaks and listens until `stop`, then says good-bye. Connects again whenever it has to.
-    pub(super) async fn run(&self, link: &Link, stop: CancellationToken) {
+    pub(super) async fn run(&self, wire: &impl Wire, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            if let Err(error) = self.session(link, &stop).await {
+            if let Err(error) = self.session(wire, &stop).await {
                 tracing::debug!(%error, "no hints from other pods for the moment");
             }
             tokio::select! { biased;
@@ -186,38 +175,14 @@ impl Peers {
         }
     }
 
-    async fn session(&self, link: &Link, stop: &CancellationToken) -> Result<(), Error> {
-        let connection = connect(link).await?;
-        let ended = match timeout(SEND_MAX, self.subscribe(&connection)).await {
-            Ok(Ok((channel, consumer))) => self.talk(&channel, consumer, stop).await,
-            Ok(Err(error)) => Err(error),
-            Err(_elapsed) => Err(Error::Unconfirmed { seconds: SEND_MAX.as_secs() }),
-        };
-        close(&connection, SEND_MAX).await;
+    async fn session(&self, wire: &impl Wire, stop: &CancellationToken) -> Result<(), Error> {
+        let mut hints = wire.hints(&self.exchange).await?;
+        let ended = self.talk(&mut hints, stop).await;
+        hints.close().await;
         ended
     }
 
-    async fn subscribe(&self, connection: &Connection) -> Result<(Channel, Consumer), Error> {
-        let channel = connection.create_channel().await?;
-        let mut arguments = FieldTable::default();
-        arguments.insert("x-max-length".into(), AMQPValue::LongInt(INCOMING_MAX));
-        let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
-        let queue = channel.queue_declare("".into(), options, arguments).await?;
-        let (name, exchange) = (queue.name().clone(), self.exchange.as_str().into());
-        let (options, none) = (QueueBindOptions::default(), FieldTable::default());
-        channel.queue_bind(name.clone(), exchange, "".into(), options, none).await?;
-        let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
-        let consumer =
-            channel.basic_consume(name, "".into(), options, FieldTable::default()).await?;
-        Ok((channel, consumer))
-    }
-
-    async fn talk(
-        &self,
-        channel: &Channel,
-        mut consumer: Consumer,
-        stop: &CancellationToken,
-    ) -> Result<(), Error> {
+    async fn talk(&self, wire: &mut impl Hints, stop: &CancellationToken) -> Result<(), Error> {
         let mut to_send = self.to_send.lock().await;
         // What could not be told in time is no longer true.
         while to_send.try_recv().is_ok() {}
@@ -229,22 +194,22 @@ impl Peers {
             tokio::select! { biased;
                 () = stop.cancelled() => {
                     while let Ok(hint) = to_send.try_recv() {
-                        self.send(channel, &hint).await?;
+                        self.send(wire, &hint).await?;
                     }
-                    return self.send(channel, &Hint::Bye { pod: self.pod }).await;
+                    return self.send(wire, &Hint::Bye { pod: self.pod }).await;
                 }
-                Some(hint) = to_send.recv() => self.send(channel, &hint).await?,
+                Some(hint) = to_send.recv() => self.send(wire, &hint).await?,
                 Ok(()) = away.changed() => {
                     if *away.borrow_and_update() {
-                        self.send(channel, &Hint::Bye { pod: self.pod }).await?;
+                        self.send(wire, &Hint::Bye { pod: self.pod }).await?;
                     }
-                    self.here(channel, &mut seen).await?;
+                    self.here(wire, &mut seen).await?;
                 }
-                Ok(()) = renewed.changed() => self.here(channel, &mut seen).await?,
-                _ = tick.tick() => self.here(channel, &mut seen).await?,
-                heard = consumer.next() => match heard {
-                    Some(Ok(delivery)) => self.hear(&delivery.data, &mut seen),
-                    Some(Err(error)) => return Err(error.into()),
+                Ok(()) = renewed.changed() => self.here(wire, &mut seen).await?,
+                _ = tick.tick() => self.here(wire, &mut seen).await?,
+                heard = wire.next() => match heard {
+                    Some(Ok(body)) => self.hear(&body, &mut seen),
+                    Some(Err(error)) => return Err(error),
                     None => return Ok(()),
                 },
             }
@@ -254,14 +219,14 @@ impl Peers {
     /// Announces this pod, and forgets those that were not heard of for too long.
     async fn here(
         &self,
-        channel: &Channel,
+        wire: &impl Hints,
         seen: &mut BTreeMap<uuid::Uuid, (Peer, Instant)>,
     ) -> Result<(), Error> {
         let Peer { pod, epoch } = self.me();
         let is_here = !*self.away.borrow();
         if is_here {
             let prefetch = Some(self.prefetch);
-            self.send(channel, &Hint::Here { pod, epoch, prefetch }).await?;
+            self.send(wire, &Hint::Here { pod, epoch, prefetch }).await?;
         }
         let age_max = self.interval.saturating_mul(MISSED_MAX);
         seen.retain(|_, (_, at)| at.elapsed() <= age_max);
@@ -269,20 +234,8 @@ impl Peers {
         Ok(())
     }
 
-    async fn send(&self, channel: &Channel, hint: &Hint) -> Result<(), Error> {
-        let body = serde_json::to_vec(hint).unwrap_or_default();
-        let (exchange, options) = (self.exchange.as_str().into(), BasicPublishOptions::default());
-        let properties = BasicProperties::default().with_content_type("application/json".into());
-        let sending = channel.basic_publish(exchange, "".into(), options, &body, properties);
-        // Under an alarm the broker reads nothing from connections that publish.
-        match timeout(SEND_MAX, sending).await {
-            Ok(sent) => {
-                // No confirm is asked for, so there is none to wait for.
-                let _unconfirmed = sent?;
-                Ok(())
-            }
-            Err(_elapsed) => Err(Error::Unconfirmed { seconds: SEND_MAX.as_secs() }),
-        }
+    async fn send(&self, wire: &impl Hints, hint: &Hint) -> Result<(), Error> {
+        wire.send(serde_json::to_vec(hint).unwrap_or_default()).await
     }
 
     fn hear(&self, body: &[u8], seen: &mut BTreeMap<uuid::Uuid, (Peer, Instant)>) {

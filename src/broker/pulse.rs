@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use lapin::options::BasicQosOptions;
-use lapin::{Channel, Connection};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+
+use super::wire::Tie;
 
 /// When the broker was last known to speak with us.
 #[derive(Debug)]
@@ -83,24 +83,13 @@ impl Session {
     }
 
     /// Asks the broker for a sign of life, over and over, and gives the session up when none comes.
-    pub(super) async fn watch(&self, connection: &Connection, heartbeat: Duration) {
-        let mut channel: Option<Channel> = None;
+    pub(super) async fn watch(&self, connection: &impl Tie, heartbeat: Duration) {
+        let mut channel = None;
         while self.pulse.is_fresh() {
             let asked = Instant::now();
-            let sign = async {
-                let open = match channel.take() {
-                    Some(open) => open,
-                    None => connection.create_channel().await?,
-                };
-                // Changes nothing, and is answered.
-                open.basic_qos(1, BasicQosOptions::default()).await?;
-                Ok::<_, lapin::Error>(open)
-            };
+            let sign = connection.sign(&mut channel);
             match timeout(self.pulse.remaining(), sign).await {
-                Ok(Ok(open)) => {
-                    self.pulse.heard(asked);
-                    channel = Some(open);
-                }
+                Ok(Ok(())) => self.pulse.heard(asked),
                 Ok(Err(error)) => {
                     tracing::debug!(%error, "no sign of life");
                     break;

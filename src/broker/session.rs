@@ -1,8 +1,10 @@
 //! Consumes from all sources, over and over: a session is the life of one connection, or of one
 //! generation of shard queues.
 
+mod beside;
 mod follow;
 mod halt;
+
 mod leases;
 
 use std::collections::BTreeSet;
@@ -18,16 +20,14 @@ use tokio_util::sync::CancellationToken;
 
 use leases::One;
 
-use super::balancer::Balancer;
-use super::connection::close;
 use super::parking::Parking;
 use super::peers::Peers;
 use super::pulse::Session;
 use super::restore::Restorer;
 use super::slot::{Slot, Source};
 use super::standing::{Counts, add};
-use super::watchdog::Watchdog;
-use super::{Delivery, Error, Generation, Generations, Link, Publisher, Topology, connect};
+use super::wire::{Tie, Wire};
+use super::{Delivery, Error, Generations, Link, Publisher, Topology};
 use crate::config;
 use crate::protocol::backoff;
 use crate::telemetry::panics::caught;
@@ -131,13 +131,25 @@ impl Consumer {
     /// Runs until the drain is done. Begins with a connection that is there, and makes new ones with
     /// growing, jittered waits whenever it is lost.
     pub async fn run(self: Arc<Self>, first: Connection, intake: Arc<dyn Intake>) {
+        let hints = self.link.named(&format!("orderwright {} hints", self.instance));
+        let wires = (self.link.clone(), hints);
+        self.run_over(wires, first, intake).await;
+    }
+
+    /// The same over any wire: one for what is consumed, and one for hints.
+    pub(crate) async fn run_over<W: Wire>(
+        self: Arc<Self>,
+        (wire, talk): (W, W),
+        first: W::Tie,
+        intake: Arc<dyn Intake>,
+    ) {
         let mut hints = JoinSet::new();
         // Hints go on until the channels are closed: a clean hand-over is told to the others.
         let closed = CancellationToken::new();
         if self.balance.enabled {
             let (me, closed) = (self.clone(), closed.clone());
-            let link = self.link.named(&format!("orderwright {} hints", self.instance));
-            hints.spawn(async move { me.peers.run(&link, closed).await });
+            let talking = async move { me.peers.run(&talk, closed).await };
+            hints.spawn(wire.task(talking));
         }
         let mut connection = Some(first);
         let mut failures = 0;
@@ -158,10 +170,10 @@ impl Consumer {
             if self.stops.stop.is_cancelled() {
                 break;
             }
-            match connect(&self.link).await {
+            match wire.connect().await {
                 Ok(connected) => {
-                    if !anew {
-                        self.restore(&connected).await;
+                    if let Some(connected) = connected.lapin().filter(|_| !anew) {
+                        self.restore(connected).await;
                     }
                     add(&self.counts.reconnects);
                     self.reconnected.notify_one();
@@ -205,7 +217,7 @@ impl Consumer {
 
     /// One connection: a task for each queue. Ends when the connection does, or the drain, or when
     /// another generation is to be worked on: true in that case.
-    async fn session(self: Arc<Self>, connection: Connection, intake: Arc<dyn Intake>) -> bool {
+    async fn session(self: Arc<Self>, connection: impl Tie, intake: Arc<dyn Intake>) -> bool {
         let generations = self.generations.borrow().clone();
         let slots = self.slots(&generations);
         intake.turn_to(&slots.iter().map(|slot| &*slot.queue).collect());
@@ -221,13 +233,15 @@ impl Consumer {
         let unready = Arc::new(AtomicU64::new(u64::try_from(needed).unwrap_or(u64::MAX)));
         let mut shards = JoinSet::new();
         for slot in &slots {
-            let (connection, session) = (connection.clone(), session.clone());
-            let one = One { slot: slot.clone(), connection, session, turned: turned.clone() };
-            shards.spawn(caught(self.clone().slot(one, intake.clone(), unready.clone())));
+            let (kept, session) = (connection.clone(), session.clone());
+            let turned = turned.clone();
+            let one = One { slot: slot.clone(), connection: kept, session, turned };
+            let leasing = caught(self.clone().slot(one, intake.clone(), unready.clone()));
+            shards.spawn(connection.task(leasing));
         }
         let mut changes = self.generations.subscribe();
         loop {
-            tokio::select! {
+            tokio::select! { biased;
                 ended = shards.join_next() => match ended {
                     None => break,
                     // Nobody aborts them.
@@ -256,44 +270,8 @@ impl Consumer {
             session.tell_lost(None);
         }
         helpers.shutdown().await;
-        close(&connection, self.settings.connect_timeout).await;
+        connection.close(self.settings.connect_timeout).await;
         turned.is_cancelled()
-    }
-
-    /// What goes on beside the shards as long as the session.
-    fn helpers(
-        self: Arc<Self>,
-        connection: &Arc<Connection>,
-        session: &Session,
-        slots: &[Arc<Slot>],
-        live: Generation,
-    ) -> JoinSet<()> {
-        let mut helpers = JoinSet::new();
-        let (pulse, heartbeat) = (session.clone(), self.settings.heartbeat);
-        let beating = connection.clone();
-        helpers.spawn(async move { pulse.watch(&beating, heartbeat).await });
-        let (me, followed) = (self.clone(), connection.clone());
-        helpers.spawn(async move { me.follow(&followed).await });
-        if let Some(parking) = self.parking.clone() {
-            let (me, followed) = (self.clone(), connection.clone());
-            helpers.spawn(async move { me.follow_parking(&parking, &followed).await });
-        }
-        let (me, slots) = (self, slots.to_vec());
-        let watched = connection.clone();
-        helpers.spawn(async move {
-            let Consumer { peers, balance: settings, .. } = &*me;
-            let (answer_max, shards) = (me.settings.connect_timeout, live.shards);
-            let (prefetch, fired) = (me.settings.prefetch, &me.counts.watchdog);
-            let dog =
-                Watchdog { slots: &slots, peers, settings, prefetch, answer_max, shards, fired };
-            if settings.enabled {
-                let balancer = Balancer::new(&slots, peers, settings, answer_max, shards);
-                tokio::join!(balancer.run(), dog.run(&watched));
-            } else {
-                dog.run(&watched).await;
-            }
-        });
-        helpers
     }
 
     /// The queues that are consumed from at present.

@@ -8,10 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{FutureExt, StreamExt};
-use lapin::options::{BasicConsumeOptions, BasicQosOptions};
-use lapin::types::FieldTable;
-use lapin::{Channel, Connection};
+use futures_util::FutureExt;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -21,6 +18,7 @@ use super::delivery::Lease;
 use super::marker::{Marker, ends_generation};
 use super::session::Intake;
 use super::slot::Source;
+use super::wire::{Line, Terms, Tie};
 use super::{Delivery, Generations, Publisher, Receipt, Topology};
 use crate::telemetry::field;
 
@@ -37,21 +35,6 @@ pub(super) enum End {
 
 /// Looks at the age of the oldest delivery in the time that it may have.
 const AGE_LOOKS: u32 = 16;
-
-/// Terms of a subscription.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Terms<'a> {
-    /// Most deliveries that are unsettled at once.
-    pub(super) prefetch: u16,
-    /// Consumer tag.
-    pub(super) tag: &'a str,
-    /// How long the broker may take to answer: the library waits without end for an answer that the
-    /// loss of the connection overtook.
-    pub(super) answer_max: Duration,
-    /// How old an unsettled delivery may become before the channel is given back: the broker takes it
-    /// away, and treats us as dead, at twice this.
-    pub(super) age_max: Duration,
-}
 
 /// What a lease needs of the world while it is held.
 #[derive(Clone, Copy)]
@@ -73,9 +56,8 @@ pub(super) struct Surroundings<'a> {
 }
 
 /// A subscribed channel.
-pub(super) struct Shard {
-    channel: Channel,
-    consumer: lapin::Consumer,
+pub(super) struct Shard<L: Line> {
+    line: L,
     lease: Arc<Lease>,
     source: Source,
     answer_max: Duration,
@@ -83,49 +65,28 @@ pub(super) struct Shard {
     markers: JoinSet<()>,
 }
 
-impl Drop for Shard {
+impl<L: Line> Drop for Shard<L> {
     /// On every way out that `hold` does not see, such as a panic: the channel's close is queued before
     /// the consumer is dropped, or the library would cancel it. After a close this does nothing.
     fn drop(&mut self) {
-        let _queued_or_closed = self.channel.close(200, "dropped".into()).now_or_never();
+        let _queued_or_closed = self.line.close("dropped").now_or_never();
     }
 }
 
-impl Shard {
+impl<L: Line> Shard<L> {
     /// Opens a channel and subscribes. `None` if the broker does not answer.
     pub(super) async fn subscribe(
-        connection: &Connection,
+        connection: &impl Tie<Line = L>,
         lease: Arc<Lease>,
         source: Source,
         terms: Terms<'_>,
     ) -> Result<Option<Self>, lapin::Error> {
-        let opening = timeout(terms.answer_max, connection.create_channel());
-        let Ok(channel) = opening.await else { return Ok(None) };
-        let channel = channel?;
-        let subscribing = timeout(terms.answer_max, Self::consume(&channel, &lease.queue, terms));
-        let Ok(consumer) = subscribing.await else {
-            // The broker may have subscribed us all the same, and its answer be on the way: such a
-            // consumer would hold the shard and hand on nothing. The library closes no channel whose
-            // subscription is unanswered.
-            drop(timeout(terms.answer_max, channel.close(200, "no answer".into())).await);
-            return Ok(None);
-        };
-        let (consumer, Terms { answer_max, age_max, .. }) = (consumer?, terms);
+        let Some(line) = connection.subscribe(&lease.queue, terms).await? else { return Ok(None) };
+        let Terms { answer_max, age_max, .. } = terms;
         // A lease has one channel in its life.
-        let _first = lease.channel.set(channel.clone());
+        let _first = lease.acker.set(line.acker());
         let markers = JoinSet::new();
-        Ok(Some(Self { channel, consumer, lease, source, answer_max, age_max, markers }))
-    }
-
-    async fn consume(
-        channel: &Channel,
-        queue: &str,
-        terms: Terms<'_>,
-    ) -> Result<lapin::Consumer, lapin::Error> {
-        // Per consumer, not global: brokers close the connection over the latter on quorum queues.
-        channel.basic_qos(terms.prefetch, BasicQosOptions::default()).await?;
-        let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
-        channel.basic_consume(queue.into(), terms.tag.into(), options, none).await
+        Ok(Some(Self { line, lease, source, answer_max, age_max, markers }))
     }
 
     /// Hands deliveries to the intake until the lease ends. `clean` is called when nothing of this shard
@@ -146,7 +107,7 @@ impl Shard {
                 () = lease.ending.cancelled() => break self.finish(force).await,
                 _ = looks.tick() => self.look_at_age(),
                 Some(_settled) = self.markers.join_next() => {}
-                next = self.consumer.next() => match next {
+                next = self.line.next() => match next {
                     Some(Ok(delivery)) => {
                         let delivery = self.received(delivery, surroundings.generations);
                         self.hand_on(delivery, surroundings);
@@ -161,7 +122,7 @@ impl Shard {
             clean();
         }
         lease.lost.cancel();
-        match timeout(self.answer_max, self.channel.close(200, "done".into())).await {
+        match timeout(self.answer_max, self.line.close("done")).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "the channel was closed already"),
             Err(_elapsed) => tracing::debug!("the broker did not say goodbye to the channel"),
@@ -182,7 +143,7 @@ impl Shard {
                 () = lease.lost.cancelled() => return End::Broken(None),
                 () = &mut at_rest => return End::GivenBack,
                 () = force.cancelled() => return End::Abandoned,
-                next = self.consumer.next() => match next {
+                next = self.line.next() => match next {
                     Some(Ok(delivery)) => lease.delivered(&delivery, Instant::now()),
                     Some(Err(error)) => return End::Broken(Some(error)),
                     None => return End::Broken(None),
@@ -201,7 +162,8 @@ impl Shard {
                     // Whether or not this pod has heard of it: the next generation is about to be worked on.
                     self.source = Source::Left { number, of };
                 }
-                let channel = self.channel.clone();
+                // Only a real broker is resharded.
+                let Some(channel) = self.line.lapin().cloned() else { return };
                 let Surroundings { publisher, topology, settle_window, .. } = surroundings;
                 let (publisher, topology) = (publisher.clone(), topology.clone());
                 self.markers.spawn(async move {
@@ -249,7 +211,7 @@ impl Shard {
             routing_key: delivery.routing_key,
             body: delivery.data,
             redelivered: delivery.redelivered,
-            received_at: jiff::Timestamp::now(),
+            received_at: self.line.now(),
             arrived,
         }
     }

@@ -175,7 +175,7 @@ impl Admission {
                     let (lived, failed) = (false, false);
                     return Turn { admission: self, epoch, is_probe, lived, failed };
                 }
-                Next::At(due) => tokio::select! {
+                Next::At(due) => tokio::select! { biased;
                     () = changed => {}
                     () = sleep_until(self.born + due) => {}
                 },

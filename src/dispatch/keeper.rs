@@ -148,7 +148,7 @@ impl<E: Effects> Shared<E> {
             self.tally.outage();
         }
         if heard.must_keep {
-            self.runners.spawn(self.clone().keep());
+            self.spawn(self.clone().keep());
         }
     }
 
@@ -166,7 +166,7 @@ impl<E: Effects> Shared<E> {
                 Keeping::Look { epoch } => {
                     let shared = self.clone();
                     // Not waited for: one that hangs holds up no other. Bounded by its deadline.
-                    self.runners.spawn(async move {
+                    self.spawn(async move {
                         tokio::select! { biased;
                             () = shared.stop.cancelled() => {}
                             _works = shared.look(epoch, Sight::List) => {}

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use lapin::Connection;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -13,9 +12,10 @@ use crate::broker::clean::Inheritance;
 use crate::broker::declare::is_missing;
 use crate::broker::delivery::Lease;
 use crate::broker::pulse::Session;
-use crate::broker::shard::{End, Shard, Surroundings, Terms};
+use crate::broker::shard::{End, Shard, Surroundings};
 use crate::broker::slot::{Order, Slot, Source};
 use crate::broker::standing::add;
+use crate::broker::wire::{Terms, Tie};
 use crate::telemetry::field;
 
 /// Wait before a queue of a left generation is tried again: it is most likely being deleted. 4.0.5 once
@@ -24,9 +24,9 @@ const LEFT_AGAIN: Duration = Duration::from_secs(5);
 
 impl Consumer {
     /// One queue on this connection: a lease after the other.
-    pub(super) async fn slot(
+    pub(super) async fn slot<T: Tie>(
         self: Arc<Self>,
-        one: One,
+        one: One<T>,
         intake: Arc<dyn Intake>,
         unready: Arc<AtomicU64>,
     ) {
@@ -35,7 +35,7 @@ impl Consumer {
         let (mut failures, mut anew, mut first) = (0, false, counts);
         let mut aged = false;
         let over = || {
-            !connection.status().connected()
+            !connection.is_connected()
                 || session.lost.is_cancelled()
                 || turned.is_cancelled()
                 || self.stops.stop.is_cancelled()
@@ -47,7 +47,7 @@ impl Consumer {
                 break;
             }
             let lease = self.lease(&slot, &session);
-            if let Some(shard) = self.subscribe(&connection, &slot, lease.clone()).await {
+            if let Some(shard) = self.subscribe(&*connection, &slot, lease.clone()).await {
                 if std::mem::take(&mut first) && unready.fetch_sub(1, Ordering::Relaxed) == 1 {
                     self.ready.cancel();
                 }
@@ -85,7 +85,7 @@ impl Consumer {
                 if begun.elapsed() > self.settings.reconnect_wait_max {
                     failures = 0;
                 }
-                let lost = !connection.status().connected() || session.lost.is_cancelled();
+                let lost = !connection.is_connected() || session.lost.is_cancelled();
                 if told(&end, &slot, &lease, lost.then_some(&session)) {
                     continue;
                 }
@@ -174,12 +174,12 @@ impl Consumer {
         Arc::new(Lease::new(generation, slot.queue.clone(), lost, pulse, inheritance))
     }
 
-    async fn subscribe(
+    async fn subscribe<T: Tie>(
         &self,
-        connection: &Connection,
+        connection: &T,
         slot: &Slot,
         lease: Arc<Lease>,
-    ) -> Option<Shard> {
+    ) -> Option<Shard<T::Line>> {
         let tag = format!("{}-{}", self.instance, lease.generation);
         let terms = Terms {
             prefetch: self.settings.prefetch,
@@ -197,7 +197,7 @@ impl Consumer {
             }
             Err(error) => {
                 tracing::warn!({ field::QUEUE } = %slot.queue, %error, "cannot subscribe");
-                if is_missing(&error) {
+                if let Some(connection) = connection.lapin().filter(|_| is_missing(&error)) {
                     self.restore(connection).await;
                 }
             }
@@ -207,9 +207,9 @@ impl Consumer {
 }
 
 /// What a task for one queue works with.
-pub(super) struct One {
+pub(super) struct One<T> {
     pub(super) slot: Arc<Slot>,
-    pub(super) connection: Arc<Connection>,
+    pub(super) connection: Arc<T>,
     pub(super) session: Session,
     /// Another generation is to be worked on.
     pub(super) turned: CancellationToken,

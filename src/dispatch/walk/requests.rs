@@ -214,7 +214,7 @@ impl<'a, E: Effects> Walk<'a, E> {
     /// on the wire, and for nothing that is yet to be written.
     async fn came(&self, request: impl Future<Output = Option<Reply>>, leave: &Leave) -> Came {
         let given_up = async {
-            tokio::select! {
+            tokio::select! { biased;
                 () = self.shared.stop.cancelled() => {}
                 () = self.held.ending() => {}
             }
