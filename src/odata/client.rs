@@ -16,13 +16,14 @@ use super::batch::{self, Ask};
 use super::csrf::Session;
 use super::gatherer::{self, Gatherer};
 use super::kept::Kept;
+use super::narrow::Narrow;
 use super::retry_after;
 use super::token::Tokens;
 use super::url::Orders;
 use crate::config::{BatchMode, Settings, Target};
 use crate::dispatch::{Leave, Trail};
 use crate::order::{ETag, OrderKey, OrderUpdate};
-use crate::protocol::{self, Answer, Fault, Reply};
+use crate::protocol::{Answer, Fault, Reply};
 
 /// How Finance & Operations names a request in its own logs.
 const SERVICE_REQUEST_ID: HeaderName = HeaderName::from_static("ms-dyn-aid");
@@ -58,10 +59,8 @@ pub struct Client {
     pub(super) patch_timeout: Duration,
     pub(super) prefer_minimal: bool,
     pub(super) body_bytes_max: usize,
-    /// Whether a GET asks only for what its update is judged by.
-    select: bool,
-    /// The property of the order that holds a sequence.
-    sequence_property: Option<Arc<str>>,
+    /// What a GET asks for.
+    narrow: Narrow,
     /// Where requests are gathered into batches.
     gatherer: Option<Gatherer>,
 }
@@ -85,7 +84,6 @@ impl Client {
         let mut origin = target.url.clone();
         origin.set_path("");
         origin.set_query(None);
-        let sequence = settings.guard.sequence_property.as_str();
         let orders = Orders::new(&target.url, &order.entity_set, target.cross_company);
         Ok(Self {
             http,
@@ -98,8 +96,7 @@ impl Client {
             patch_timeout: target.patch_timeout,
             prefer_minimal: target.prefer_minimal,
             body_bytes_max: target.body_bytes_max,
-            select: target.select,
-            sequence_property: (!sequence.is_empty()).then(|| sequence.into()),
+            narrow: Narrow::new(settings),
             gatherer: None,
         })
     }
@@ -133,16 +130,13 @@ impl Client {
         leave: &Arc<Leave>,
     ) -> Option<Reply> {
         let whole = Ask::new(self.orders.url(&update.key), None, trail);
-        let sequence = self.sequence_property.as_deref();
-        let names = self.select.then(|| protocol::fields(update, sequence)).flatten();
-        let Some(names) = names else { return self.perform(whole, leave).await };
+        let Some(names) = self.narrow.names(update) else {
+            return self.perform(whole, leave).await;
+        };
         let narrow = Ask { url: self.orders.narrow(&update.key, &names), ..whole };
         let reply = self.perform(narrow, leave).await?;
-        match &reply {
-            Ok(answer) if falls_short(answer) => {
-                tracing::info!(status = answer.status, "a GET with $select fell short: without it");
-            }
-            Ok(_) | Err(_) => return Some(reply),
+        if !reply.as_ref().is_ok_and(|answer| self.narrow.falls_short(answer)) {
+            return Some(reply);
         }
         let deadline = leave.written().unwrap_or_else(Instant::now) + self.get_timeout;
         // It has read nothing, and waits once more.
@@ -177,22 +171,6 @@ impl Client {
             Some(gatherer) => gatherer.ask(ask, leave.clone()).await,
             None => self.alone(&ask, leave).await,
         }
-    }
-}
-
-/// Whether an answer to a GET with `$select` may be another one without: it says that the request is wrong, or
-/// it came without the ETag, which some services take from properties that were not asked for.
-fn falls_short(answer: &Answer) -> bool {
-    let has_etag = || {
-        let body = &answer.body;
-        let tags: [&[u8]; 2] = [b"\"@odata.etag\"", b"\"@etag\""];
-        answer.etag.is_some()
-            || tags.iter().any(|tag| body.windows(tag.len()).any(|piece| piece == *tag))
-    };
-    match answer.status {
-        400 | 501 => true,
-        200..=299 => !has_etag(),
-        0..=199 | 300..=399 | 401..=500 | 502.. => false,
     }
 }
 

@@ -49,6 +49,21 @@ async fn whole_order_is_asked_for_where_the_service_shows_no_part_of_it() {
 }
 
 #[tokio::test]
+async fn service_that_tags_only_whole_orders_is_asked_for_those_from_then_on() {
+    for (answer, body, then) in [
+        ("200 OK", r#"{"DeliveryDate":"2025-01-01"}"#, &[WHOLE][..]),
+        ("400 Bad Request", "{}", &[NARROW, WHOLE]),
+    ] {
+        let (settings, asked, _serving) = narrowed(answer, body).await;
+        let client = Client::new(&settings, "test").unwrap();
+        for asks in [&[NARROW, WHOLE][..], then] {
+            assert_eq!(status(&get(&client).await), 200);
+            assert_eq!(std::mem::take(&mut *asked.lock().unwrap()), asks, "{answer}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn whole_order_is_not_asked_for_where_it_is_not_to_be_written_any_more() {
     let (settings, asked, _serving) = narrowed("400 Bad Request", "{}").await;
     let client = Client::new(&settings, "test").unwrap();
