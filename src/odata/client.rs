@@ -191,7 +191,8 @@ fn falls_short(answer: &Answer) -> bool {
     };
     match answer.status {
         400 | 501 => true,
-        200..=299 => !has_etag(),
+        // A page comes from something else, which is no better at whole orders.
+        200..=299 => answer.is_json && !has_etag(),
         0..=199 | 300..=399 | 401..=500 | 502.. => false,
     }
 }

@@ -36,9 +36,9 @@ pub fn fields<'a>(
     }
     let keys = update.key.values().iter().map(|value| Cow::Borrowed(&*value.property));
     let sequence = update.sequence.and(sequence_property).map(Cow::Borrowed);
-    let named = changed.into_iter().chain(expected).map(|(name, _)| name);
+    let judged = changed.into_iter().chain(expected).map(|(name, _)| name);
     let mut names: Vec<Cow<'a, str>> = Vec::with_capacity(8);
-    for name in keys.chain(named).chain(sequence) {
+    for name in keys.chain(judged).chain(sequence) {
         // A name that stands twice is an error for some.
         if !names.contains(&name) {
             names.push(name);
