@@ -21,7 +21,8 @@ fn update(order: u32, more: &Value) -> String {
 /// The last digit of the order and the query of every GET that was sent, single or as a part of a batch.
 fn asked(relay: &Relay) -> Vec<String> {
     let sent = String::from_utf8_lossy(&relay.sent.lock().unwrap()).into_owned();
-    let gets = sent.lines().filter_map(|line| line.strip_prefix("GET ")?.split(' ').next());
+    // A body ends without an end of its line.
+    let gets = sent.split("GET ").skip(1).filter_map(|get| get.split(' ').next());
     let whole = "')?cross-company=true";
     let order = |url: &str| Some(url.split_once("SO-00000")?.1.replace(whole, ""));
     let mut asked: Vec<_> = gets.filter_map(order).collect();
