@@ -10,8 +10,10 @@ use crate::order::OrderUpdate;
 /// Longest names, all together: some servers take no more than 2,048 bytes behind the `?`.
 const NAMES_BYTES_MAX: usize = 1_024;
 
-/// The names of the properties that [`super::Fetched`] looks at for this update: its key, what it changes, what
-/// it expects, and where the order holds its sequence. A status with allowed ways is one that it changes.
+/// The names of the properties that [`super::Fetched`] looks at for this update.
+///
+/// They are its key, what it changes, what it expects, and where the order holds its sequence. A status with
+/// allowed ways is one that it changes.
 ///
 /// `None` where the order is to be fetched whole, because a list of names might not say the same: a name
 /// that is more than the name of a property, or a value with parts, which may be of another entity.
