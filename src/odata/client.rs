@@ -22,7 +22,7 @@ use super::url::Orders;
 use crate::config::{BatchMode, Settings, Target};
 use crate::dispatch::{Leave, Trail};
 use crate::order::{ETag, OrderKey, OrderUpdate};
-use crate::protocol::{self, Answer, Fault, Reply};
+use crate::protocol::{self, Answer, Fault, Fetched, Reply};
 
 /// How Finance & Operations names a request in its own logs.
 const SERVICE_REQUEST_ID: HeaderName = HeaderName::from_static("ms-dyn-aid");
@@ -183,17 +183,12 @@ impl Client {
 /// Whether an answer to a GET with `$select` may be another one without: it says that the request is wrong, or
 /// it came without the ETag, which some services take from properties that were not asked for.
 fn falls_short(answer: &Answer) -> bool {
-    let has_etag = || {
-        let body = &answer.body;
-        let tags: [&[u8]; 2] = [b"\"@odata.etag\"", b"\"@etag\""];
-        answer.etag.is_some()
-            || tags.iter().any(|tag| body.windows(tag.len()).any(|piece| piece == *tag))
-    };
     match answer.status {
         400 | 501 => true,
-        // A page comes from something else, which is no better at whole orders.
-        200..=299 => answer.is_json && !has_etag(),
-        0..=199 | 300..=399 | 401..=500 | 502.. => false,
+        200..=299 if answer.etag.is_none() => {
+            Fetched::read(&answer.body).is_some_and(|order| order.etag().is_none())
+        }
+        0..=399 | 401..=500 | 502.. => false,
     }
 }
 
