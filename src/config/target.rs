@@ -13,6 +13,7 @@ use super::{Auth, Batch, Profile, secret};
 /// The OData service that the updates are applied to.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct Target {
     /// Which product the service is: `fo` (Finance & Operations), `dataverse`, `bc` (Business
     /// Central), `sap` (Gateway and S/4HANA, OData V4), or `odata` for any other.

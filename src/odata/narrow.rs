@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::Settings;
 use crate::order::OrderUpdate;
-use crate::protocol::{Answer, fields};
+use crate::protocol::{Answer, Fetched, fields};
 
 /// What a GET asks for.
 #[derive(Debug, Clone)]
@@ -39,8 +39,7 @@ impl Narrow {
                 tracing::info!("a GET with $select was refused: without it this time");
                 true
             }
-            // A page of something on the way says nothing about the service.
-            200..=299 if answer.is_json && !has_etag(answer) => {
+            200..=299 if is_tagless(answer) => {
                 if self.is_on.swap(false, Ordering::Relaxed) {
                     tracing::warn!(
                         "a GET with $select came without an ETag: without it from now on"
@@ -48,13 +47,12 @@ impl Narrow {
                 }
                 true
             }
-            _ => false,
+            0..=399 | 401..=500 | 502.. => false,
         }
     }
 }
 
-fn has_etag(answer: &Answer) -> bool {
-    let tags: [&[u8]; 2] = [b"\"@odata.etag\"", b"\"@etag\""];
-    let has = |tag: &[u8]| answer.body.windows(tag.len()).any(|piece| piece == tag);
-    answer.etag.is_some() || tags.into_iter().any(has)
+/// Of an order alone: what breaks off, and a page of something on the way, say nothing about the service.
+fn is_tagless(answer: &Answer) -> bool {
+    answer.etag.is_none() && Fetched::read(&answer.body).is_some_and(|order| order.etag().is_none())
 }

@@ -10,8 +10,10 @@ use crate::order::OrderUpdate;
 /// Longest names, all together: some servers take no more than 2,048 bytes behind the `?`.
 const NAMES_BYTES_MAX: usize = 1_024;
 
-/// The names of the properties that [`super::Fetched`] looks at for this update: its key, what it changes, what
-/// it expects, and where the order holds its sequence. A status with allowed ways is one that it changes.
+/// The names of the properties that [`super::Fetched`] looks at for this update.
+///
+/// They are its key, what it changes, what it expects, and where the order holds its sequence. A status with
+/// allowed ways is one that it changes.
 ///
 /// `None` where the order is to be fetched whole, because a list of names might not say the same: a name
 /// that is more than the name of a property, or a value with parts, which may be of another entity.
@@ -36,9 +38,9 @@ pub fn fields<'a>(
     }
     let keys = update.key.values().iter().map(|value| Cow::Borrowed(&*value.property));
     let sequence = update.sequence.and(sequence_property).map(Cow::Borrowed);
-    let named = changed.into_iter().chain(expected).map(|(name, _)| name);
+    let judged = changed.into_iter().chain(expected).map(|(name, _)| name);
     let mut names: Vec<Cow<'a, str>> = Vec::with_capacity(8);
-    for name in keys.chain(named).chain(sequence) {
+    for name in keys.chain(judged).chain(sequence) {
         // A name that stands twice is an error for some.
         if !names.contains(&name) {
             names.push(name);

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::proxy::Proxy;
 use crate::stage::{Letter, Stage};
+use crate::traces::Relay;
 
 const FENCE: (&str, &str) = ("GUARD__SEQUENCE_PROPERTY", "UpdateSequence");
 const KEY: &str = "dataAreaId,SalesOrderNumber";
@@ -19,15 +19,13 @@ fn update(order: u32, more: &Value) -> String {
 }
 
 /// The last digit of the order and the query of every GET that was sent, single or as a part of a batch.
-fn asked(proxy: &Proxy) -> Vec<String> {
-    let mut asked = Vec::new();
-    for sent in proxy.recorded() {
-        let text = String::from_utf8_lossy(&sent).into_owned();
-        let gets = text.lines().filter_map(|line| line.strip_prefix("GET ")?.split(' ').next());
-        let order =
-            |url: &str| Some(url.split_once("SO-00000")?.1.replace("')?cross-company=true", ""));
-        asked.extend(gets.filter_map(order));
-    }
+fn asked(relay: &Relay) -> Vec<String> {
+    let sent = String::from_utf8_lossy(&relay.sent.lock().unwrap()).into_owned();
+    // A body ends without an end of its line.
+    let gets = sent.split("GET ").skip(1).filter_map(|get| get.split(' ').next());
+    let whole = "')?cross-company=true";
+    let order = |url: &str| Some(url.split_once("SO-00000")?.1.replace(whole, ""));
+    let mut asked: Vec<_> = gets.filter_map(order).collect();
     asked.sort_unstable();
     asked
 }
@@ -36,9 +34,8 @@ fn asked(proxy: &Proxy) -> Vec<String> {
 /// asked for, and what the dead letters say.
 async fn played(name: &str, more: &[(&str, &str)]) -> (Vec<String>, Vec<[String; 5]>) {
     let stage = Stage::new(name, &["--orders", "3"]).await;
-    let root = format!("{}/data", stage.simulator_url());
-    let proxy = Proxy::before(&root).await.unwrap();
-    let url = proxy.url(&root);
+    let relay = Relay::before(stage.simulator_url()).await;
+    let url = format!("{}/data", relay.url);
     let daemon = stage.daemon(&[&[FENCE, ("TARGET__URL", &url)], more].concat()).await;
     let mut letters = stage.letters().await;
     let expect = |status: &str| json!({"expect": {"SalesStatus": [status]}, "sequence": 9});
@@ -59,7 +56,7 @@ async fn played(name: &str, more: &[(&str, &str)]) -> (Vec<String>, Vec<[String;
         assert_eq!((attempts.len(), &attempts[0]["get_status"]), (1, &json!(200)), "{attempts:?}");
         ["order", "reason", "detail", "fingerprint", "seen"].map(|name| letter.header(name))
     };
-    (asked(&proxy), letters.iter().map(say).collect())
+    (asked(&relay), letters.iter().map(say).collect())
 }
 
 #[tokio::test(flavor = "multi_thread")]

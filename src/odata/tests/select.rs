@@ -34,6 +34,9 @@ async fn whole_order_is_asked_for_where_the_service_shows_no_part_of_it() {
         ("200 OK", ORDER, &[NARROW][..]),
         ("200 OK", r#"{"@etag":"1","DeliveryDate":"2025-01-01"}"#, &[NARROW]),
         ("200 OK", r#"{"DeliveryDate":"2025-01-01"}"#, &[NARROW, WHOLE]),
+        // No order, so nothing that a whole one would mend.
+        ("200 OK", r#"{"DeliveryDate":"2025-"#, &[NARROW]),
+        ("200 OK", "<html>", &[NARROW]),
         ("400 Bad Request", "{}", &[NARROW, WHOLE]),
         ("501 Not Implemented", "{}", &[NARROW, WHOLE]),
         ("404 Not Found", "{}", &[NARROW]),
