@@ -136,6 +136,7 @@ async fn parked_order_is_replayed_in_order_with_what_comes_meanwhile_and_goes_on
     let sum = said.last().unwrap();
     assert_eq!((&sum["end"], &sum["counts"]), (&json!("done"), &json!({"applied": 6})), "{sum}");
     assert_eq!((&sum["orders_released"], &sum["orders_standing"]), (&json!(1), &json!([])));
+    assert_eq!(sum["orders_parked"], json!([]), "{sum}");
     stage.publish(&[update(1, 7)]).await;
     let ledger = stage.applied(7).await;
     assert_eq!((ledger.applied_twice, ledger.out_of_order, ledger.overlaps), (0, 0, 0));
@@ -182,6 +183,8 @@ async fn head_that_never_saw_its_order_is_written_once_that_is_there() {
     let missing = dlq(&stage, &replay).await;
     let sum: Value = serde_json::from_str(&missing.stdout).unwrap();
     assert_eq!(sum["counts"], json!({"left": 3}), "{}", missing.stderr);
+    assert_eq!(sum["orders_parked"], json!(["USMF/SO-900001"]), "{sum}");
+    assert!(missing.stderr.contains("USMF/SO-900001 stays parked"), "{}", missing.stderr);
     // Nothing of it was begun since the first one died, so nothing newer can be there.
     stage.simulator.create("USMF", "SO-900001").await.unwrap();
     assert_eq!(parsed(&dlq(&stage, &replay).await)["counts"], json!({"applied": 3}));

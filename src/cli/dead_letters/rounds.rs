@@ -1,6 +1,7 @@
 //! Replays what is meant, and then, of orders that stood still, what has come behind them meanwhile, until
 //! they go on.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,13 +17,16 @@ use super::desk::{Desk, progress};
 use super::gather::{Gathered, gather};
 use crate::app::exit;
 use crate::app::replay::release::{self, Answer};
-use crate::app::replay::{Allowed, Checker, Counts, Hold, Report, Run, Told};
+use crate::app::replay::{Allowed, Candidate, Checker, Counts, Hold, Report, Run, Told};
 use crate::broker::{Error, Parking, Publisher};
 use crate::dead_letter::{End, Fate, Manner, Selection, letter_id};
 use crate::parking::Release;
 
 /// Rounds for orders whose publishers never pause. What has come by then is left for the next time.
 const ROUNDS_MAX: usize = 20;
+
+/// Orders that are named one by one. Others are counted, and stand in the report.
+const NAMED_MAX: usize = 10;
 
 /// How long a release may take to have its turn in its order's queue.
 const RELEASE_MAX: Duration = Duration::from_mins(1);
@@ -51,6 +55,8 @@ struct Sum {
     released: usize,
     /// Orders that stand still although all their letters that were there are written.
     standing: Vec<String>,
+    /// Parked orders that stay so, as not all their letters were written.
+    kept: BTreeSet<String>,
 }
 
 /// Replays, prints what came of it, and says what to exit with.
@@ -73,6 +79,7 @@ pub(super) async fn perform(
         left_over: 0,
         released: 0,
         standing: Vec::new(),
+        kept: BTreeSet::new(),
     };
     for round in 0..ROUNDS_MAX {
         let gathered = gather(desk, checker, parking, &selection, wish.limit).await?;
@@ -114,6 +121,7 @@ pub(super) async fn perform(
             Err(error) => return Ok(fail(exit::UNAVAILABLE, &error)),
         };
         bar.finish_and_clear();
+        sum.keep(&candidates, &report);
         let more = sum.add(report, left_over, parking, desk).await;
         if more.is_empty() || sum.end != End::Done {
             break;
@@ -122,9 +130,7 @@ pub(super) async fn perform(
         manner = Manner { canary: 0, ramp: Vec::new(), ..wish.manner.clone() };
     }
     print(&sum.text(wish.output));
-    for order in &sum.standing {
-        complain(&format!("{order} stands still: start it again, or look at it with dlq parked"));
-    }
+    sum.complain();
     Ok(sum.code())
 }
 
@@ -159,6 +165,32 @@ impl Sum {
         more
     }
 
+    /// Notes which orders stay parked behind a letter that was not written.
+    fn keep(&mut self, candidates: &[Candidate], report: &Report) {
+        let parked = candidates.iter().filter(|it| it.place.unparks().is_some());
+        self.kept.extend(parked.filter_map(|it| it.letter.order.clone()));
+        for release in &report.releases {
+            self.kept.remove(&*release.order);
+        }
+    }
+
+    fn complain(&self) {
+        for order in &self.standing {
+            complain(&format!(
+                "{order} stands still: start it again, or look at it with dlq parked"
+            ));
+        }
+        for order in self.kept.iter().take(NAMED_MAX) {
+            complain(&format!(
+                "{order} stays parked, as not all its letters were written: see the report"
+            ));
+        }
+        let more = self.kept.len().saturating_sub(NAMED_MAX);
+        if more > 0 {
+            complain(&format!("{more} more orders stay parked"));
+        }
+    }
+
     fn code(&self) -> u8 {
         if self.end != End::Done || !self.standing.is_empty() {
             return exit::GRACE;
@@ -168,7 +200,7 @@ impl Sum {
     }
 
     fn text(&self, output: Format) -> String {
-        let Self { replay, end, counts, left_over, released, standing } = self;
+        let Self { replay, end, counts, left_over, released, standing, kept } = self;
         let name = |fate: &Fate| json!(fate).as_str().unwrap_or_default().to_owned();
         match output {
             Format::Json | Format::Ndjson => {
@@ -176,7 +208,7 @@ impl Sum {
                     counts.iter().map(|(fate, count)| (name(fate), json!(count))).collect();
                 let all = json!({
                     "replay": replay, "end": end, "counts": counts, "left_over": left_over,
-                    "orders_released": released, "orders_standing": standing,
+                    "orders_released": released, "orders_standing": standing, "orders_parked": kept,
                 });
                 format!("{all}\n")
             }
@@ -189,6 +221,10 @@ impl Sum {
                 if *released > 0 {
                     text += "; parked orders that go on: ";
                     text += &released.to_string();
+                }
+                if !kept.is_empty() {
+                    text += "; parked orders that stay parked: ";
+                    text += &kept.len().to_string();
                 }
                 if *left_over > 0 {
                     text += "; ";

@@ -23,6 +23,13 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Which update: its order and its number.
 pub(super) type Update = (u64, u64);
 
+/// A write of an update: as it was published, or as its letter was edited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Written {
+    pub(super) update: Update,
+    pub(super) is_edited: bool,
+}
+
 /// A letter in a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Lying {
@@ -129,6 +136,9 @@ fn read(body: &[u8]) -> Option<Update> {
     let order = body.pointer("/key/SalesOrderNumber")?.as_str()?.strip_prefix("SO-")?;
     Some((order.parse().ok()?, body.pointer("/changes/UpdateSequence")?.as_u64()?))
 }
+
+/// What an edit makes of the property that the updates died of.
+pub(super) const EDITED: &str = "Lorry";
 
 /// The name of an order in keys and filters.
 pub(super) fn name(order: u64) -> String {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::audit::Verdict;
-use super::hands::{Ended, Hands, LONGEST, Update, name, tool};
+use super::hands::{EDITED, Ended, Hands, LONGEST, Update, Written, name, tool};
 use super::{Ground, ORDERS};
 use crate::Result;
 use crate::process::Process;
@@ -243,7 +243,8 @@ impl<'a> Scene<'a> {
         let letter = listed.lines().find_map(|line| serde_json::from_str::<Value>(line).ok());
         let id = letter.and_then(|it| Some(it.get("id")?.as_str()?.to_owned()));
         let Some(id) = id else { return Ok(()) };
-        let edit = ["edit", &id, "--set", "/changes/DeliveryModeCode=Lorry", "--because", "chaos"];
+        let set = format!("/changes/DeliveryModeCode={EDITED}");
+        let edit = ["edit", &id, "--set", &set, "--because", "chaos"];
         self.with_a_death("edit", &edit).await
     }
 
@@ -285,14 +286,16 @@ impl<'a> Scene<'a> {
     }
 
     /// What was written in this round, in its order.
-    async fn written(&self) -> Result<Vec<Update>> {
+    async fn written(&self) -> Result<Vec<Written>> {
         let page = self.ground.reader.changes(self.since).await?;
         let changes = page.get("changes").and_then(Value::as_array).ok_or("no changes")?;
         let read = |change: &Value| {
             let order = change.get("order")?.as_str()?.strip_prefix("USMF/SO-")?.parse().ok()?;
-            Some((order, change.pointer("/changed/UpdateSequence")?.as_u64()?))
+            let update = (order, change.pointer("/changed/UpdateSequence")?.as_u64()?);
+            let mode = change.pointer("/changed/DeliveryModeCode").and_then(Value::as_str);
+            Some(Written { update, is_edited: mode == Some(EDITED) })
         };
-        let ours = |(order, _): &Update| (self.base + 1..=self.base + ORDERS).contains(order);
+        let ours = |it: &Written| (self.base + 1..=self.base + ORDERS).contains(&it.update.0);
         Ok(changes.iter().filter_map(read).filter(ours).collect())
     }
 
