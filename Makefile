@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo fuzz soak chaos chaos-seeds chaos-measure letters-chaos letters-measure batch-measure telemetry-measure bench mutants test test-manifests test-images browser-test check release broker fetch clean-cache counts
+.PHONY: help demo sim sim-mutants fuzz soak chaos chaos-seeds chaos-measure letters-chaos letters-measure batch-measure telemetry-measure bench mutants test test-manifests test-images browser-test check release broker fetch clean-cache counts
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -56,6 +56,12 @@ counts: ## Instructions and allocations of the hot path, held to a baseline; BLE
 
 mutants: ## Builds that are broken on purpose, each of which make chaos must catch; NAME= for some
 	@tests/chaos/mutants.sh $(NAME)
+
+sim: ## Pods, broker and target in virtual time, seed after seed. SEEDS= FIRST= or one: SEED= KEEP= UPDATES=
+	@$(CARGO) run --quiet --profile bench --example sim -- $(foreach flag,seeds first seed keep updates threads,$(call chaos_flag,$(flag)))
+
+sim-mutants: ## Code that is broken on purpose, each of which the simulation must catch; NAME= for some
+	@tests/sim/mutants.sh $(NAME)
 
 fuzz: ## Bytes at everything that reads what others wrote, by a nightly compiler. SECONDS= each, NAME= for some
 	@fuzz/run.sh $(if $(filter command% override,$(origin SECONDS)),$(SECONDS),60) $(NAME)

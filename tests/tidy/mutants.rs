@@ -1,5 +1,5 @@
-//! That the builds which are broken on purpose can still be made: `make mutants` takes minutes and runs
-//! rarely, and a patch goes stale with the line that it breaks.
+//! That the builds which are broken on purpose can still be made: `make mutants` and `make sim-mutants` take
+//! minutes and run rarely, and a patch goes stale with the line that it breaks.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,12 +7,30 @@ use std::process::Command;
 use crate::files::{ROOT, read, tidy, walk};
 
 const FOLDER: &str = "tests/chaos/mutants";
+/// Those of the simulation.
+const SIMULATED: &str = "tests/sim/mutants";
 /// The table of the promised zeros.
 const PROMISES: &str = "tests/chaos/report.rs";
 const DOCUMENT: &str = "docs/PROOF.md";
 
 fn field<'a>(patch: &'a str, name: &str) -> Option<&'a str> {
     patch.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+}
+
+/// What `git apply` has against a patch.
+fn stale(file: &str) -> Option<String> {
+    let checked = Command::new("git").args(["-C", ROOT, "apply", "--check", file]).output();
+    let checked = checked.unwrap_or_else(|error| panic!("git: {error}"));
+    let said = String::from_utf8_lossy(&checked.stderr);
+    let said = format!("{file}: make it anew for the code as it is: {}", said.trim());
+    (!checked.status.success()).then_some(said)
+}
+
+/// That the document says what becomes of it.
+fn untold(file: &str, document: &str) -> Option<String> {
+    let name = Path::new(file).file_stem().unwrap().to_str().unwrap();
+    let is_told = document.contains(&format!("| `{name}` |"));
+    (!is_told).then(|| format!("{DOCUMENT}: say what becomes of `{name}`"))
 }
 
 #[test]
@@ -23,12 +41,7 @@ fn broken_builds_can_still_be_made_and_say_what_must_catch_them() {
     let (promises, document) = (read(PROMISES), read(DOCUMENT));
     let mut findings = Vec::new();
     for file in patches {
-        let checked = Command::new("git").args(["-C", ROOT, "apply", "--check", &file]).output();
-        let checked = checked.unwrap_or_else(|error| panic!("git: {error}"));
-        if !checked.status.success() {
-            let said = String::from_utf8_lossy(&checked.stderr);
-            findings.push(format!("{file}: make it anew for the code as it is: {}", said.trim()));
-        }
+        findings.extend(stale(&file));
         let patch = read(&file);
         let caught_by = field(&patch, "Caught-by").unwrap_or_default();
         if !promises.contains(&format!("\"{caught_by}\"")) {
@@ -37,10 +50,29 @@ fn broken_builds_can_still_be_made_and_say_what_must_catch_them() {
         if !field(&patch, "Chaos").is_some_and(|flags| flags.contains("--seed ")) {
             findings.push(format!("{file}: Chaos: names no seed"));
         }
-        let name = Path::new(&file).file_stem().unwrap().to_str().unwrap();
-        if !document.contains(&format!("| `{name}` |")) {
-            findings.push(format!("{DOCUMENT}: say what becomes of `{name}`"));
+        findings.extend(untold(&file, &document));
+    }
+    tidy(&findings);
+}
+
+#[test]
+fn broken_code_for_the_simulation_still_applies_and_names_a_complaint_of_it() {
+    let (mut patches, mut sources) = (Vec::new(), Vec::new());
+    walk(SIMULATED, &mut patches);
+    walk("tests/sim", &mut sources);
+    assert!(patches.len() >= 12, "{SIMULATED}: patches are gone");
+    let complaints: String =
+        sources.iter().filter(|file| file.ends_with(".rs")).map(|file| read(file)).collect();
+    let document = read(DOCUMENT);
+    let mut findings = Vec::new();
+    for file in patches {
+        let patch = read(&file);
+        let caught_by = field(&patch, "Caught-by").unwrap_or_default();
+        if caught_by.is_empty() || !complaints.contains(caught_by) {
+            findings.push(format!("{file}: Caught-by: names no complaint of the simulation"));
         }
+        findings.extend(stale(&file));
+        findings.extend(untold(&file, &document));
     }
     tidy(&findings);
 }
