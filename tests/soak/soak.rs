@@ -136,9 +136,8 @@ async fn soak(options: &Options) -> Result<()> {
         daemons.push(daemon);
     }
     let (samples, published) = watch(options, broker.url(), &prefix, &daemons).await?;
-    let rest = reader.read(published);
-    let total =
-        timeout(REST_MAX, rest).await.map_err(|_| "not all was applied in time".to_owned())??;
+    let written = timeout(REST_MAX, all_written(&reader, published)).await;
+    written.map_err(|_elapsed| "not all was written in time".to_owned())??;
     for daemon in &mut daemons {
         daemon.ask_to_end();
         let ended = daemon.ended().await?;
@@ -147,9 +146,16 @@ async fn soak(options: &Options) -> Result<()> {
     simulator.ask_to_end();
     simulator.ended().await?;
     broker.end().await;
-    println!("{published} published, {} of them written", total.applied_distinct);
+    println!("{published} published, all of them written");
     draw(options, &samples)?;
     judge(&samples)
+}
+
+/// Completes once so many different updates are written.
+async fn all_written(reader: &Reader, updates: u64) -> Result<()> {
+    // A look waits for a moment only. The caller bounds how many there are.
+    while reader.read(updates).await?.applied_distinct < updates {}
+    Ok(())
 }
 
 /// Publishes at a steady rate, and looks at the daemons.
