@@ -48,7 +48,7 @@ telemetry-measure: ## What log, metrics and traces cost, as ratios, optimised; U
 	@$(CARGO) run --quiet --release --example overhead -- $(foreach flag,updates runs shards figures,$(call chaos_flag,$(flag)))
 
 bench: ## The daemon beside a bare pipeline, optimised, as ratios; SCENARIOS= (`list` prints them) or SWEEP=, RUNS= UPDATES=
-	@$(CARGO) build --quiet --release --bins --examples
+	@$(CARGO) build --quiet --release --bins --example bench --example bare
 	@$(CARGO) run --quiet --release --example bench -- $(foreach flag,scenarios runs updates sweep pictures,$(call chaos_flag,$(flag)))
 
 counts: ## Instructions and allocations of the hot path, held to a baseline; BLESS=1 writes it anew

@@ -91,11 +91,11 @@ pub trait Effects: Send + Sync + 'static {
     /// about: the broker redelivers.
     fn release(&self, held: Self::Held) -> impl Future<Output = bool> + Send;
 
-    /// One GET of the order. Leave is taken at the moment of writing; `None` where it was refused, and
+    /// One GET of the update's order: at least of what it is judged by. Leave is taken at the moment of writing; `None` where it was refused, and
     /// nothing was carried out.
     fn get(
         &self,
-        key: &OrderKey,
+        update: &OrderUpdate,
         trail: Trail,
         leave: &Arc<Leave>,
     ) -> impl Future<Output = Option<Reply>> + Send;

@@ -13,6 +13,7 @@ mod grant;
 mod kept;
 mod lanes;
 mod multipart;
+mod narrow;
 mod probe;
 mod retry_after;
 mod sending;

@@ -19,7 +19,7 @@ use crate::config::Settings;
 use crate::dead_letter::{self, FINGERPRINT, Given, Original, header};
 use crate::dispatch::{Effects, Gate, Held, Leave, Letter, Outcome, Trail};
 use crate::odata::Client;
-use crate::order::{ETag, OrderKey};
+use crate::order::{ETag, OrderKey, OrderUpdate};
 use crate::parking::Release;
 use crate::protocol::Reply;
 use crate::protocol::backoff::{Retry, jittered};
@@ -253,8 +253,8 @@ impl<T: Target, P: Publish> Effects for Edges<T, P> {
         done
     }
 
-    async fn get(&self, key: &OrderKey, trail: Trail, leave: &Arc<Leave>) -> Option<Reply> {
-        self.watched(Method::Get, Box::pin(self.target.get(key, trail, leave)), leave).await
+    async fn get(&self, update: &OrderUpdate, trail: Trail, leave: &Arc<Leave>) -> Option<Reply> {
+        self.watched(Method::Get, Box::pin(self.target.get(update, trail, leave)), leave).await
     }
 
     async fn patch(

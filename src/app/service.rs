@@ -7,16 +7,16 @@ use jiff::Timestamp;
 
 use crate::dispatch::{Leave, Trail};
 use crate::odata::Client;
-use crate::order::{ETag, OrderKey};
+use crate::order::{ETag, OrderKey, OrderUpdate};
 use crate::protocol::Reply;
 
 /// The service that the orders live in. A request is written once leave was taken, and `None` says that it
 /// was refused.
 pub trait Target: Send + Sync + 'static {
-    /// One GET of an order.
+    /// One GET of an update's order: at least of what it is judged by.
     fn get(
         &self,
-        key: &OrderKey,
+        update: &OrderUpdate,
         trail: Trail,
         leave: &Arc<Leave>,
     ) -> impl Future<Output = Option<Reply>> + Send;
@@ -43,11 +43,11 @@ pub trait Target: Send + Sync + 'static {
 impl Target for Client {
     fn get(
         &self,
-        key: &OrderKey,
+        update: &OrderUpdate,
         trail: Trail,
         leave: &Arc<Leave>,
     ) -> impl Future<Output = Option<Reply>> + Send {
-        Self::get(self, key, trail, leave)
+        Self::get(self, update, trail, leave)
     }
 
     fn patch(

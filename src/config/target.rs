@@ -13,6 +13,7 @@ use super::{Auth, Batch, Profile, secret};
 /// The OData service that the updates are applied to.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct Target {
     /// Which product the service is: `fo` (Finance & Operations), `dataverse`, `bc` (Business
     /// Central), `sap` (Gateway and S/4HANA, OData V4), or `odata` for any other.
@@ -33,6 +34,13 @@ pub struct Target {
     pub cross_company: bool,
     /// Whether a PATCH asks the service not to send the order back (`Prefer: return=minimal`).
     pub prefer_minimal: bool,
+    /// Whether a GET asks only for the properties that its update is judged by (`$select`): the key, what it
+    /// changes and expects, and `guard.sequence_property`.
+    ///
+    /// The rest of an order would be sent, read and thrown away. Names that are more than the name of a
+    /// property, and values with parts, are not asked for like that. A service that answers 400 or 501, or
+    /// without an ETag, is asked for the whole order, at once: where that is so for every GET, `false` spares it.
+    pub select: bool,
     /// Whether a PATCH needs a CSRF token and the cookies that came with it, as SAP wants it.
     ///
     /// They are fetched by a GET of the order (`X-CSRF-Token: Fetch`), kept, and fetched anew when
@@ -103,6 +111,7 @@ impl Default for Target {
             url: Self::url_default(),
             cross_company: true,
             prefer_minimal: true,
+            select: true,
             csrf: false,
             bearer_token: None,
             bearer_token_file: None,

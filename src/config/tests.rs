@@ -221,6 +221,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("target.profile", "\"fo\""),
     ("target.cross_company", "true"),
     ("target.prefer_minimal", "true"),
+    ("target.select", "true"),
     ("target.csrf", "false"),
     ("target.bearer_token", "null"),
     ("target.connect_timeout", "\"5s\""),

@@ -10,17 +10,19 @@ use reqwest::header::{
 };
 use reqwest::{ClientBuilder, Response, Url};
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 
 use super::batch::{self, Ask};
 use super::csrf::Session;
 use super::gatherer::{self, Gatherer};
 use super::kept::Kept;
+use super::narrow::Narrow;
 use super::retry_after;
 use super::token::Tokens;
 use super::url::Orders;
 use crate::config::{BatchMode, Settings, Target};
 use crate::dispatch::{Leave, Trail};
-use crate::order::{ETag, OrderKey};
+use crate::order::{ETag, OrderKey, OrderUpdate};
 use crate::protocol::{Answer, Fault, Reply};
 
 /// How Finance & Operations names a request in its own logs.
@@ -57,6 +59,8 @@ pub struct Client {
     pub(super) patch_timeout: Duration,
     pub(super) prefer_minimal: bool,
     pub(super) body_bytes_max: usize,
+    /// What a GET asks for.
+    narrow: Narrow,
     /// Where requests are gathered into batches.
     gatherer: Option<Gatherer>,
 }
@@ -92,6 +96,7 @@ impl Client {
             patch_timeout: target.patch_timeout,
             prefer_minimal: target.prefer_minimal,
             body_bytes_max: target.body_bytes_max,
+            narrow: Narrow::new(settings),
             gatherer: None,
         })
     }
@@ -112,10 +117,33 @@ impl Client {
         self.tokens.left()
     }
 
-    /// GETs one order. Leave is taken at the moment in which the request is written, which may be long
-    /// after the call; `None` where it was refused, and nothing was carried out.
-    pub async fn get(&self, key: &OrderKey, trail: Trail, leave: &Arc<Leave>) -> Option<Reply> {
-        self.perform(Ask::new(self.orders.url(key), None, trail), leave).await
+    /// GETs the order of an update, and of it what the update is judged by. Leave is taken at the moment in
+    /// which the request is written, which may be long after the call; `None` where it was refused, and
+    /// nothing was carried out.
+    ///
+    /// Where the service shows the order not like that, the whole of it is asked for in the time that is left
+    /// of the first request: a name that it does not know is to be refused by its PATCH, in its own words.
+    pub async fn get(
+        &self,
+        update: &OrderUpdate,
+        trail: Trail,
+        leave: &Arc<Leave>,
+    ) -> Option<Reply> {
+        let whole = Ask::new(self.orders.url(&update.key), None, trail);
+        let Some(names) = self.narrow.names(update) else {
+            return self.perform(whole, leave).await;
+        };
+        let narrow = Ask { url: self.orders.narrow(&update.key, &names), ..whole };
+        let reply = self.perform(narrow, leave).await?;
+        if !reply.as_ref().is_ok_and(|answer| self.narrow.falls_short(answer)) {
+            return Some(reply);
+        }
+        let deadline = leave.written().unwrap_or_else(Instant::now) + self.get_timeout;
+        // It has read nothing, and waits once more.
+        leave.put_back();
+        let whole = Ask::new(self.orders.url(&update.key), None, trail);
+        let whole = timeout_at(deadline, Box::pin(self.perform(whole, leave))).await;
+        whole.unwrap_or(Some(Err(Fault::Timeout)))
     }
 
     /// GETs a list of one order, whichever, or this order: whether the service works at all.

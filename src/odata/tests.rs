@@ -4,6 +4,7 @@ mod batches;
 mod csrf;
 mod leave;
 mod probe;
+mod select;
 mod sign_in;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use secrecy::SecretString;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
@@ -20,7 +22,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::*;
 use crate::config::{AuthEndpoint, AuthKind, Settings};
 use crate::dispatch::{Leave, Trail};
-use crate::order::{ETag, KeyValue, Literal, OrderKey};
+use crate::order::{Changes, ETag, KeyValue, Literal, OrderKey, OrderUpdate};
 use crate::protocol::{Answer, Fault, Reply, SignIn};
 use crate::simulator::{self, Profile, tokens};
 
@@ -140,8 +142,15 @@ fn key(number: &str) -> OrderKey {
 
 const TRAIL: Trail = Trail { walk: uuid::Uuid::nil(), attempt: uuid::Uuid::nil() };
 
+/// A change of the delivery date, and of nothing else.
+fn update(key: &OrderKey) -> OrderUpdate {
+    let changes = RawValue::from_string(r#"{"DeliveryDate":"2025-02-01"}"#.to_owned()).unwrap();
+    let (key, changes) = (key.clone(), Changes::new(changes));
+    OrderUpdate { key, changes, sequence: None, expect: None, occurred_at: None, replay: None }
+}
+
 async fn get(client: &Client) -> Reply {
-    client.get(&key("SO-000001"), TRAIL, &Arc::new(Leave::granted())).await.unwrap()
+    client.get(&update(&key("SO-000001")), TRAIL, &Arc::new(Leave::granted())).await.unwrap()
 }
 
 fn status(reply: &Reply) -> u16 {

@@ -57,6 +57,21 @@ impl Orders {
         format!("{service}/$batch")
     }
 
+    /// The URL of an order of which only these properties are wanted.
+    #[must_use]
+    pub fn narrow(&self, key: &OrderKey, names: &[impl AsRef<str>]) -> String {
+        let mut url = self.url(key);
+        url.push(if self.tail.contains('?') { '&' } else { '?' });
+        url.push_str("$select=");
+        for (index, name) in names.iter().enumerate() {
+            if index > 0 {
+                url.push(',');
+            }
+            url.extend(utf8_percent_encode(name.as_ref(), ENCODED));
+        }
+        url
+    }
+
     fn is_guid(&self, property: &str) -> bool {
         self.guids.iter().any(|guid| guid == property)
     }
@@ -157,8 +172,12 @@ mod tests {
         let orders = Orders::new(&service, "Orders", false);
         assert_eq!(orders.url(&key), "http://localhost:1/odata/Orders(Id=-7)");
         assert_eq!(orders.first(), "http://localhost:1/odata/Orders?$top=1");
+        let narrow = "http://localhost:1/odata/Orders(Id=-7)?$select=Id,Gr%C3%B6%C3%9Fe";
+        assert_eq!(orders.narrow(&key, &["Id", "Größe"]), narrow);
         assert_eq!(orders.batch(), "http://localhost:1/odata/$batch");
         let orders = Orders::new(&service, "Orders", true);
+        let narrow = "http://localhost:1/odata/Orders(Id=-7)?cross-company=true&$select=Id";
+        assert_eq!(orders.narrow(&key, &["Id"]), narrow);
         assert_eq!(orders.first(), "http://localhost:1/odata/Orders?cross-company=true&$top=1");
     }
 

@@ -76,9 +76,16 @@ pub(crate) fn table(scenarios: &[Scenario], outcomes: &BTreeMap<&str, Outcome>) 
     );
     for it in scenarios {
         let Some(outcome) = outcomes.get(it.name) else { continue };
-        let rate = outcome.of(|it| it.rate);
         let shown = |spread: Option<Spread>, what: &str| {
             spread.map(|it| format!("{} {what}", it.shown(2))).unwrap_or_default()
+        };
+        let beside = |other: &str, of: fn(&Figures) -> f64| {
+            let base = outcomes.get(other).and_then(|it| it.of(of));
+            outcome.of(of).zip(base).map(|(own, base)| Spread {
+                least: own.least / base.median,
+                median: own.median / base.median,
+                most: own.most / base.median,
+            })
         };
         let throughput = match it.against {
             Against::Bare => shown(outcome.beside_bare(|it| it.rate), "of bare"),
@@ -86,20 +93,15 @@ pub(crate) fn table(scenarios: &[Scenario], outcomes: &BTreeMap<&str, Outcome>) 
                 let bound = outcome.of(|it| it.of_bound);
                 bound.map(|it| format!("{} of the bound", it.shown(3))).unwrap_or_default()
             }
-            Against::Other(other) => {
-                let base = outcomes.get(other).and_then(|it| it.of(|it| it.rate));
-                let times = rate.zip(base).map(|(rate, base)| Spread {
-                    least: rate.least / base.median,
-                    median: rate.median / base.median,
-                    most: rate.most / base.median,
-                });
-                shown(times, &format!("times {other}"))
-            }
+            Against::Other(other) => shown(beside(other, |it| it.rate), &format!("times {other}")),
             Against::Nothing => String::new(),
         };
         let processor = match it.against {
             Against::Bare => shown(outcome.beside_bare(|it| it.processor), "of bare"),
-            Against::Bound | Against::Other(_) | Against::Nothing => String::new(),
+            Against::Other(other) => {
+                shown(beside(other, |it| it.processor), &format!("times {other}"))
+            }
+            Against::Bound | Against::Nothing => String::new(),
         };
         let memory = outcome.of(|it| it.memory).map(|it| it.shown(0)).unwrap_or_default();
         let about = it.about;

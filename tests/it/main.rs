@@ -55,6 +55,7 @@ mod replay_trouble;
 mod replays;
 mod reshard;
 mod returns;
+mod select;
 mod shard;
 mod skip;
 mod stage;

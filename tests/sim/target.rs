@@ -9,7 +9,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use orderwright::app::Target;
 use orderwright::dispatch::{Leave, Trail};
-use orderwright::order::{ETag, Literal, OrderKey};
+use orderwright::order::{ETag, Literal, OrderKey, OrderUpdate};
 use orderwright::protocol::{Answer, Fault, Reply};
 use orderwright::simulator::key::{COMPANY, ENTITY_SET, Key, NUMBER};
 use orderwright::simulator::request::{Operation, Request};
@@ -115,13 +115,13 @@ impl Service {
 }
 
 impl Target for Service {
-    async fn get(&self, key: &OrderKey, trail: Trail, leave: &Arc<Leave>) -> Option<Reply> {
+    async fn get(&self, update: &OrderUpdate, trail: Trail, leave: &Arc<Leave>) -> Option<Reply> {
         self.linger().await;
         if !self.take(leave) {
             return None;
         }
         *self.shared.lock().visits.attempts.entry(trail.walk).or_default() += 1;
-        let request = self.request(key_of(key), None, Operation::Get);
+        let request = self.request(key_of(&update.key), None, Operation::Get);
         let reply = self.ask(request, None, self.deadlines[0]).await;
         if let Some(etag) = reply.as_ref().ok().and_then(shown) {
             self.shared.lock().visits.etags.insert(trail.attempt, etag);

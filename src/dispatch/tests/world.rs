@@ -277,7 +277,8 @@ impl Effects for Fake {
         true
     }
 
-    async fn get(&self, key: &OrderKey, _: Trail, leave: &Arc<Leave>) -> Option<Reply> {
+    async fn get(&self, update: &OrderUpdate, _: Trail, leave: &Arc<Leave>) -> Option<Reply> {
+        let key = &update.key;
         if self.behaviour(key) == Behaviour::Queued(Request::Get) {
             sleep(QUEUED).await;
         }

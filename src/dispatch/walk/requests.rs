@@ -47,8 +47,9 @@ impl<'a, E: Effects> Walk<'a, E> {
             return None;
         }
         let leave = self.leave(&attempt.turn.turn, Doing::Get, number);
-        let came =
-            self.came(self.shared.effects.get(&self.update.key, trail, &leave), &leave).await;
+        // All that was written together changes what this one changes, and more.
+        let judged = self.company.in_doubt().unwrap_or(self.update);
+        let came = self.came(self.shared.effects.get(judged, trail, &leave), &leave).await;
         let sent = leave.written();
         if sent.is_some() {
             self.shared.tally.attempt();

@@ -34,7 +34,7 @@ async fn write(client: &Client, order: u32, etag: &ETag, may_write: bool) -> Rep
 }
 
 pub(super) async fn read(client: &Client, key: &OrderKey, walk: u128) -> Reply {
-    client.get(key, trail(walk), &Arc::new(Leave::granted())).await.unwrap()
+    client.get(&update(key), trail(walk), &Arc::new(Leave::granted())).await.unwrap()
 }
 
 /// The tags of the three orders, got in one batch.

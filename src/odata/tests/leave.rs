@@ -67,11 +67,11 @@ async fn request_that_waits_for_its_token_is_not_written_once_its_leave_is_gone(
             false
         };
         let (leave, granted) = (Arc::new(Leave::new(may, |_| {})), Arc::new(Leave::granted()));
-        let keys = [1, 2, 3].map(number);
+        let updates = [1, 2, 3].map(|order| update(&number(order)));
         let (one, two, three) = tokio::join!(
-            client.get(&keys[0], trail(1), &leave),
-            client.get(&keys[1], trail(2), &granted),
-            client.get(&keys[2], trail(3), &granted),
+            client.get(&updates[0], trail(1), &leave),
+            client.get(&updates[1], trail(2), &granted),
+            client.get(&updates[2], trail(3), &granted),
         );
         assert!(one.is_none() && leave.written().is_none(), "{one:?}");
         assert_eq!([two, three].map(|it| status(&it.unwrap())), [200; 2]);
@@ -86,8 +86,9 @@ async fn part_of_a_refused_batch_is_not_sent_by_itself_once_its_leave_is_withdra
     service.fault("f4_stall_then_apply", json!({"next": 1, "on": "batch", "for": "300ms"})).await;
     let client = gathering(&service, 3);
     let (leave, keys) = (Arc::new(Leave::granted()), [1, 2, 3].map(number));
+    let updates = keys.each_ref().map(update);
     let (one, two, three, ()) = tokio::join!(
-        client.get(&keys[0], trail(1), &leave),
+        client.get(&updates[0], trail(1), &leave),
         read(&client, &keys[1], 2),
         read(&client, &keys[2], 3),
         async {
@@ -102,6 +103,6 @@ async fn part_of_a_refused_batch_is_not_sent_by_itself_once_its_leave_is_withdra
     // The others alone; and nobody who waits for a part that is not carried out waits in vain.
     let ledger = service.ask(Method::GET, "ledger", json!({})).await;
     assert_eq!(ledger["requests"], 3, "the batch, and the others each by itself: {ledger}");
-    let reply = timeout(Duration::from_secs(30), client.get(&keys[0], trail(4), &leave)).await;
+    let reply = timeout(Duration::from_secs(30), client.get(&updates[0], trail(4), &leave)).await;
     assert!(reply.expect("it is told at once").is_none());
 }
