@@ -18,6 +18,7 @@ mod keeper;
 mod leave;
 mod letter;
 mod mailbox;
+pub(crate) mod measured;
 mod outcome;
 mod pass;
 mod record;

@@ -19,6 +19,7 @@ pub mod dead_letter;
 pub mod decode;
 pub mod dispatch;
 pub mod fuzzing;
+pub mod measuring;
 pub mod odata;
 pub mod order;
 pub mod parking;

@@ -163,6 +163,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "fuzzing",
         &["config", "dead_letter", "decode", "odata", "order", "parking", "properties", "protocol"],
     ),
+    ("measuring", &["config", "dispatch", "odata", "order"]),
     ("parking", &["properties"]),
     ("broker", &["config", "parking", "properties", "protocol", "telemetry"]),
     ("odata", &["config", "dispatch", "order", "protocol", "telemetry"]),

@@ -93,7 +93,7 @@ impl Client {
         self.send_with_tokens(sending).await
     }
 
-    fn single(&self, ask: &Ask) -> Result<Request, Fault> {
+    pub(super) fn single(&self, ask: &Ask) -> Result<Request, Fault> {
         let Some((etag, body)) = &ask.change else { return self.look(ask) };
         let mut request = self.request(Method::PATCH, &ask.url, ask.trail, &ask.trace)?;
         let headers = request.headers_mut();

@@ -5,18 +5,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use orderwright::decode::{Contract, Envelope, KeyProperty, decode};
+use orderwright::measuring::Parts;
 use orderwright::odata::url::Orders;
 use orderwright::order::{ETag, OrderUpdate};
 use orderwright::protocol::backoff::Retry;
 use orderwright::protocol::merge::Merged;
 use orderwright::protocol::verdict::verdict;
 use orderwright::protocol::{
-    self, Answer, Complaint, Guard, Reply, Request, Rules, Step, Superseded, Texts,
+    self, Answer, Complaint, Guard, Reply, Request, Rules, Step, Superseded, Texts, fields,
 };
 use orderwright::shard::shard_of;
 
 /// A typical message.
 const MESSAGE: &str = r#"{"key":{"dataAreaId":"USMF","SalesOrderNumber":"SO-2025-0145"},"changes":{"RequestedShippingDate":"2025-07-01","DeliveryModeCode":"Air","CustomerRequisitionNumber":"PO-88123","SalesOrderName":"Contoso Retail"},"sequence":17,"occurredAt":"2025-06-30T08:15:00Z"}"#;
+
+const TAG: &str = "W/\"JzEsNTYzNzE0NDU3Njsw\"";
 
 /// One piece of the work for an update.
 pub(crate) struct Case {
@@ -32,8 +35,12 @@ struct Bench {
     texts: Texts,
     rules: Rules,
     update: OrderUpdate,
-    /// The order as a GET brings it, with some 60 properties.
-    found: Reply,
+    etag: ETag,
+    parts: Parts,
+    /// What a GET of the update's own fields brings.
+    narrow: Reply,
+    /// The order as it is, with some 60 properties.
+    whole: Reply,
     written: Reply,
     refused: Bytes,
 }
@@ -45,8 +52,12 @@ pub(crate) fn cases() -> Vec<Case> {
     vec![
         case("decode", || it.decode()),
         case("route", || shard_of(it.update.key.canonical(), 64)),
+        case("mailbox", || it.parts.mailbox(it.update.key.canonical())),
         case("url", || it.orders.url(&it.update.key)),
-        case("walk", || it.walk()),
+        case("select", || fields(&it.update, None)),
+        case("headers", || it.headers()),
+        case("walk", || it.walk(&it.narrow)),
+        case("walk-whole", || it.walk(&it.whole)),
         case("merge", || it.merge()),
         case("refusal", || Complaint::read(&it.refused)),
     ]
@@ -89,7 +100,10 @@ impl Bench {
             texts: Texts::new(&[], &[], &[], &[]),
             rules,
             update: update.unwrap_or_else(|error| unreachable!("{error}")),
-            found: Ok(answer(200, order())),
+            etag: ETag::new(TAG).unwrap_or_else(|| unreachable!("a constant")),
+            parts: Parts::new().unwrap_or_else(|error| unreachable!("{error}")),
+            narrow: Ok(answer(200, order(0))),
+            whole: Ok(answer(200, order(56))),
             written: Ok(answer(204, String::new())),
             refused: Bytes::from_static(
                 br#"{"error":{"code":"","message":"An error has occurred.","innererror":{"message":"Write failed for table row of type 'SalesOrderHeaderV2Entity'. Infolog: Warning: Sales order SO-2025-0145 is locked.","type":"Microsoft.Dynamics.Platform.Integration.Services.OData.ODataDataException"}}}"#,
@@ -101,10 +115,14 @@ impl Bench {
         decode(&self.contract, envelope(MESSAGE)).ok()
     }
 
+    fn headers(&self) -> Option<usize> {
+        self.parts.headers(&self.update, &self.etag)
+    }
+
     /// GET, judge, PATCH: every decision about an update that is applied at once.
-    fn walk(&self) -> Option<Step> {
+    fn walk(&self, found: &Reply) -> Option<Step> {
         let Step::Get(fetching) = protocol::start() else { return None };
-        let fetch = protocol::fetch(&self.found, &self.update, &self.guard, &self.texts);
+        let fetch = protocol::fetch(found, &self.update, &self.guard, &self.texts);
         let Step::Patch(patching) = fetching.on_fetch(fetch, &self.rules) else { return None };
         black_box(self.guard.body(&self.update));
         let verdict = verdict(Request::Patch, &self.written, &self.texts);
@@ -130,19 +148,19 @@ fn envelope(body: &str) -> Envelope<'_> {
     }
 }
 
-fn order() -> String {
-    let property = |at: u32| format!(r#""Property{at}":"a value of some length {at}""#);
-    let more: Vec<_> = (0..56).map(property).collect();
+/// The fields of the update, and so many others.
+fn order(more: u32) -> String {
+    let property = |at: u32| format!(r#","Property{at}":"a value of some length {at}""#);
+    let more: String = (0..more).map(property).collect();
     format!(
-        r#"{{"@odata.context":"https://acme.operations.dynamics.com/data/$metadata#SalesOrderHeadersV2/$entity","@odata.etag":"W/\"JzEsNTYzNzE0NDU3Njsw\"","dataAreaId":"usmf","SalesOrderNumber":"SO-2025-0145","RequestedShippingDate":"2025-06-28T12:00:00Z","DeliveryModeCode":"Truck",{}}}"#,
-        more.join(",")
+        r#"{{"@odata.context":"https://acme.operations.dynamics.com/data/$metadata#SalesOrderHeadersV2/$entity","@odata.etag":"W/\"JzEsNTYzNzE0NDU3Njsw\"","dataAreaId":"usmf","SalesOrderNumber":"SO-2025-0145","RequestedShippingDate":"2025-06-28T12:00:00Z","DeliveryModeCode":"Truck","CustomerRequisitionNumber":"PO-1","SalesOrderName":"Contoso"{more}}}"#
     )
 }
 
 fn answer(status: u16, body: String) -> Answer {
     Answer {
         status,
-        etag: ETag::new("W/\"JzEsNTYzNzE0NDU3Njsw\""),
+        etag: ETag::new(TAG),
         retry_after: None,
         repeat_rejected: false,
         is_json: !body.is_empty(),
