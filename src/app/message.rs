@@ -63,7 +63,11 @@ impl Held for Message {
 
     fn life(&self) -> impl Fn() -> bool + Send + Sync + 'static {
         let life = self.delivery.receipt.life();
-        move || life.is_live()
+        move || life.may_ask()
+    }
+
+    async fn may_ask(&self) {
+        self.delivery.receipt.may_ask().await;
     }
 
     async fn ending(&self) {

@@ -160,6 +160,10 @@ impl Lease {
         !self.lost.is_cancelled()
     }
 
+    fn may_ask(&self) -> bool {
+        self.is_live() && self.pulse.is_recent()
+    }
+
     fn give_up(&self) {
         self.troubled.store(true, Ordering::Relaxed);
         self.ending.cancel();
@@ -229,14 +233,15 @@ impl Begun {
 #[error("the channel of this delivery is gone; the broker hands the message out again")]
 pub struct SettleError;
 
-/// Tells whether the channel of a delivery lives, for whoever does not hold its receipt.
+/// Tells whether a request may be begun for a delivery, for whoever does not hold its receipt.
 #[derive(Debug, Clone)]
 pub struct Life(Arc<Lease>);
 
 impl Life {
-    /// As [`Receipt::is_live`].
-    pub fn is_live(&self) -> bool {
-        self.0.is_live()
+    /// Whether the channel lives, and the broker was heard of within the settle window: the next owner, of whom we
+    /// may not know, waits no longer.
+    pub fn may_ask(&self) -> bool {
+        self.0.may_ask()
     }
 }
 
@@ -247,7 +252,7 @@ impl Receipt {
         self.lease.is_live()
     }
 
-    /// Tells the same for longer than the receipt is here.
+    /// For those who ask when the receipt is not here any more.
     pub fn life(&self) -> Life {
         Life(self.lease.clone())
     }
@@ -262,6 +267,14 @@ impl Receipt {
         // Counted first: whoever gives the channel back either sees the count or is seen here.
         let begun = Begun { lease: self.lease.clone(), _working: self.lease.working.token() };
         self.may_begin().then_some(begun)
+    }
+
+    /// Completes once a request may be begun, as [`Life::may_ask`] says, or the channel is gone.
+    pub async fn may_ask(&self) {
+        tokio::select! { biased;
+            () = self.lease.lost.cancelled() => {}
+            () = self.lease.pulse.recent() => {}
+        }
     }
 
     /// Completes when the channel is gone.

@@ -223,7 +223,7 @@ impl Consumer {
         intake.turn_to(&slots.iter().map(|slot| &*slot.queue).collect());
         self.peers.renew();
         let connection = Arc::new(connection);
-        let session = Session::new(self.settings.heartbeat);
+        let session = Session::new(self.settings.heartbeat, self.settle_window);
         self.counts.connected.store(true, Ordering::Relaxed);
         let mut helpers = self.clone().helpers(&connection, &session, &slots, generations.live);
         let turned = CancellationToken::new();

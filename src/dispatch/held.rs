@@ -20,8 +20,12 @@ pub trait Held: Send + Sync + 'static {
     /// Whether the channel that it came by still lives. If not, nothing may be written any more.
     fn is_live(&self) -> bool;
 
-    /// The same for those who ask later, and may outlive the message.
+    /// Whether a request may be written, for those who ask later and may outlive the message: the channel lives, and
+    /// nobody else can have got the message and be at work on it.
     fn life(&self) -> impl Fn() -> bool + Send + Sync + 'static;
+
+    /// Completes once a request may be written, or the channel is gone.
+    fn may_ask(&self) -> impl Future<Output = ()> + Send;
 
     /// Completes when the channel is gone: what is on the wire must be aborted.
     fn lost(&self) -> impl Future<Output = ()> + Send;

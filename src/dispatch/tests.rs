@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::*;
@@ -29,6 +30,7 @@ struct Bench {
     stop: CancellationToken,
     channel: CancellationToken,
     ending: CancellationToken,
+    heard: watch::Sender<bool>,
     settle: Duration,
     losses: u64,
     tally: Arc<Tally>,
@@ -75,8 +77,9 @@ fn bench_with(concurrency_max: usize, merged_bytes_max: Option<usize>) -> Bench 
     let judging = (guard, Texts::default());
     let dispatch = Dispatch::new(fake.clone(), limits, judging, tally.clone(), stop.clone());
     let (channel, ending) = (CancellationToken::new(), CancellationToken::new());
+    let (heard, _) = watch::channel(true);
     let (settle, losses) = (Duration::ZERO, 0);
-    Bench { dispatch, fake, stop, channel, ending, settle, losses, tally }
+    Bench { dispatch, fake, stop, channel, ending, heard, settle, losses, tally }
 }
 
 fn plain(order: &str) -> OrderUpdate {
@@ -122,6 +125,7 @@ impl Bench {
             losses: self.losses,
             arrived: Instant::now(),
             queue: "queue".into(),
+            heard: self.heard.clone(),
         }
     }
 

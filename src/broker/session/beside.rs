@@ -22,9 +22,8 @@ impl Consumer {
         live: Generation,
     ) -> JoinSet<()> {
         let mut helpers = JoinSet::new();
-        let (pulse, heartbeat) = (session.clone(), self.settings.heartbeat);
-        let beating = connection.clone();
-        helpers.spawn(connection.task(async move { pulse.watch(&*beating, heartbeat).await }));
+        let (pulse, beating) = (session.clone(), connection.clone());
+        helpers.spawn(connection.task(async move { pulse.watch(&*beating).await }));
         let (me, followed) = (self.clone(), connection.clone());
         helpers.spawn(connection.task(async move {
             if let Some(followed) = followed.lapin() {

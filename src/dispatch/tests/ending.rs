@@ -84,3 +84,43 @@ async fn redelivered_message_waits_for_its_former_owners_requests() {
     bench.dispatch.drained().await;
     assert_eq!(bench.story(), [(20, "ack f".to_owned()), (5_020, "ack r".to_owned())]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_asked_for_while_the_broker_is_not_heard_of() {
+    let bench = bench(1);
+    bench.heard.send_replace(false);
+    bench.send("first", "1");
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(bench.tally.snapshot().attempts, 0);
+    bench.heard.send_replace(true);
+    bench.dispatch.drained().await;
+    assert_eq!(bench.story(), [(3_020, "ack 1".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn patch_of_a_pod_that_hears_of_no_broker_any_more_is_not_written_and_begins_with_a_get_again()
+ {
+    let bench = bench(1);
+    bench.behave("patch", Behaviour::Queued(Request::Patch));
+    bench.send("patch", "1");
+    sleep(Duration::from_secs(1)).await;
+    bench.heard.send_replace(false);
+    sleep(Duration::from_secs(7)).await;
+    let asked = || (bench.tally.snapshot().attempts, bench.fake.world.bodies.lock().unwrap().len());
+    assert_eq!(asked(), (1, 0));
+    bench.heard.send_replace(true);
+    bench.dispatch.drained().await;
+    assert_eq!(bench.told(), ["ack 1"]);
+    assert_eq!(asked(), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn drain_does_not_wait_until_the_broker_is_heard_of() {
+    let bench = bench(1);
+    bench.heard.send_replace(false);
+    bench.send("first", "1");
+    sleep(Duration::from_secs(1)).await;
+    bench.stop.cancel();
+    bench.dispatch.drained().await;
+    assert_eq!((bench.fake.begun.elapsed(), bench.told()), (Duration::from_secs(1), vec![]));
+}

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::super::*;
@@ -21,6 +22,8 @@ pub(super) struct Message {
     pub(super) losses: u64,
     pub(super) arrived: Instant,
     pub(super) queue: Arc<str>,
+    /// Whether the broker was heard of.
+    pub(super) heard: watch::Sender<bool>,
 }
 
 impl Held for Message {
@@ -39,8 +42,16 @@ impl Held for Message {
     }
 
     fn life(&self) -> impl Fn() -> bool + Send + Sync + 'static {
-        let channel = self.channel.clone();
-        move || !channel.is_cancelled()
+        let (channel, heard) = (self.channel.clone(), self.heard.clone());
+        move || !channel.is_cancelled() && *heard.borrow()
+    }
+
+    async fn may_ask(&self) {
+        let mut heard = self.heard.subscribe();
+        tokio::select! {
+            () = self.channel.cancelled() => {}
+            _ = heard.wait_for(|heard| *heard) => {}
+        }
     }
 
     async fn ending(&self) {

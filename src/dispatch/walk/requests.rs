@@ -34,6 +34,12 @@ impl<'a, E: Effects> Walk<'a, E> {
         suspect: bool,
         running: &mut Option<Running<Turns<'a>>>,
     ) -> Option<Step> {
+        // Not with a turn in hand: others may be asked for.
+        tokio::select! { biased;
+            () = self.held.may_ask() => {}
+            () = self.held.ending() => {}
+            () = self.shared.stop.cancelled() => {}
+        }
         let turns = self.turn(suspect).await?;
         let epoch = turns.turn.epoch();
         if self.epoch.replace(epoch).is_some_and(|before| before != epoch) {
