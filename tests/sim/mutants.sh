@@ -3,7 +3,7 @@
 #
 # Every tests/sim/mutants/*.patch is applied to a copy of the tree, and the simulation of that copy runs seed
 # after seed until one breaks the promise that the patch names. Give names to run some. SEEDS= is how many
-# seeds it may take.
+# seeds it may take, from the first one on or from the one that the patch names.
 
 set -uo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." || exit 1
@@ -31,13 +31,14 @@ bad=0
 printf '| broken code | caught by | seed | after so many seeds |\n| --- | --- | --- | --- |\n'
 for name in "${names[@]}"; do
     wanted=$(sed -n 's/^Caught-by: //p' "tests/sim/mutants/$name.patch")
+    first=$(sed -n 's/^First: //p' "tests/sim/mutants/$name.patch")
     log=$WORK/logs/sim.$name.log
     if ! build "$name"; then
         printf '| `%s` | not built: %s | | |\n' "$name" "$WORK/logs/$name.build"
         bad=1
         continue
     fi
-    "$WORK/target/debug/examples/sim" --seeds "$SEEDS" --until "$wanted" >"$log" 2>&1
+    "$WORK/target/debug/examples/sim" --first "${first:-1}" --seeds "$SEEDS" --until "$wanted" >"$log" 2>&1
     caught=$(grep -E "^seed [0-9]+: .*$wanted" "$log" | head -1)
     count=$(sed -nE 's/^([0-9]+) seeds in .*/\1/p' "$log")
     if [[ -z $caught ]]; then
