@@ -18,7 +18,8 @@ pub struct Dispatch {
     /// How long a redelivered message waits before its order is touched: a request that its former
     /// owner sent just before it was lost may still be at work in the service.
     ///
-    /// No wait where the former owner said that it had finished. The ETag guards the order in any
+    /// No wait where the former owner said that it had finished. For as long, but one second at least, a pod
+    /// begins requests without having heard of the broker. The ETag guards the order in any
     /// case; this keeps two requests from being at work on one order. It should cover the time the
     /// service goes on with a request whose client is gone, and every second of it is added to the
     /// recovery of what was in flight at a crash. Fresh messages do not wait.
