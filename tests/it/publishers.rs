@@ -55,6 +55,8 @@ async fn publish(
 ) -> Said {
     let mut command = Command::new("bash");
     command.arg(SCRIPT).arg(language).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    // Java takes its arguments by the locale; a bare machine has none that knows more than ASCII.
+    command.env("LC_ALL", "C.UTF-8");
     command.env("AMQP_URL", broker).env("EXCHANGE", exchange).env("OUTCOME_WITHIN", outcome_within);
     let output = timeout(PATIENCE, command.output()).await.expect("the example to end").unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
