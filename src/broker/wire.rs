@@ -1,14 +1,15 @@
 //! What consuming and publishing need of a broker, so that the same code runs over sockets and, under
 //! `tests/sim`, over none. Lapin's side of it is [`lapin`](mod@self::lapin).
 
+mod acks;
 mod lapin;
+
+pub(super) use self::lapin::Bond;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::lapin::message::Delivery;
-use ::lapin::options::BasicAckOptions;
-use futures_util::FutureExt;
 use jiff::Timestamp;
 
 use super::{Error, Outgoing};
@@ -152,7 +153,7 @@ pub struct Terms<'a> {
 pub enum Acker {
     /// A channel of the library. By it directly: the library's own handle to a delivery has each ack carried
     /// over by a task.
-    Lapin(::lapin::Channel),
+    Lapin(lapin::Gathered),
     /// None of the library's.
     Simulated(Arc<dyn Acks>),
 }
@@ -166,14 +167,9 @@ pub trait Acks: std::fmt::Debug + Send + Sync {
 impl Acker {
     /// Puts the ack into the line of what is to be sent. False if the channel is gone, as far as is known.
     pub(super) fn ack(&self, tag: u64) -> bool {
-        let options = BasicAckOptions::default();
         match self {
-            // The library puts it into the line at the first look at its future.
-            Self::Lapin(channel) => match channel.basic_ack(tag, options).now_or_never() {
-                None | Some(Ok(())) => true,
-                Some(Err(_closed)) => false,
-            },
-            Self::Simulated(channel) => channel.ack(tag, options.multiple),
+            Self::Lapin(gathered) => gathered.ack(tag),
+            Self::Simulated(channel) => channel.ack(tag, false),
         }
     }
 }
