@@ -152,7 +152,10 @@ async fn run(arguments: &Arguments, loaded: Loaded, name: &str, telemetry: &Tele
                 Some(shut) => drop(shut),
                 // No destructor may run: on an open channel the library's would cancel the consumer,
                 // and the next one would start in the middle. A dropped socket keeps the order.
-                None => std::process::exit(exit::GRACE.into()),
+                None => {
+                    telemetry.log.flush();
+                    std::process::exit(exit::GRACE.into())
+                }
             },
         }
     };

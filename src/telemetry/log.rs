@@ -43,6 +43,7 @@ type Reload = reload::Handle<EnvFilter, Registry>;
 pub struct Log {
     level: Reload,
     flood: Arc<Flood>,
+    out: Out<io::Stderr>,
 }
 
 /// What is logged, by these directives.
@@ -69,7 +70,8 @@ pub fn init(settings: &config::Log, tracer: Option<&SdkTracerProvider>) -> Resul
         LogFormat::Human => false,
         LogFormat::Auto => !io::stderr().is_terminal(),
     };
-    let layer = tracing_subscriber::fmt::layer().with_writer(Out::new(io::stderr()));
+    let out = Out::new(io::stderr());
+    let layer = tracing_subscriber::fmt::layer().with_writer(out.clone());
     let lines = if json {
         let inner = layer.event_format(Line);
         Damped { flood: flood.clone(), inner }.with_filter(shown).boxed()
@@ -97,7 +99,7 @@ pub fn init(settings: &config::Log, tracer: Option<&SdkTracerProvider>) -> Resul
         None => registry.try_init()?,
     }
     panics::log();
-    Ok(Log { level: handle, flood })
+    Ok(Log { level: handle, flood, out })
 }
 
 impl Log {
@@ -114,8 +116,18 @@ impl Log {
         self.flood.tell();
     }
 
-    /// Does so now and then, until it is dropped.
+    /// Writes what has been said so far and waits for other lines.
+    pub fn flush(&self) {
+        // Whoever reads the log is gone: there is nobody to tell.
+        let _written = self.out.flush();
+    }
+
+    /// Tells of floods now and then, and lets lines wait for each other, until it is dropped.
     pub async fn run(&self) {
+        tokio::join!(self.tell(), self.out.gather());
+    }
+
+    async fn tell(&self) {
         let mut tick = tokio::time::interval(TELL_EVERY);
         loop {
             tick.tick().await;

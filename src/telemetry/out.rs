@@ -1,17 +1,29 @@
 //! Where log lines go: to standard error, with one call for all that has gathered meanwhile.
 //!
 //! A line of its own call each would hold up every thread that has something to say while one waits for
-//! the kernel. Here the first one to come writes for all who come while it writes. A line is out, or in the
-//! hands of somebody who writes it, when the call returns: there is no thread that could die with lines.
+//! the kernel, and wake whoever reads them for each. Here the first one to come writes for all who come while it
+//! writes. While the daemon runs, lines that say that all is well wait for a moment, so that more go with them;
+//! a warning takes along at once what waits before it. Nothing waits behind a thread that could die with it: whoever
+//! has something to say that cannot wait, or too much, writes, and so does the end.
 
 use std::io::{self, Write};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use tokio::sync::Notify;
+use tokio::time::sleep;
+use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Bytes that may gather behind a reader that stands still. Whoever comes then waits, as with a call of its
 /// own.
 const GATHERED_MAX: usize = 1 << 20;
+
+/// Bytes that wait for others: half of what a pipe holds.
+const WAITING_MAX: usize = 1 << 15;
+
+/// How long lines wait for others.
+pub(super) const WAIT: Duration = Duration::from_millis(5);
 
 /// Gathers lines for one writer.
 #[derive(Debug)]
@@ -22,6 +34,8 @@ struct Shared<W> {
     gathered: Mutex<Gathered>,
     /// There is room again.
     room: Condvar,
+    /// There is a line that waits.
+    due: Notify,
     to: W,
 }
 
@@ -32,6 +46,8 @@ struct Gathered {
     spare: Vec<u8>,
     /// Somebody is at it.
     is_written: bool,
+    /// Somebody comes for what waits.
+    waits: bool,
 }
 
 impl<W> Clone for Out<W> {
@@ -42,44 +58,115 @@ impl<W> Clone for Out<W> {
 
 impl<W> Out<W> {
     pub(super) fn new(to: W) -> Self {
-        let (gathered, room) = (Mutex::default(), Condvar::new());
-        Self(Arc::new(Shared { gathered, room, to }))
+        let (gathered, room, due) = (Mutex::default(), Condvar::new(), Notify::new());
+        Self(Arc::new(Shared { gathered, room, due, to }))
+    }
+
+    fn gathered(&self) -> MutexGuard<'_, Gathered> {
+        self.0.gathered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<W> Write for &Out<W>
+impl<W> Out<W>
 where
     for<'a> &'a W: Write,
 {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let Shared { gathered, room, to } = &*self.0;
-        let lock = || gathered.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all = lock();
+    fn add(&self, line: &[u8], is_urgent: bool) -> io::Result<usize> {
+        let mut all = self.gathered();
         while all.is_written && all.bytes.len() >= GATHERED_MAX {
-            all = room.wait(all).unwrap_or_else(PoisonError::into_inner);
+            all = self.0.room.wait(all).unwrap_or_else(PoisonError::into_inner);
         }
+        let is_first = all.bytes.is_empty();
         all.bytes.extend_from_slice(line);
-        if all.is_written {
+        if all.waits && !is_urgent && all.bytes.len() < WAITING_MAX {
+            if is_first {
+                self.0.due.notify_one();
+            }
             return Ok(line.len());
         }
+        self.write(all).map(|()| line.len())
+    }
+
+    /// Writes what has gathered.
+    pub(super) fn flush(&self) -> io::Result<()> {
+        self.write(self.gathered())
+    }
+
+    fn write<'a>(&'a self, mut all: MutexGuard<'a, Gathered>) -> io::Result<()> {
+        if all.is_written {
+            // By somebody who goes on until nothing is left.
+            return Ok(());
+        }
         all.is_written = true;
-        let mut outcome = Ok(line.len());
+        let mut outcome = Ok(());
         while !all.bytes.is_empty() {
             let empty = std::mem::take(&mut all.spare);
             let mut bytes = std::mem::replace(&mut all.bytes, empty);
             drop(all);
-            room.notify_all();
-            let mut to: &W = to;
+            self.0.room.notify_all();
+            let mut to: &W = &self.0.to;
             // What cannot be written is gone, as a line by a call of its own would be.
             if let Err(error) = to.write_all(&bytes) {
                 outcome = Err(error);
             }
             bytes.clear();
-            all = lock();
+            all = self.gathered();
             all.spare = bytes;
         }
         all.is_written = false;
         outcome
+    }
+
+    /// Lets lines wait for each other, until it is dropped.
+    pub(super) async fn gather(&self) {
+        let _waiting = Waiting::begin(self);
+        loop {
+            self.0.due.notified().await;
+            sleep(WAIT).await;
+            // As with every line: there is nobody to tell that nothing can be told.
+            let _written = self.flush();
+        }
+    }
+}
+
+/// While it lives, lines wait.
+struct Waiting<'a, W>(&'a Out<W>)
+where
+    for<'b> &'b W: Write;
+
+impl<'a, W> Waiting<'a, W>
+where
+    for<'b> &'b W: Write,
+{
+    fn begin(out: &'a Out<W>) -> Self {
+        out.gathered().waits = true;
+        Self(out)
+    }
+}
+
+impl<W> Drop for Waiting<'_, W>
+where
+    for<'b> &'b W: Write,
+{
+    fn drop(&mut self) {
+        self.0.gathered().waits = false;
+        let _written = self.0.flush();
+    }
+}
+
+/// Writes one line.
+#[derive(Debug)]
+pub(super) struct Pen<'a, W> {
+    out: &'a Out<W>,
+    is_urgent: bool,
+}
+
+impl<W> Write for Pen<'_, W>
+where
+    for<'a> &'a W: Write,
+{
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.out.add(line, self.is_urgent)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -91,9 +178,90 @@ impl<'a, W: 'static> MakeWriter<'a> for Out<W>
 where
     for<'b> &'b W: Write,
 {
-    type Writer = &'a Self;
+    type Writer = Pen<'a, W>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        self
+        Pen { out: self, is_urgent: true }
+    }
+
+    fn make_writer_for(&'a self, line: &Metadata<'_>) -> Self::Writer {
+        Pen { out: self, is_urgent: *line.level() <= Level::WARN }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keeps each call's text.
+    #[derive(Debug, Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<String>>>);
+
+    impl Kept {
+        fn all(&self) -> Vec<String> {
+            self.0.lock().unwrap().clone()
+        }
+    }
+
+    impl Write for &Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().push(String::from_utf8(bytes.to_vec()).unwrap());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lines_go_out_together_after_a_moment_and_a_warning_takes_them_along() {
+        let kept = Kept::default();
+        let out = Out::new(kept.clone());
+        let gathering = out.gather();
+        tokio::pin!(gathering);
+        assert!(futures_util::poll!(gathering.as_mut()).is_pending());
+        out.add(b"one\n", false).unwrap();
+        out.add(b"two\n", false).unwrap();
+        assert!(kept.all().is_empty());
+        tokio::select! { biased;
+            () = &mut gathering => {}
+            () = sleep(WAIT + Duration::from_millis(1)) => {}
+        }
+        assert_eq!(kept.all(), ["one\ntwo\n"]);
+        out.add(b"three\n", false).unwrap();
+        out.add(b"a warning\n", true).unwrap();
+        assert_eq!(kept.all(), ["one\ntwo\n", "three\na warning\n"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lines_wait_only_while_somebody_comes_for_them() {
+        let kept = Kept::default();
+        let out = Out::new(kept.clone());
+        out.add(b"before\n", false).unwrap();
+        assert_eq!(kept.all(), ["before\n"]);
+        {
+            let gathering = out.gather();
+            tokio::pin!(gathering);
+            assert!(futures_util::poll!(gathering.as_mut()).is_pending());
+            out.add(b"last\n", false).unwrap();
+        }
+        out.add(b"after\n", false).unwrap();
+        assert_eq!(kept.all(), ["before\n", "last\n", "after\n"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_has_too_much_to_say_writes() {
+        let kept = Kept::default();
+        let out = Out::new(kept.clone());
+        let gathering = out.gather();
+        tokio::pin!(gathering);
+        assert!(futures_util::poll!(gathering.as_mut()).is_pending());
+        let line = [b'x'; 1024];
+        for _ in 0..WAITING_MAX / line.len() {
+            assert!(kept.all().is_empty());
+            out.add(&line, false).unwrap();
+        }
+        assert_eq!(kept.all().len(), 1);
     }
 }
