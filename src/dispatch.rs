@@ -152,7 +152,8 @@ pub struct Job<H> {
 
 /// What waits in a mailbox.
 enum Item<H> {
-    Update(Job<H>),
+    /// Boxed: on its way it is moved from hand to hand, and every future on that way has room for it.
+    Update(Box<Job<H>>),
     /// Asks that the order goes on, from its place in the queue on.
     Release(H),
 }
@@ -264,7 +265,7 @@ impl<E: Effects> Dispatch<E> {
 
     /// Hands an update to its order's mailbox. Never waits: the prefetch bounds what is held.
     pub fn accept(&self, job: Job<E::Held>) {
-        self.push(job.update.key.canonical().clone(), Item::Update(job));
+        self.push(job.update.key.canonical().clone(), Item::Update(Box::new(job)));
     }
 
     /// Hands a message that asks for the release of this order to its mailbox.

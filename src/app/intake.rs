@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use lapin::BasicProperties;
+use lapin::types::ShortString;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -95,7 +96,12 @@ impl<T: Target, P: Publish> Front<T, P> {
 impl<T: Target, P: Publish> Front<T, P> {
     fn held(&self, delivery: Delivery) -> Message {
         let (settle_window, settle_waits) = (self.settle_window, self.settle_waits.clone());
-        Message { delivery, settle_window, begun: OnceLock::new(), settle_waits }
+        Message {
+            delivery: Box::new(delivery),
+            settle_window,
+            begun: OnceLock::new(),
+            settle_waits,
+        }
     }
 
     /// The order's own queue, unless it was found there. Within a generation a message stays in it, so
@@ -192,6 +198,10 @@ impl<T: Target, P: Publish> Front<T, P> {
     }
 }
 
+fn text(value: &Option<ShortString>) -> Option<&str> {
+    value.as_ref().map(ShortString::as_str)
+}
+
 /// What a message may overwrite that was dead-lettered before.
 pub(super) fn replayed(properties: &BasicProperties) -> Option<Replay> {
     let header = |name| header(properties, name);
@@ -211,19 +221,15 @@ impl<T: Target, P: Publish> Intake for Front<T, P> {
     fn deliver(&self, delivery: Delivery) {
         self.tally.received();
         self.note_priority(&delivery);
-        let text =
-            |value: &Option<lapin::types::ShortString>| value.as_ref().map(ToString::to_string);
-        let content_type = text(delivery.properties.content_type());
-        let content_encoding = text(delivery.properties.content_encoding());
-        let envelope = Envelope {
-            content_type: content_type.as_deref(),
-            content_encoding: content_encoding.as_deref(),
-            body: &delivery.body,
-        };
         let first_seen = delivery.received_at;
         if let Some(asked) = Release::asked(&delivery.properties) {
             return self.release(asked, delivery);
         }
+        let envelope = Envelope {
+            content_type: text(delivery.properties.content_type()),
+            content_encoding: text(delivery.properties.content_encoding()),
+            body: &delivery.body,
+        };
         // A panic here would take the shard's channel with it, in the wrong way.
         let decoded = match caught_now(|| decode(&self.contract, envelope)) {
             Ok(decoded) => decoded,

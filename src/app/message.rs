@@ -18,7 +18,8 @@ use crate::telemetry::trace;
 /// A delivery, and how long it is at work.
 #[derive(Debug)]
 pub(super) struct Message {
-    pub(super) delivery: Delivery,
+    /// Boxed: it is large, and moved from hand to hand.
+    pub(super) delivery: Box<Delivery>,
     pub(super) settle_window: Duration,
     /// When work on it began.
     pub(super) begun: OnceLock<Instant>,

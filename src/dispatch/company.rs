@@ -18,7 +18,7 @@ use crate::protocol::Trouble;
 use crate::protocol::merge::{Merged, UPDATES_MAX};
 
 /// A message with the sign that it is worked on.
-pub(super) type Aboard<H> = (Job<H>, <H as Held>::Begun);
+pub(super) type Aboard<H> = (Box<Job<H>>, <H as Held>::Begun);
 
 /// What one runner has taken out of its mailbox, beside the one at work.
 pub(super) struct Company<H: Held> {

@@ -45,7 +45,7 @@ impl<E: Effects> Runner<E> {
         }
     }
 
-    async fn handle(&self, job: Job<E::Held>, company: &mut Company<E::Held>) {
+    async fn handle(&self, job: Box<Job<E::Held>>, company: &mut Company<E::Held>) {
         // Not begun, so not counted as given back: the broker hands it out again.
         let Some(begun) = job.held.begin() else { return };
         self.card.begin(job.held.arrived());
@@ -60,7 +60,12 @@ impl<E: Effects> Runner<E> {
     }
 
     /// The order stands still: the update goes behind what it stands behind.
-    async fn park(&self, job: Job<E::Held>, begun: &<E::Held as Held>::Begun, head: uuid::Uuid) {
+    async fn park(
+        &self,
+        job: Box<Job<E::Held>>,
+        begun: &<E::Held as Held>::Begun,
+        head: uuid::Uuid,
+    ) {
         self.card.doing(Doing::Settling);
         let letter = Letter::behind(head, self.key.clone(), job.first_seen);
         let settling = caught(self.shared.effects.dead_letter(job.held, letter));
@@ -102,16 +107,16 @@ impl<E: Effects> Runner<E> {
 
     async fn work(
         &self,
-        job: Job<E::Held>,
+        job: Box<Job<E::Held>>,
         begun: <E::Held as Held>::Begun,
         company: &mut Company<E::Held>,
     ) {
-        let Job { update, held, first_seen } = job;
-        let mut walk = Walk::new(&self.shared, (&update, &held), &self.card, company);
+        let mut walk = Walk::new(&self.shared, (&job.update, &job.held), &self.card, company);
         // The receipt stays out here: a panic in the walk costs this message its handling, never
         // its settlement.
         let ended = caught(walk.run()).await;
         let Walked { attempts, conflicts, unsure, etag, seen, together } = walk.end();
+        let Job { held, first_seen, .. } = *job;
         if unsure && !matches!(ended, Ok(Ended::Settled(Settlement::Applied))) {
             E::Held::doubt(&begun);
             company.doubt();
@@ -196,7 +201,7 @@ impl<E: Effects> Runner<E> {
 
     async fn followed(
         &self,
-        job: Job<E::Held>,
+        job: Box<Job<E::Held>>,
         begun: &<E::Held as Held>::Begun,
         settlement: Settlement,
         etag: Option<ETag>,
@@ -215,7 +220,7 @@ impl<E: Effects> Runner<E> {
 
 /// A letter from behind the head was never begun, or saw no state of its order: it has none to be judged by.
 /// No update of ours has come between, so it is judged like one that comes for the first time.
-fn in_turn<H>(mut job: Job<H>) -> Job<H> {
+fn in_turn<H>(mut job: Box<Job<H>>) -> Box<Job<H>> {
     job.update.replay = job.update.replay.filter(|replay| *replay != Replay::Unknown);
     job
 }
