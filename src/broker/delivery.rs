@@ -29,7 +29,7 @@ pub(super) struct Lease {
     pub(super) acker: OnceLock<Acker>,
     /// The channel is gone: the broker hands out again what it had delivered.
     pub(super) lost: CancellationToken,
-    /// The channel is to be given back: begin nothing more that came by it.
+    /// The channel is to be given back, or gone: begin nothing more that came by it.
     pub(super) ending: CancellationToken,
     /// It is given back because of a message that can neither be settled nor skipped.
     troubled: AtomicBool,
@@ -69,7 +69,7 @@ impl Lease {
         pulse: Arc<Pulse>,
         inheritance: Inheritance,
     ) -> Self {
-        let (ending, working) = (CancellationToken::new(), TaskTracker::new());
+        let (ending, working) = (lost.child_token(), TaskTracker::new());
         let (opened, [delivered, acked]) = (Instant::now(), [0; 2].map(AtomicU64::new));
         let [troubled, aged, doubtful] = [false; 3].map(AtomicBool::new);
         Self {
@@ -271,9 +271,10 @@ impl Receipt {
 
     /// Completes once a request may be begun, as [`Life::may_ask`] says, or the channel is gone.
     pub async fn may_ask(&self) {
+        // Most need not wait: then nobody has to be told of a loss.
         tokio::select! { biased;
-            () = self.lease.lost.cancelled() => {}
             () = self.lease.pulse.recent() => {}
+            () = self.lease.lost.cancelled() => {}
         }
     }
 
@@ -284,10 +285,7 @@ impl Receipt {
 
     /// Completes when the channel is gone or about to be given back.
     pub async fn ending(&self) {
-        tokio::select! { biased;
-            () = self.lease.lost.cancelled() => {}
-            () = self.lease.ending.cancelled() => {}
-        }
+        self.lease.ending.cancelled().await;
     }
 
     /// Completes once a delivery that arrived then cannot meet a request of its former owner any

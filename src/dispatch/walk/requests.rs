@@ -1,7 +1,7 @@
 //! The two requests of an attempt, and what is made of their replies.
 
 use std::borrow::Cow;
-use std::future::{Future, pending};
+use std::future::Future;
 use std::sync::Arc;
 
 use tokio::time::{Instant, sleep_until};
@@ -121,7 +121,9 @@ impl<'a, E: Effects> Walk<'a, E> {
         let admission = &self.shared.admission;
         let is_probe = attempt.turn.turn.is_probe();
         let due = admission.write(&attempt.turn.turn);
-        if let Ok(due) = due {
+        if let Ok(due) = due
+            && due > Instant::now()
+        {
             tokio::select! { biased;
                 () = self.held.ending() => {}
                 () = self.shared.stop.cancelled() => {}
@@ -220,20 +222,20 @@ impl<'a, E: Effects> Walk<'a, E> {
     /// Waits for what comes of a request. A drain, or a message that is to be given back, waits for what is
     /// on the wire, and for nothing that is yet to be written.
     async fn came(&self, request: impl Future<Output = Option<Reply>>, leave: &Leave) -> Came {
-        let given_up = async {
-            tokio::select! { biased;
-                () = self.shared.stop.cancelled() => {}
-                () = self.held.ending() => {}
-            }
-            if !leave.withdraw() {
-                pending::<()>().await;
-            }
-        };
+        tokio::pin!(request);
+        tokio::select! { biased;
+            // Before the others: what can be written at once is.
+            reply = &mut request => return reply.map_or(Came::NotSent, Came::Reply),
+            () = self.held.ending() => {}
+            () = self.shared.stop.cancelled() => {}
+        }
+        if leave.withdraw() {
+            return Came::Over;
+        }
+        // Only now does a loss have to be told apart from any other end.
         tokio::select! { biased;
             () = self.held.lost() => Came::Over,
-            // Before the next one: what can be written at once is.
             reply = request => reply.map_or(Came::NotSent, Came::Reply),
-            () = given_up => Came::Over,
         }
     }
 
