@@ -72,7 +72,8 @@ impl Client {
     /// [`Error::Token`], [`Error::Setup`].
     pub fn new(settings: &Settings, instance: &str) -> Result<Self, Error> {
         let (target, order) = (&settings.target, &settings.order);
-        let mut headers = HeaderMap::new();
+        // With room for those that a request adds.
+        let mut headers = HeaderMap::with_capacity(16);
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(ODATA_VERSION, HeaderValue::from_static("4.0"));
         headers.insert(ODATA_MAX_VERSION, HeaderValue::from_static("4.0"));
@@ -188,8 +189,10 @@ pub(super) fn builder(target: &Target, instance: &str) -> ClientBuilder {
 /// Reads a body up to its limit: a broken proxy may send without end.
 pub(super) async fn body(mut response: Response, bytes_max: usize) -> Result<Bytes, Fault> {
     let most = u64::try_from(bytes_max).unwrap_or(u64::MAX);
-    if response.content_length().is_some_and(|length| length > most) {
-        return Err(Fault::TooLarge);
+    match response.content_length() {
+        Some(length) if length > most => return Err(Fault::TooLarge),
+        Some(0) => return Ok(Bytes::new()),
+        Some(_) | None => {}
     }
     let Some(first) = response.chunk().await.map_err(unanswered)? else { return Ok(Bytes::new()) };
     let Some(mut next) = response.chunk().await.map_err(unanswered)? else {
@@ -236,7 +239,9 @@ pub(super) fn head(response: &Response) -> Answer {
         repeat_rejected: text(REPEATABILITY_RESULT)
             .is_some_and(|result| result.trim().eq_ignore_ascii_case("rejected")),
         is_json: text(CONTENT_TYPE).is_some_and(batch::is_json),
-        service_request_id: text(SERVICE_REQUEST_ID).map(|id| id.chars().take(128).collect()),
+        // What is read as text here is ASCII.
+        service_request_id: text(SERVICE_REQUEST_ID)
+            .map(|id| id.get(..128).unwrap_or(id).to_owned()),
         body: Bytes::new(),
     }
 }
