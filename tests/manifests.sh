@@ -44,7 +44,8 @@ trap 'rm -rf -- "$work"' EXIT
 note "style of YAML, scripts and Dockerfile"
 yamllint --strict --config-file deploy/yamllint.yaml deploy docs/asyncapi.yaml docker-compose.yml tests/images
 shellcheck --external-sources --source-path=SCRIPTDIR/../.. --source-path=SCRIPTDIR/.. tests/images/*.sh \
-    tests/manifests.sh tests/manifests/*.sh deploy/release.sh deploy/local/publish.sh
+    tests/manifests.sh tests/manifests/*.sh tests/support/*.sh tests/sim/*.sh tests/chaos/*.sh deploy/release.sh \
+    deploy/local/publish.sh
 hadolint Dockerfile
 
 note "the compose file"

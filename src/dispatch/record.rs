@@ -11,6 +11,9 @@ use crate::telemetry::{field, trace};
 
 /// Characters of the service's error code that are kept.
 const CODE_CHARACTERS_MAX: usize = 128;
+/// The outcome of an attempt that was broken off, by no word of the service: its channel was lost, or the broker was not heard
+/// of for too long to write what it had seen.
+pub(super) const ABORTED: &str = "aborted";
 
 /// How a walk ended.
 pub(super) enum Ended {
@@ -86,7 +89,7 @@ impl<T> Running<T> {
     /// It was given up with its channel: whether what it sent came about, nobody will know.
     pub(super) fn abort(self) -> Attempt {
         let Self { begun, record, .. } = self;
-        Attempt { outcome: "aborted", milliseconds: milliseconds(begun), ..record }
+        Attempt { outcome: ABORTED, milliseconds: milliseconds(begun), ..record }
     }
 }
 

@@ -2,10 +2,12 @@
 
 mod cards;
 mod ending;
+mod message;
 mod outages;
 mod parked;
 mod queued;
 mod strange;
+mod throttled;
 mod together;
 mod trouble;
 mod turns;
@@ -22,7 +24,8 @@ use super::*;
 use crate::order::{Changes, KeyValue, Literal, Replay, Sequence};
 use crate::protocol::backoff::Retry;
 use crate::protocol::{Answer, Fault, Request, Superseded};
-use world::{Behaviour, Fake, MINUTE, Message, answer, refused};
+use message::Message;
+use world::{Behaviour, Fake, MINUTE, answer, refused};
 
 struct Bench {
     dispatch: Dispatch<Fake>,

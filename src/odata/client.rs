@@ -130,11 +130,11 @@ impl Client {
         trail: Trail,
         leave: &Arc<Leave>,
     ) -> Option<Reply> {
-        let whole = Ask::new(self.orders.url(&update.key), None, trail);
+        let whole = || Ask::new(self.orders.url(&update.key), None, trail);
         let Some(names) = self.narrow.names(update) else {
-            return self.perform(whole, leave).await;
+            return self.perform(whole(), leave).await;
         };
-        let narrow = Ask { url: self.orders.narrow(&update.key, &names), ..whole };
+        let narrow = Ask::new(self.orders.narrow(&update.key, &names), None, trail);
         let reply = self.perform(narrow, leave).await?;
         if !reply.as_ref().is_ok_and(|answer| self.narrow.falls_short(answer)) {
             return Some(reply);
@@ -142,8 +142,7 @@ impl Client {
         let deadline = leave.written().unwrap_or_else(Instant::now) + self.get_timeout;
         // It has read nothing, and waits once more.
         leave.put_back();
-        let whole = Ask::new(self.orders.url(&update.key), None, trail);
-        let whole = timeout_at(deadline, Box::pin(self.perform(whole, leave))).await;
+        let whole = timeout_at(deadline, Box::pin(self.perform(whole(), leave))).await;
         whole.unwrap_or(Some(Err(Fault::Timeout)))
     }
 

@@ -149,6 +149,13 @@ fn update(key: &OrderKey) -> OrderUpdate {
     OrderUpdate { key, changes, sequence: None, expect: None, occurred_at: None, replay: None }
 }
 
+/// Lets time pass for the client, and for nothing that is on the wire.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
 async fn get(client: &Client) -> Reply {
     client.get(&update(&key("SO-000001")), TRAIL, &Arc::new(Leave::granted())).await.unwrap()
 }

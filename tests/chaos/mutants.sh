@@ -5,24 +5,12 @@
 # under chaos with the options that the patch names. It must break the promise that the patch names,
 # and the unbroken daemon must keep all promises under the very same options. Give names to run some.
 
+# shellcheck disable=SC2016 # the backquotes are those of a Markdown table
 set -uo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." || exit 1
-CARGO=${CARGO:-cargo}
-TARGET=$(realpath -m -- "${CARGO_TARGET_DIR:-target}")
-WORK=$TARGET/mutants
-TREE=$WORK/tree
-
-field() { sed -n "s/^$2: //p" "tests/chaos/mutants/$1.patch"; }
-
-# Git must not take the copy for a part of the repository around it: it would apply nothing.
-build() {
-    rm -rf -- "$TREE" && mkdir -p -- "$TREE" "$WORK/logs" || return 1
-    git ls-files -z | tar --create --null --files-from=- | tar --extract --directory "$TREE" || return 1
-    (cd -- "$TREE" && GIT_CEILING_DIRECTORIES=$WORK git apply "$OLDPWD/tests/chaos/mutants/$1.patch") || return 1
-    # Cargo goes by the time of a file, and one that is no longer patched would look old.
-    find "$TREE" -name '*.rs' -exec touch {} +
-    (cd -- "$TREE" && CARGO_TARGET_DIR=$WORK/target "$CARGO" build --quiet --bin orderwright) 2>"$WORK/logs/$1.build"
-}
+PATCHES=tests/chaos/mutants
+# shellcheck source=tests/support/mutants.sh
+source tests/support/mutants.sh || exit 1
 
 # Prints the broken promises, one a line; nothing if all were kept. Fails if there is no verdict.
 chaos() {
@@ -36,17 +24,14 @@ chaos() {
 
 rm -rf -- "$WORK/logs"
 "$CARGO" build --quiet --bins --example chaos || exit 1
-names=("$@")
-if ((${#names[@]} == 0)); then
-    for patch in tests/chaos/mutants/*.patch; do names+=("$(basename -- "$patch" .patch)"); done
-fi
+wanted_names "$@"
 bad=0
 printf '| broken build | caught by | seed | the unbroken one |\n| --- | --- | --- | --- |\n'
 for name in "${names[@]}"; do
     read -ra flags <<<"$(field "$name" Chaos)"
     seed=$(sed -E 's/.*--seed ([0-9]+).*/\1/' <<<"${flags[*]}")
     wanted=$(field "$name" Caught-by)
-    if ! build "$name"; then
+    if ! build "$name" --bin orderwright; then
         printf '| `%s` | not built: %s | | |\n' "$name" "$WORK/logs/$name.build"
         bad=1
         continue

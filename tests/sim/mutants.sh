@@ -5,35 +5,22 @@
 # after seed until one breaks the promise that the patch names. Give names to run some. SEEDS= is how many
 # seeds it may take, from the first one on or from the one that the patch names.
 
+# shellcheck disable=SC2016 # the backquotes are those of a Markdown table
 set -uo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." || exit 1
-CARGO=${CARGO:-cargo}
-TARGET=$(realpath -m -- "${CARGO_TARGET_DIR:-target}")
-WORK=$TARGET/mutants
-TREE=$WORK/tree
+PATCHES=tests/sim/mutants
 SEEDS=${SEEDS:-3000}
+# shellcheck source=tests/support/mutants.sh
+source tests/support/mutants.sh || exit 1
 
-# Git must not take the copy for a part of the repository around it: it would apply nothing.
-build() {
-    rm -rf -- "$TREE" && mkdir -p -- "$TREE" "$WORK/logs" || return 1
-    git ls-files -z | tar --create --null --files-from=- | tar --extract --directory "$TREE" || return 1
-    (cd -- "$TREE" && GIT_CEILING_DIRECTORIES=$WORK git apply "$OLDPWD/tests/sim/mutants/$1.patch") || return 1
-    # Cargo goes by the time of a file, and one that is no longer patched would look old.
-    find "$TREE" -name '*.rs' -exec touch {} +
-    (cd -- "$TREE" && CARGO_TARGET_DIR=$WORK/target "$CARGO" build --quiet --example sim) 2>"$WORK/logs/$1.build"
-}
-
-names=("$@")
-if ((${#names[@]} == 0)); then
-    for patch in tests/sim/mutants/*.patch; do names+=("$(basename -- "$patch" .patch)"); done
-fi
+wanted_names "$@"
 bad=0
 printf '| broken code | caught by | seed | after so many seeds |\n| --- | --- | --- | --- |\n'
 for name in "${names[@]}"; do
-    wanted=$(sed -n 's/^Caught-by: //p' "tests/sim/mutants/$name.patch")
-    first=$(sed -n 's/^First: //p' "tests/sim/mutants/$name.patch")
+    wanted=$(field "$name" Caught-by)
+    first=$(field "$name" First)
     log=$WORK/logs/sim.$name.log
-    if ! build "$name"; then
+    if ! build "$name" --example sim; then
         printf '| `%s` | not built: %s | | |\n' "$name" "$WORK/logs/$name.build"
         bad=1
         continue

@@ -46,8 +46,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// A daemon may hold so much more memory in the last third than in the second one: the allocator's pages
 /// come and go.
 const GROWTH_MAX: f64 = 1.10;
-/// And so many descriptors more, where it has the fewest: how many it has at most goes with how slow the machine is, as
-/// slower requests are more at a time.
+/// And so many descriptors more, where it has the most: a connection is made anew now and then.
 const DESCRIPTORS_MAX: u32 = 4;
 /// How long the rest may take when no more is published.
 const REST_MAX: Duration = Duration::from_mins(2);
@@ -243,11 +242,11 @@ fn judge(samples: &[Vec<Sample>]) -> Result<()> {
         };
         let mean =
             |of: &[Sample]| of.iter().map(|it| it.mebibytes).sum::<f64>() / of.len().max(1) as f64;
-        let fewest = |of: &[Sample]| of.iter().map(|it| it.descriptors).min().unwrap_or_default();
+        let most = |of: &[Sample]| of.iter().map(|it| it.descriptors).max().unwrap_or_default();
         let memory = (mean(middle), mean(last));
-        let open = (fewest(middle), fewest(last));
+        let open = (most(middle), most(last));
         println!(
-            "daemon {number}: memory {:.1} MiB, then {:.1}; descriptors {}, then {}",
+            "daemon {number}: memory {:.1} MiB, then {:.1}; descriptors at most {}, then {}",
             memory.0, memory.1, open.0, open.1
         );
         if memory.1 > memory.0 * GROWTH_MAX {

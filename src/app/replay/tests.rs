@@ -4,6 +4,7 @@
 //! Everything that decides is the real thing: the protocol, the look and what it excuses, the order of the
 //! letters, the headers of the message, of the dead letter, and how they are read. What performs is a model.
 
+mod replays;
 mod service;
 mod world;
 
@@ -12,8 +13,9 @@ use std::cell::RefCell;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
+use replays::Turning;
 use service::{Meanwhile, Net, Properties, Tells};
-use world::{Counts, Event, Tools, Turning, World};
+use world::{Counts, Event, Tools, World};
 
 fn properties() -> impl Strategy<Value = Properties> {
     (any::<bool>(), any::<bool>())

@@ -115,6 +115,25 @@ async fn patch_of_a_pod_that_hears_of_no_broker_any_more_is_not_written_and_begi
 }
 
 #[tokio::test(start_paused = true)]
+async fn attempt_whose_patch_was_held_back_as_no_broker_was_heard_of_is_told_as_broken_off() {
+    let bench = bench(1);
+    bench.behave("patch", Behaviour::Queued(Request::Patch));
+    bench.send("patch", "1");
+    bench.until(1_000).await;
+    bench.heard.send_replace(false);
+    // The PATCH is due at 5,010.
+    bench.until(8_000).await;
+    // A letter tells of all attempts, so the second one must end in one.
+    bench.behave("patch", Behaviour::Missing);
+    bench.heard.send_replace(true);
+    bench.dispatch.drained().await;
+    let letters = bench.fake.world.letters.lock().unwrap();
+    let told: Vec<_> =
+        letters[0].attempts.iter().map(|it| (it.outcome, it.etag_sent.is_some())).collect();
+    assert_eq!(told, [("aborted", false), ("not_found", false)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn drain_does_not_wait_until_the_broker_is_heard_of() {
     let bench = bench(1);
     bench.heard.send_replace(false);

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{ATTEMPTS_MAX, Failed, Turns, Walk};
 use crate::dispatch::admission::Turn;
 use crate::dispatch::card::Doing;
-use crate::dispatch::record::{Running, note_reply};
+use crate::dispatch::record::{ABORTED, Running, note_reply};
 use crate::dispatch::{Effects, Held, Leave, Moment, Trail};
 use crate::protocol::{
     self, Code, Fetch, Fetching, Judgement, Patching, Reply, Request, Settlement, Step, Trouble,
@@ -132,7 +132,7 @@ impl<'a, E: Effects> Walk<'a, E> {
         }
         if let Err(code) = due.and_then(|_waited| admission.may_write(is_probe)) {
             // Now it would only be refused, or be one more that nobody knows the outcome of.
-            return Some(self.not_sent(patching, attempt, code));
+            return Some(self.not_sent(patching, attempt, code.as_str()));
         }
         if !self.held.is_live() {
             return self.aborted(attempt);
@@ -152,8 +152,9 @@ impl<'a, E: Effects> Walk<'a, E> {
             Came::Reply(reply) => reply,
             Came::NotSent => {
                 self.unsure = before;
-                let code = admission.may_write(is_probe).err().unwrap_or(Code::Throttled);
-                return Some(self.not_sent(patching, attempt, code));
+                // Where the target would take it, it was the broker that was not heard of.
+                let outcome = admission.may_write(is_probe).err().map_or(ABORTED, Code::as_str);
+                return Some(self.not_sent(patching, attempt, outcome));
             }
             Came::Over => {
                 // From now on it is not written either.
@@ -198,10 +199,10 @@ impl<'a, E: Effects> Walk<'a, E> {
         &mut self,
         patching: Patching,
         mut attempt: Running<Turns<'a>>,
-        code: Code,
+        outcome: &'static str,
     ) -> Step {
         self.company.part(self.shared, self.update, self.card);
-        attempt.record.outcome = code.as_str();
+        attempt.record.outcome = outcome;
         let step = patching.not_sent();
         self.over(&step, attempt);
         step

@@ -1,7 +1,11 @@
 //! GETs that ask for part of an order, and what is done where that does not do.
 
+use std::pin::pin;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::*;
 use crate::dispatch::Moment;
@@ -23,6 +27,18 @@ async fn narrowed(
     })
     .await;
     (settings, asked, serving)
+}
+
+/// Takes the next request, and leaves it unanswered: its first line, and whom to answer.
+async fn taken(listener: &TcpListener) -> (String, BufReader<TcpStream>) {
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut stream = BufReader::new(stream);
+    let (mut first, mut line) = (String::new(), String::new());
+    stream.read_line(&mut first).await.unwrap();
+    while stream.read_line(&mut line).await.unwrap() > 2 {
+        line.clear();
+    }
+    (first, stream)
 }
 
 const NARROW: &str = "cross-company=true&$select=dataAreaId,SalesOrderNumber,DeliveryDate";
@@ -87,4 +103,38 @@ async fn part_of_an_order_is_asked_for_unless_the_settings_say_no() {
     let client = Client::new(&settings, "test").unwrap();
     assert_eq!(status(&get(&client).await), 200);
     assert_eq!(*asked.lock().unwrap(), [WHOLE]);
+}
+
+#[tokio::test]
+async fn both_requests_have_the_time_of_one() {
+    const ONE: Duration = Duration::from_mins(1);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut settings = Settings::default();
+    let root = format!("http://{}/data", listener.local_addr().unwrap());
+    settings.target.url = root.parse().unwrap();
+    settings.target.get_timeout = ONE;
+    let client = Client::new(&settings, "test").unwrap();
+    let mut asking = pin!(get(&client));
+    let (narrow, mut stream) = tokio::select! {
+        reply = &mut asking => panic!("{reply:?}"),
+        taken = taken(&listener) => taken,
+    };
+    assert!(narrow.contains(NARROW), "{narrow}");
+    let since = Instant::now();
+    pass(ONE * 2 / 3).await;
+    let tagless = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\
+                   content-length: 2\r\n\r\n{}";
+    stream.write_all(tagless.as_bytes()).await.unwrap();
+    let (whole, _unanswered) = tokio::select! {
+        reply = &mut asking => panic!("{reply:?}"),
+        taken = taken(&listener) => taken,
+    };
+    assert!(!whole.contains("$select"), "{whole}");
+    // Nothing is on its way any more, so time goes on to the next moment that somebody waits for.
+    tokio::time::pause();
+    let reply = asking.await;
+    assert!(matches!(reply, Err(Fault::Timeout)), "{reply:?}");
+    // A timer goes by whole milliseconds. The narrow one was written a moment before it was taken.
+    let (took, moment) = (since.elapsed(), Duration::from_millis(2));
+    assert!(took > ONE * 2 / 3 && took <= ONE + moment, "{took:?}");
 }

@@ -12,13 +12,6 @@ async fn twenty(client: &Client) -> Vec<Reply> {
     tasks.join_all().await
 }
 
-/// Lets time pass for the client, and for nothing that is on the wire.
-async fn pass(time: Duration) {
-    tokio::time::pause();
-    tokio::time::advance(time).await;
-    tokio::time::resume();
-}
-
 #[tokio::test]
 async fn one_token_serves_all_requests_and_is_renewed_once_before_its_end() {
     let service = Service::guarded().await;
