@@ -152,7 +152,7 @@ pub struct Job<H> {
 
 /// What waits in a mailbox.
 enum Item<H> {
-    /// Boxed: on its way it is moved from hand to hand, and every future on that way has room for it.
+    /// Boxed, so that no future on its way has room for it.
     Update(Box<Job<H>>),
     /// Asks that the order goes on, from its place in the queue on.
     Release(H),

@@ -198,8 +198,8 @@ impl<T: Target, P: Publish> Front<T, P> {
     }
 }
 
-fn text(value: &Option<ShortString>) -> Option<&str> {
-    value.as_ref().map(ShortString::as_str)
+fn text(value: Option<&ShortString>) -> Option<&str> {
+    value.map(ShortString::as_str)
 }
 
 /// What a message may overwrite that was dead-lettered before.
@@ -226,8 +226,8 @@ impl<T: Target, P: Publish> Intake for Front<T, P> {
             return self.release(asked, delivery);
         }
         let envelope = Envelope {
-            content_type: text(delivery.properties.content_type()),
-            content_encoding: text(delivery.properties.content_encoding()),
+            content_type: text(delivery.properties.content_type().as_ref()),
+            content_encoding: text(delivery.properties.content_encoding().as_ref()),
             body: &delivery.body,
         };
         // A panic here would take the shard's channel with it, in the wrong way.
@@ -250,7 +250,7 @@ impl<T: Target, P: Publish> Intake for Front<T, P> {
                 tracing::debug!(
                     { field::ORDER } = %update.key,
                     { field::QUEUE } = %delivery.receipt.queue(),
-                    { field::MESSAGE_ID } = text(delivery.properties.message_id()),
+                    { field::MESSAGE_ID } = text(delivery.properties.message_id().as_ref()),
                     redelivered = delivery.redelivered,
                     "received"
                 );

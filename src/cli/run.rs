@@ -148,15 +148,14 @@ async fn run(arguments: &Arguments, loaded: Loaded, name: &str, telemetry: &Tele
     let (ended, snapshot) = loop {
         tokio::select! { biased;
             done = &mut app => break done,
-            () = asked() => match shut.take() {
-                Some(shut) => drop(shut),
-                // No destructor may run: on an open channel the library's would cancel the consumer,
-                // and the next one would start in the middle. A dropped socket keeps the order.
-                None => {
+            () = asked() => {
+                if shut.take().is_none() {
                     telemetry.log.flush();
-                    std::process::exit(exit::GRACE.into())
+                    // No destructor may run: on an open channel the library's would cancel the consumer,
+                    // and the next one would start in the middle. A dropped socket keeps the order.
+                    std::process::exit(exit::GRACE.into());
                 }
-            },
+            }
         }
     };
     let seconds = begun.elapsed().as_secs_f64();

@@ -97,19 +97,6 @@ impl Visit for Fields<'_, '_> {
     }
 }
 
-/// The bytes that are not written as they are.
-const IS_ESCAPED: [bool; 256] = {
-    let mut is = [false; 256];
-    let mut byte = 0;
-    while byte < b' ' as usize {
-        is[byte] = true;
-        byte += 1;
-    }
-    is[b'"' as usize] = true;
-    is[b'\\' as usize] = true;
-    is
-};
-
 /// Text inside a string of JSON (RFC 8259, section 7).
 struct Escaped<'a, 'w>(&'a mut Writer<'w>);
 
@@ -117,7 +104,7 @@ impl fmt::Write for Escaped<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut rest = text;
         // What must be escaped is ASCII, and no byte of a longer character is.
-        while let Some(at) = rest.bytes().position(|it| IS_ESCAPED[usize::from(it)]) {
+        while let Some(at) = rest.bytes().position(|it| it < b' ' || it == b'"' || it == b'\\') {
             let (plain, from) = rest.split_at(at);
             let (escaped, behind) = from.split_at(1);
             self.0.write_str(plain)?;
