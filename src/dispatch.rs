@@ -14,6 +14,7 @@ mod attempt;
 mod card;
 mod company;
 mod held;
+mod item;
 mod keeper;
 mod leave;
 mod letter;
@@ -43,6 +44,7 @@ pub use admission::{Allowance, Breaking, Quota, Status, Throttling};
 pub use attempt::Attempt;
 pub use card::{Busy, Doing};
 pub use held::Held;
+pub use item::Job;
 pub use leave::{Leave, Moment};
 pub use letter::{Letter, PARKED_BEHIND};
 pub use outcome::Outcome;
@@ -50,11 +52,12 @@ pub use router::Mailboxes;
 pub use story::settlement_lost;
 pub use tally::{Snapshot, Tally};
 
-use crate::order::{ETag, OrderKey, OrderUpdate, Sequence};
+use crate::order::{ETag, OrderKey, OrderUpdate};
 use crate::protocol::{Guard, Reply, Rules, Texts};
 use crate::telemetry::field;
 use crate::telemetry::panics::caught;
 use admission::Admission;
+use item::Item;
 use router::{Routed, Router};
 use runner::Runner;
 
@@ -136,48 +139,6 @@ pub trait Effects: Send + Sync + 'static {
         task: F,
     ) -> impl Future<Output = F::Output> + Send + use<Self, F> {
         task
-    }
-}
-
-/// One update with the message it came in.
-#[derive(Debug)]
-pub struct Job<H> {
-    /// What to do.
-    pub update: OrderUpdate,
-    /// The message.
-    pub held: H,
-    /// When it arrived.
-    pub first_seen: Timestamp,
-}
-
-/// What waits in a mailbox.
-enum Item<H> {
-    /// Boxed, so that no future on its way has room for it.
-    Update(Box<Job<H>>),
-    /// Asks that the order goes on, from its place in the queue on.
-    Release(H),
-}
-
-impl<H: Held> Item<H> {
-    fn held(&self) -> &H {
-        match self {
-            Self::Update(job) => &job.held,
-            Self::Release(held) => held,
-        }
-    }
-
-    /// When it arrived. `None` of a copy whose channel is gone: another one of it comes.
-    fn arrived(&self) -> Option<Instant> {
-        let held = self.held();
-        held.is_live().then(|| held.arrived())
-    }
-
-    /// A release has none: it passes nothing, and nothing passes it.
-    fn sequence(&self) -> Option<Sequence> {
-        match self {
-            Self::Update(job) => job.update.sequence,
-            Self::Release(_) => None,
-        }
     }
 }
 
