@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::balance::{Peer, Yields, assign};
-use super::delivery::Lease;
+use super::lease::Lease;
 use super::peers::Peers;
 use super::slot::{Slot, Source};
 use crate::config;

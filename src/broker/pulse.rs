@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::outbox::Outbox;
 use super::wire::Tie;
 
 /// The least time without a sign of life in which requests are begun: a shorter settle window leaves the ETag alone.
@@ -99,6 +100,8 @@ impl Pulse {
 #[derive(Debug, Clone)]
 pub(super) struct Session {
     pub(super) pulse: Arc<Pulse>,
+    /// Acks on their way out.
+    pub(super) outbox: Arc<Outbox>,
     /// The connection is gone, or silent for too long: all its leases are.
     pub(super) lost: CancellationToken,
     /// That it is lost has been said.
@@ -110,7 +113,7 @@ impl Session {
     pub(super) fn new(heartbeat: Duration, settle_window: Duration) -> Self {
         let pulse = Arc::new(Pulse::new(heartbeat, settle_window));
         let lost = CancellationToken::new();
-        Self { pulse, lost, told: Arc::default() }
+        Self { pulse, outbox: Arc::default(), lost, told: Arc::default() }
     }
 
     /// Says that the connection is lost: once, however many shards find it out.

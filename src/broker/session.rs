@@ -26,7 +26,7 @@ use super::pulse::Session;
 use super::restore::Restorer;
 use super::slot::{Slot, Source};
 use super::standing::{Counts, add};
-use super::wire::{Bond, Tie, Wire};
+use super::wire::{Tie, Wire};
 use super::{Delivery, Error, Generations, Link, Publisher, Topology};
 use crate::config;
 use crate::protocol::backoff;
@@ -133,7 +133,7 @@ impl Consumer {
     pub async fn run(self: Arc<Self>, first: Connection, intake: Arc<dyn Intake>) {
         let hints = self.link.named(&format!("orderwright {} hints", self.instance));
         let wires = (self.link.clone(), hints);
-        self.run_over(wires, Bond::new(first), intake).await;
+        self.run_over(wires, first, intake).await;
     }
 
     /// The same over any wire: one for what is consumed, and one for hints.

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::delivery::Lease;
+use super::lease::Lease;
 use super::marker::{Marker, ends_generation};
 use super::session::Intake;
 use super::slot::Source;
@@ -69,6 +69,7 @@ impl<L: Line> Drop for Shard<L> {
     /// On every way out that `hold` does not see, such as a panic: the channel's close is queued before
     /// the consumer is dropped, or the library would cancel it. After a close this does nothing.
     fn drop(&mut self) {
+        self.lease.flush();
         let _queued_or_closed = self.line.close("dropped").now_or_never();
     }
 }
@@ -118,6 +119,7 @@ impl<L: Line> Shard<L> {
                 },
             }
         };
+        lease.flush();
         if matches!(end, End::GivenBack) {
             clean();
         }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Generation;
-use super::delivery::Lease;
+use super::lease::Lease;
 
 /// Whether the messages of a queue of somebody else's keep their order on their way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use lapin::{Channel, Connection};
 use tokio::time::{sleep, timeout};
 
 use super::balance::assign;
-use super::delivery::Lease;
+use super::lease::Lease;
 use super::peers::Peers;
 use super::slot::{Order, Slot, Source};
 use super::standing::add;

@@ -1,15 +1,14 @@
 //! What consuming and publishing need of a broker, so that the same code runs over sockets and, under
 //! `tests/sim`, over none. Lapin's side of it is [`lapin`](mod@self::lapin).
 
-mod acks;
 mod lapin;
-
-pub(super) use self::lapin::Bond;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::lapin::message::Delivery;
+use ::lapin::options::BasicAckOptions;
+use futures_util::FutureExt;
 use jiff::Timestamp;
 
 use super::{Error, Outgoing};
@@ -153,23 +152,39 @@ pub struct Terms<'a> {
 pub enum Acker {
     /// A channel of the library. By it directly: the library's own handle to a delivery has each ack carried
     /// over by a task.
-    Lapin(lapin::Gathered),
+    Lapin(::lapin::Channel),
     /// None of the library's.
     Simulated(Arc<dyn Acks>),
 }
 
 /// A channel that is none of the library's.
 pub trait Acks: std::fmt::Debug + Send + Sync {
+    /// Whether the channel is there, as far as is known.
+    fn is_open(&self) -> bool;
+
     /// Acks this tag, or with `multiple` all up to it. False if the channel is gone.
     fn ack(&self, tag: u64, multiple: bool) -> bool;
 }
 
 impl Acker {
+    /// Whether the channel is there, as far as is known.
+    pub(super) fn is_open(&self) -> bool {
+        match self {
+            Self::Lapin(channel) => channel.status().connected(),
+            Self::Simulated(channel) => channel.is_open(),
+        }
+    }
+
     /// Puts the ack into the line of what is to be sent. False if the channel is gone, as far as is known.
     pub(super) fn ack(&self, tag: u64) -> bool {
+        let options = BasicAckOptions::default();
         match self {
-            Self::Lapin(gathered) => gathered.ack(tag),
-            Self::Simulated(channel) => channel.ack(tag, false),
+            // The library puts it into the line at the first look at its future.
+            Self::Lapin(channel) => match channel.basic_ack(tag, options).now_or_never() {
+                None | Some(Ok(())) => true,
+                Some(Err(_closed)) => false,
+            },
+            Self::Simulated(channel) => channel.ack(tag, options.multiple),
         }
     }
 }

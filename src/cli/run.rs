@@ -150,7 +150,7 @@ async fn run(arguments: &Arguments, loaded: Loaded, name: &str, telemetry: &Tele
             done = &mut app => break done,
             () = asked() => {
                 if shut.take().is_none() {
-                    telemetry.log.flush();
+                    telemetry.log.end();
                     // No destructor may run: on an open channel the library's would cancel the consumer,
                     // and the next one would start in the middle. A dropped socket keeps the order.
                     std::process::exit(exit::GRACE.into());

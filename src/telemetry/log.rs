@@ -116,10 +116,10 @@ impl Log {
         self.flood.tell();
     }
 
-    /// Writes what has been said so far and waits for other lines.
-    pub fn flush(&self) {
-        // Whoever reads the log is gone: there is nobody to tell.
-        let _written = self.out.flush();
+    /// Writes what has been said so far, for a process that ends without its destructors. Waits for half a second
+    /// at most.
+    pub fn end(&self) {
+        self.out.end();
     }
 
     /// Tells of floods now and then, and lets lines wait for each other, until it is dropped.

@@ -4,13 +4,18 @@
 //! the kernel, and wake whoever reads them for each. Here the first one to come writes for all who come while it
 //! writes. While the daemon runs, lines that say that all is well wait for a moment, so that more go with them;
 //! a warning takes along at once what waits before it. Nothing waits behind a thread that could die with it: whoever
-//! has something to say that cannot wait, or too much, writes, and so does the end.
+//! has something to say that cannot wait, or too much, writes, and so does the end. Those who come for what waits do
+//! it beside the runtime, and the end does not wait without end: a reader that stands still holds up neither a drain
+//! nor the second signal.
 
 use std::io::{self, Write};
+use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
@@ -24,6 +29,9 @@ const WAITING_MAX: usize = 1 << 15;
 
 /// How long lines wait for others.
 pub(super) const WAIT: Duration = Duration::from_millis(5);
+
+/// How long the end waits for a reader of its last lines.
+const LAST_MAX: Duration = Duration::from_millis(500);
 
 /// Gathers lines for one writer.
 #[derive(Debug)]
@@ -67,7 +75,7 @@ impl<W> Out<W> {
     }
 }
 
-impl<W> Out<W>
+impl<W: Send + Sync + 'static> Out<W>
 where
     for<'a> &'a W: Write,
 {
@@ -87,9 +95,26 @@ where
         self.write(all).map(|()| line.len())
     }
 
-    /// Writes what has gathered.
-    pub(super) fn flush(&self) -> io::Result<()> {
-        self.write(self.gathered())
+    /// Writes what has gathered, and waits for whoever is at it.
+    fn flush(&self) -> io::Result<()> {
+        let mut all = self.gathered();
+        while all.is_written {
+            all = self.0.room.wait(all).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.write(all)
+    }
+
+    /// The same, but for no longer than a moment.
+    pub(super) fn end(&self) {
+        let (out, (done, written)) = (self.clone(), mpsc::channel());
+        let writing = thread::Builder::new().spawn(move || {
+            // As with every line: there is nobody to tell that nothing can be told.
+            let _written = out.flush();
+            let _nobody_waits = done.send(());
+        });
+        if writing.is_ok() {
+            let _in_time = written.recv_timeout(LAST_MAX);
+        }
     }
 
     fn write<'a>(&'a self, mut all: MutexGuard<'a, Gathered>) -> io::Result<()> {
@@ -114,6 +139,7 @@ where
             all.spare = bytes;
         }
         all.is_written = false;
+        self.0.room.notify_all();
         outcome
     }
 
@@ -123,18 +149,19 @@ where
         loop {
             self.0.due.notified().await;
             sleep(WAIT).await;
-            // As with every line: there is nobody to tell that nothing can be told.
-            let _written = self.flush();
+            let out = self.clone();
+            // As in the end.
+            let _written = spawn_blocking(move || out.flush()).await;
         }
     }
 }
 
 /// While it lives, lines wait.
-struct Waiting<'a, W>(&'a Out<W>)
+struct Waiting<'a, W: Send + Sync + 'static>(&'a Out<W>)
 where
     for<'b> &'b W: Write;
 
-impl<'a, W> Waiting<'a, W>
+impl<'a, W: Send + Sync + 'static> Waiting<'a, W>
 where
     for<'b> &'b W: Write,
 {
@@ -144,13 +171,13 @@ where
     }
 }
 
-impl<W> Drop for Waiting<'_, W>
+impl<W: Send + Sync + 'static> Drop for Waiting<'_, W>
 where
     for<'b> &'b W: Write,
 {
     fn drop(&mut self) {
         self.0.gathered().waits = false;
-        let _written = self.0.flush();
+        self.0.end();
     }
 }
 
@@ -161,7 +188,7 @@ pub(super) struct Pen<'a, W> {
     is_urgent: bool,
 }
 
-impl<W> Write for Pen<'_, W>
+impl<W: Send + Sync + 'static> Write for Pen<'_, W>
 where
     for<'a> &'a W: Write,
 {
@@ -174,7 +201,7 @@ where
     }
 }
 
-impl<'a, W: 'static> MakeWriter<'a> for Out<W>
+impl<'a, W: Send + Sync + 'static> MakeWriter<'a> for Out<W>
 where
     for<'b> &'b W: Write,
 {
@@ -248,6 +275,49 @@ mod tests {
         }
         out.add(b"after\n", false).unwrap();
         assert_eq!(kept.all(), ["before\n", "last\n", "after\n"]);
+    }
+
+    /// Takes nothing while somebody holds the other end.
+    #[derive(Debug)]
+    struct Stuck(Mutex<mpsc::Receiver<()>>);
+
+    impl Write for &Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().recv().unwrap_err();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn reader_that_stands_still_holds_up_neither_the_runtime_nor_the_end() {
+        let (hold, stuck) = mpsc::channel();
+        let out = Out::new(Stuck(Mutex::new(stuck)));
+        {
+            let gathering = out.gather();
+            tokio::pin!(gathering);
+            assert!(futures_util::poll!(gathering.as_mut()).is_pending());
+            out.add(b"one\n", false).unwrap();
+            tokio::select! { biased;
+                () = &mut gathering => {}
+                () = out.taken() => {}
+            }
+            out.add(b"two\n", false).unwrap();
+        }
+        assert!(out.gathered().is_written, "whoever writes is still at it");
+        drop(hold);
+    }
+
+    impl<W> Out<W> {
+        /// Completes when somebody has begun to write.
+        async fn taken(&self) {
+            while !self.gathered().is_written {
+                tokio::task::yield_now().await;
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]

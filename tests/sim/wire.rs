@@ -217,6 +217,10 @@ struct Channel {
 }
 
 impl Acks for Channel {
+    fn is_open(&self) -> bool {
+        self.shared.lock().is_open(self.id)
+    }
+
     fn ack(&self, tag: u64, multiple: bool) -> bool {
         let (mut stage, id) = (self.shared.lock(), self.id);
         if !stage.is_open(id) {

@@ -24,6 +24,8 @@ impl Consumer {
         let mut helpers = JoinSet::new();
         let (pulse, beating) = (session.clone(), connection.clone());
         helpers.spawn(connection.task(async move { pulse.watch(&*beating).await }));
+        let outbox = session.outbox.clone();
+        helpers.spawn(connection.task(async move { outbox.run().await }));
         let (me, followed) = (self.clone(), connection.clone());
         helpers.spawn(connection.task(async move {
             if let Some(followed) = followed.lapin() {

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Consumer, Intake, sleep_unless};
 use crate::broker::clean::Inheritance;
 use crate::broker::declare::is_missing;
-use crate::broker::delivery::Lease;
+use crate::broker::lease::Lease;
 use crate::broker::pulse::Session;
 use crate::broker::shard::{End, Shard, Surroundings};
 use crate::broker::slot::{Order, Slot, Source};
@@ -170,8 +170,9 @@ impl Consumer {
     fn lease(&self, slot: &Slot, session: &Session) -> Arc<Lease> {
         let generation = self.channels.fetch_add(1, Ordering::Relaxed);
         let inheritance = Inheritance::new(self.peers.word(&slot.queue));
-        let (lost, pulse) = (session.lost.child_token(), session.pulse.clone());
-        Arc::new(Lease::new(generation, slot.queue.clone(), lost, pulse, inheritance))
+        let lost = session.lost.child_token();
+        let shared = (session.pulse.clone(), session.outbox.clone());
+        Arc::new(Lease::new(generation, slot.queue.clone(), lost, shared, inheritance))
     }
 
     async fn subscribe<T: Tie>(

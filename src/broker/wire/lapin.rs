@@ -1,6 +1,5 @@
 //! The wire that lapin speaks over.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -13,7 +12,6 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, Consumer};
 use tokio::time::timeout;
 
-use super::acks::{Acks, Sending};
 use super::{Acker, Hints, Line, Publish, Terms, Tie, Wire};
 use crate::broker::publisher::Lane;
 use crate::broker::{Error, Link, Outgoing, Publisher, close, connect};
@@ -25,11 +23,11 @@ const INCOMING_MAX: i32 = 10_000;
 const SEND_MAX: Duration = Duration::from_secs(2);
 
 impl Wire for Link {
-    type Tie = Bond;
+    type Tie = Connection;
     type Hints = Talk;
 
-    async fn connect(&self) -> Result<Bond, Error> {
-        connect(self).await.map(Bond::new)
+    async fn connect(&self) -> Result<Connection, Error> {
+        connect(self).await
     }
 
     async fn hints(&self, exchange: &str) -> Result<Talk, Error> {
@@ -51,25 +49,11 @@ impl Wire for Link {
     }
 }
 
-/// A connection that is consumed from.
-#[derive(Debug)]
-pub struct Bond {
-    connection: Connection,
-    sending: Sending,
-}
-
-impl Bond {
-    /// Must be called within the runtime.
-    pub(in crate::broker) fn new(connection: Connection) -> Self {
-        Self { connection, sending: Sending::begin() }
-    }
-}
-
-impl Tie for Bond {
+impl Tie for Connection {
     type Line = Subscription;
 
     fn is_connected(&self) -> bool {
-        self.connection.status().connected()
+        self.status().connected()
     }
 
     async fn subscribe(
@@ -77,7 +61,7 @@ impl Tie for Bond {
         queue: &str,
         terms: Terms<'_>,
     ) -> Result<Option<Subscription>, lapin::Error> {
-        let opening = timeout(terms.answer_max, self.connection.create_channel());
+        let opening = timeout(terms.answer_max, self.create_channel());
         let Ok(channel) = opening.await else { return Ok(None) };
         let channel = channel?;
         let subscribing = timeout(terms.answer_max, consume(&channel, queue, terms));
@@ -88,14 +72,13 @@ impl Tie for Bond {
             drop(timeout(terms.answer_max, channel.close(200, "no answer".into())).await);
             return Ok(None);
         };
-        let (channel, acks) = (Arc::new(channel), self.sending.acks.clone());
-        Ok(Some(Subscription { channel, consumer: consumer?, acks }))
+        Ok(Some(Subscription { channel, consumer: consumer? }))
     }
 
     async fn sign(&self, open: &mut Option<Channel>) -> Result<(), lapin::Error> {
         let channel = match open.take() {
             Some(channel) => channel,
-            None => self.connection.create_channel().await?,
+            None => self.create_channel().await?,
         };
         // Changes nothing, and is answered.
         channel.basic_qos(1, BasicQosOptions::default()).await?;
@@ -104,12 +87,11 @@ impl Tie for Bond {
     }
 
     async fn close(&self, within: Duration) {
-        self.sending.acks.send();
-        close(&self.connection, within).await;
+        close(self, within).await;
     }
 
     fn lapin(&self) -> Option<&Connection> {
-        Some(&self.connection)
+        Some(self)
     }
 }
 
@@ -127,9 +109,8 @@ async fn consume(
 /// A channel with its consumer, which the library cancels when it is dropped before the channel is closed.
 #[derive(Debug)]
 pub struct Subscription {
-    channel: Arc<Channel>,
+    channel: Channel,
     consumer: Consumer,
-    acks: Arc<Acks>,
 }
 
 impl Line for Subscription {
@@ -138,36 +119,19 @@ impl Line for Subscription {
     }
 
     fn acker(&self) -> Acker {
-        Acker::Lapin(Gathered { channel: self.channel.clone(), acks: self.acks.clone() })
+        Acker::Lapin(self.channel.clone())
     }
 
     fn close(
         &self,
         why: &'static str,
     ) -> impl Future<Output = Result<(), lapin::Error>> + Send + use<> {
-        let (channel, acks) = (self.channel.clone(), self.acks.clone());
-        async move {
-            acks.send();
-            channel.close(200, why.into()).await
-        }
+        let channel = self.channel.clone();
+        async move { channel.close(200, why.into()).await }
     }
 
     fn lapin(&self) -> Option<&Channel> {
         Some(&self.channel)
-    }
-}
-
-/// Acks what came by a channel, together with what is acked at the same time.
-#[derive(Debug)]
-pub struct Gathered {
-    channel: Arc<Channel>,
-    acks: Arc<Acks>,
-}
-
-impl Gathered {
-    /// As [`Acker::ack`].
-    pub(super) fn ack(&self, tag: u64) -> bool {
-        self.acks.add(&self.channel, tag)
     }
 }
 
