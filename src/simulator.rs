@@ -20,6 +20,7 @@ mod admin;
 mod answer;
 pub mod batch;
 pub mod catalogue;
+mod clock;
 mod connection;
 mod csrf;
 pub mod dialect;

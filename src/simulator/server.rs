@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::admin::{self, Call};
+use super::clock::Clock;
 use super::connection::{Entrance, Link};
 use super::door::listen;
 use super::reply::Outcome;
@@ -56,6 +57,7 @@ pub(super) struct Shared {
     /// Whether somebody listens, as the door has it.
     pub(super) listening: watch::Sender<bool>,
     requests: TaskTracker,
+    clock: Clock,
     pub(super) stop: CancellationToken,
     body_bytes_max: usize,
 }
@@ -91,6 +93,7 @@ pub async fn serve(
         door: watch::Sender::new(Door::Open),
         listening: watch::Sender::new(true),
         requests: TaskTracker::new(),
+        clock: Clock::start(),
         stop: stop.clone(),
         body_bytes_max,
     });
@@ -227,17 +230,15 @@ impl Shared {
 
     /// The way in, the deed, the way back.
     async fn carry_out(&self, arrived: Arrived) -> Outcome {
-        sleep(arrived.before()).await;
+        let there = Instant::now() + arrived.before();
+        self.clock.until(there).await;
         let judged = {
             let mut world = self.world();
             let judged = world.judge(arrived, Timestamp::now());
             self.publish(&world);
             judged
         };
-        let after = judged.after();
-        if !after.is_zero() {
-            sleep(after).await;
-        }
+        self.clock.until(there + judged.after()).await;
         self.world().leave(judged)
     }
 

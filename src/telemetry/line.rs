@@ -102,9 +102,14 @@ struct Escaped<'a, 'w>(&'a mut Writer<'w>);
 
 impl fmt::Write for Escaped<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        // Looked at as a whole, which a processor does many bytes at a time: most has nothing to escape.
+        let is_escaped = |it: u8| it < b' ' || it == b'"' || it == b'\\';
+        if !text.bytes().fold(false, |any, it| any | is_escaped(it)) {
+            return self.0.write_str(text);
+        }
         let mut rest = text;
         // What must be escaped is ASCII, and no byte of a longer character is.
-        while let Some(at) = rest.bytes().position(|it| it < b' ' || it == b'"' || it == b'\\') {
+        while let Some(at) = rest.bytes().position(is_escaped) {
             let (plain, from) = rest.split_at(at);
             let (escaped, behind) = from.split_at(1);
             self.0.write_str(plain)?;

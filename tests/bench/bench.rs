@@ -128,12 +128,15 @@ async fn measure(options: &Options) -> Result<()> {
             continue;
         }
         let mut outcome = Outcome::default();
-        for _ in 0..options.runs {
-            for kind in [Kind::Bare, Kind::Daemon] {
+        for run in 0..options.runs {
+            // In turn, so that a machine that gets slower slows down both.
+            let kinds =
+                if run % 2 == 0 { [Kind::Bare, Kind::Daemon] } else { [Kind::Daemon, Kind::Bare] };
+            for kind in kinds {
                 if kind == Kind::Bare && scenario.against != Against::Bare {
                     continue;
                 }
-                let figures = timeout(RUN_MAX, run(scenario, &broker, kind)).await;
+                let figures = timeout(RUN_MAX, one(scenario, &broker, kind)).await;
                 let figures = figures.map_err(|_elapsed| "not done in time".to_owned())??;
                 println!("  {}", figures::line(kind, &figures));
                 outcome.add(kind, figures);
@@ -155,10 +158,10 @@ async fn sweep(options: &Options) -> Result<()> {
         for _ in 0..options.runs {
             for (size, scenario, figures) in &mut points {
                 scenario.updates = options.updates.unwrap_or(scenario.updates);
-                let one = timeout(RUN_MAX, run(scenario, &broker, Kind::Daemon)).await;
-                let one = one.map_err(|_elapsed| "not done in time".to_owned())??;
-                println!("  {size} {}: {}", sweep.name(), figures::line(Kind::Daemon, &one));
-                figures.push(one);
+                let done = timeout(RUN_MAX, one(scenario, &broker, Kind::Daemon)).await;
+                let done = done.map_err(|_elapsed| "not done in time".to_owned())??;
+                println!("  {size} {}: {}", sweep.name(), figures::line(Kind::Daemon, &done));
+                figures.push(done);
             }
         }
         let measured: Vec<_> =
@@ -169,7 +172,7 @@ async fn sweep(options: &Options) -> Result<()> {
     Ok(())
 }
 
-async fn run(scenario: &Scenario, broker: &Broker, kind: Kind) -> Result<Figures> {
+async fn one(scenario: &Scenario, broker: &Broker, kind: Kind) -> Result<Figures> {
     let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
     let stage = Stage::set(scenario, broker, folder.path()).await?;
     let hottest = stage.publish().await?;

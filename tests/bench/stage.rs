@@ -165,6 +165,11 @@ impl<'a> Stage<'a> {
         let used = || processes.iter().map(|it| it.processor_time()).sum::<Result<f64>>();
         let warm = u64::from(it.updates / 10);
         let (begun, first, before) = (self.reached(warm).await?, Instant::now(), used()?);
+        // The first order has the most. Its chain is as long as what is left of it.
+        let of_hottest = self.reader.order("USMF", &order(0)).await?;
+        let of_hottest = of_hottest.get("applied").and_then(serde_json::Value::as_u64);
+        let left = u64::from(hottest).saturating_sub(of_hottest.ok_or("no such order")?);
+        let left = u32::try_from(left).map_err(|error| error.to_string())?;
         let (ended, last, after) =
             (self.reached(it.updates.into()).await?, Instant::now(), used()?);
         let mut memory = 0_f64;
@@ -181,8 +186,7 @@ impl<'a> Stage<'a> {
         let done = ended.applied_distinct - begun.applied_distinct;
         let done = u32::try_from(done).map_err(|error| error.to_string())?;
         let seconds = (last - first).as_secs_f64();
-        let share = f64::from(done) / f64::from(it.updates);
-        let bound = it.bound(it.updates, hottest) * share;
+        let bound = it.bound(done, left);
         Ok(Figures {
             rate: f64::from(done) / seconds,
             processor: (after - before) * 1_000.0 / f64::from(done),
@@ -227,9 +231,14 @@ impl<'a> Stage<'a> {
     }
 }
 
+/// The order of this number.
+fn order(number: u32) -> String {
+    format!("SO-{:06}", number + 1)
+}
+
 /// A message for the order of this number.
-pub(crate) fn body(order: u32, sequence: u32) -> serde_json::Value {
-    let number = format!("SO-{:06}", order + 1);
+pub(crate) fn body(number: u32, sequence: u32) -> serde_json::Value {
+    let number = order(number);
     let key = json!({"dataAreaId": "USMF", "SalesOrderNumber": number});
     json!({"key": key, "changes": {"UpdateSequence": sequence}})
 }
