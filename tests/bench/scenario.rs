@@ -47,6 +47,9 @@ pub(crate) struct Scenario {
     pub(crate) against: Against,
 }
 
+/// Several updates of an order are written as one.
+pub(crate) const MERGED: (&str, &str) = ("DISPATCH__COALESCE", "merge");
+
 /// No latency, one shard, 64 at work.
 pub(crate) const BASE: Scenario = Scenario {
     name: "",
@@ -173,7 +176,7 @@ pub(crate) const SCENARIOS: [Scenario; 15] = [
         updates: 1_000,
         orders: 1,
         prefetch: 1_024,
-        settings: &[("DISPATCH__COALESCE", "merge")],
+        settings: &[MERGED],
         against: Against::Other("hot-order"),
         ..REAL
     },

@@ -11,7 +11,7 @@ use crate::broker::Broker;
 use crate::ledger::{Ledger, Reader};
 use crate::process::Process;
 use crate::program::Program;
-use crate::scenario::Scenario;
+use crate::scenario::{MERGED, Scenario};
 use crate::{Result, free_port};
 
 /// Who does the work.
@@ -166,9 +166,7 @@ impl<'a> Stage<'a> {
         let warm = u64::from(it.updates / 10);
         let (begun, first, before) = (self.reached(warm).await?, Instant::now(), used()?);
         // The first order has the most. Its chain is as long as what is left of it.
-        let of_hottest = self.reader.order("USMF", &order(0)).await?;
-        let of_hottest = of_hottest.get("applied").and_then(serde_json::Value::as_u64);
-        let left = u64::from(hottest).saturating_sub(of_hottest.ok_or("no such order")?);
+        let left = u64::from(hottest).saturating_sub(self.of_hottest(&["applied"]).await?);
         let left = u32::try_from(left).map_err(|error| error.to_string())?;
         let (ended, last, after) =
             (self.reached(it.updates.into()).await?, Instant::now(), used()?);
@@ -182,8 +180,8 @@ impl<'a> Stage<'a> {
         for worker in &mut workers {
             worker.ended().await?;
         }
-        self.judge(&ended, kind)?;
-        let done = ended.applied_distinct - begun.applied_distinct;
+        self.judge(&self.reader.read(0).await?, kind)?;
+        let done = ended - begun;
         let done = u32::try_from(done).map_err(|error| error.to_string())?;
         let seconds = (last - first).as_secs_f64();
         let bound = it.bound(done, left);
@@ -195,16 +193,34 @@ impl<'a> Stage<'a> {
         })
     }
 
-    async fn reached(&self, wanted: u64) -> Result<Ledger> {
+    /// A figure of the order that has most.
+    async fn of_hottest(&self, path: &[&str]) -> Result<u64> {
+        let view = self.reader.order("USMF", &order(0)).await?;
+        let found = path.iter().try_fold(&view, |view, name| view.get(name));
+        // As long as it was not written, it may be null.
+        let figure = found.map(|it| it.as_u64().unwrap_or_default());
+        figure.ok_or_else(|| format!("no {path:?}: {view}"))
+    }
+
+    /// So many updates are done: written, or where several are written as one, written over by the last of them.
+    async fn done(&self, wanted: u64) -> Result<u64> {
+        if self.scenario.settings.contains(&MERGED) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            return self.of_hottest(&["properties", "UpdateSequence"]).await;
+        }
+        Ok(self.reader.read(wanted).await?.applied_distinct)
+    }
+
+    async fn reached(&self, wanted: u64) -> Result<u64> {
         let begun = Instant::now();
         let mut last = (Instant::now(), 0);
         loop {
-            let ledger = self.reader.read(wanted).await?;
-            if ledger.applied_distinct >= wanted {
-                return Ok(ledger);
+            let done = self.done(wanted).await?;
+            if done >= wanted {
+                return Ok(done);
             }
-            if ledger.applied_distinct > last.1 {
-                last = (Instant::now(), ledger.applied_distinct);
+            if done > last.1 {
+                last = (Instant::now(), done);
             }
             if last.0.elapsed() > Duration::from_secs(30) {
                 let seconds = begun.elapsed().as_secs();
