@@ -205,8 +205,13 @@ impl<'a> Stage<'a> {
     /// So many updates are done: written, or where several are written as one, written over by the last of them.
     async fn done(&self, wanted: u64) -> Result<u64> {
         if self.scenario.settings.contains(&MERGED) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            return self.of_hottest(&["properties", "UpdateSequence"]).await;
+            let (writes, path) = (self.reader.read(0).await?, ["properties", "UpdateSequence"]);
+            let done = self.of_hottest(&path).await?;
+            if done < wanted {
+                // Until the next write.
+                self.reader.read(writes.applied_distinct + 1).await?;
+            }
+            return Ok(done);
         }
         Ok(self.reader.read(wanted).await?.applied_distinct)
     }
