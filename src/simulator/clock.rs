@@ -38,7 +38,7 @@ impl Clock {
         Self(board)
     }
 
-    /// Completes at this time, or within a tenth of a millisecond after it.
+    /// Completes at this time, or as soon after it as the machine has room for; never before it.
     pub(super) async fn until(&self, end: Instant) {
         if end <= Instant::now() {
             return;

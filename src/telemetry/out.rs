@@ -28,7 +28,7 @@ const GATHERED_MAX: usize = 1 << 20;
 const WAITING_MAX: usize = 1 << 15;
 
 /// How long lines wait for others.
-pub(super) const WAIT: Duration = Duration::from_millis(5);
+const WAIT: Duration = Duration::from_millis(5);
 
 /// How long the end waits for a reader of its last lines.
 const LAST_MAX: Duration = Duration::from_millis(500);

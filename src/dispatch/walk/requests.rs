@@ -152,7 +152,7 @@ impl<'a, E: Effects> Walk<'a, E> {
             Came::Reply(reply) => reply,
             Came::NotSent => {
                 self.unsure = before;
-                // Where the target would take it, it was the broker that was not heard of.
+                // Where the target would take it, it was most likely the broker that was not heard of.
                 let outcome = admission.may_write(is_probe).err().map_or(ABORTED, Code::as_str);
                 return Some(self.not_sent(patching, attempt, outcome));
             }
