@@ -151,7 +151,7 @@ impl<'a> Stage<'a> {
         Ok(worker)
     }
 
-    /// Works the backlog off, and measures all but its beginning.
+    /// Works the backlog off, and measures all but its beginning and its end.
     pub(crate) async fn measure(&self, kind: Kind, hottest: u32) -> Result<Figures> {
         let it = self.scenario;
         let mut workers = Vec::new();
@@ -169,7 +169,8 @@ impl<'a> Stage<'a> {
         let left = u64::from(hottest).saturating_sub(self.of_hottest(&["applied"]).await?);
         let left = u32::try_from(left).map_err(|error| error.to_string())?;
         let (ended, last, after) =
-            (self.reached(it.updates.into()).await?, Instant::now(), used()?);
+            (self.reached(it.measured().into()).await?, Instant::now(), used()?);
+        self.reached(it.updates.into()).await?;
         let mut memory = 0_f64;
         for process in &processes {
             memory = memory.max(process.memory_peak()?);
