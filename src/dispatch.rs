@@ -178,7 +178,7 @@ struct Shared<E: Effects> {
     /// Suspects are worked on one at a time: held for an attempt, and never while waiting.
     alone: Semaphore,
     router: Router<Item<E::Held>>,
-    /// Fair: whoever waits longest is next, so a hot order cannot shut out the others.
+    /// Fair: neither can a hot order shut out the others, nor they keep it from being worked off.
     admission: Admission,
     runners: TaskTracker,
     /// Begin nothing new.
@@ -236,7 +236,7 @@ impl<E: Effects> Dispatch<E> {
 
     fn push(&self, key: Arc<str>, item: Item<E::Held>) {
         let is_live = |item: &Item<E::Held>| item.held().may_begin();
-        let routed = self.shared.router.push(&key, item, Item::sequence, is_live);
+        let routed = self.shared.router.push(&key, item, is_live);
         if let Routed::Start(item, card) = routed {
             let runner = Runner { shared: self.shared.clone(), key, card };
             // Boxed: on its way into the runtime a task is moved again and again.

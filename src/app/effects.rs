@@ -171,6 +171,8 @@ impl<T: Target, P: Publish> Edges<T, P> {
 
     /// Publishes the dead letter, awaits its confirm, then acks.
     async fn bury(&self, mut held: Message, letter: Letter) -> bool {
+        // An earlier update of the order that came again would find it standing still, and become a letter itself.
+        held.delivery.receipt.send_acks();
         // Before the letter: one that comes again later is not written again and again.
         let parks = match &self.parker {
             None => None,

@@ -116,6 +116,10 @@ impl Held for Message {
         })
     }
 
+    fn hurry(&self) {
+        self.delivery.receipt.hurry();
+    }
+
     fn give_up_channel(begun: &Begun) {
         begun.give_up_channel();
     }

@@ -1,7 +1,7 @@
 //! A message as the broker hands it over, and the right to settle it once.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -49,7 +49,9 @@ impl Delivery {
 #[derive(Debug)]
 pub struct Receipt {
     pub(super) lease: Arc<Lease>,
-    pub(super) tag: u64,
+    tag: u64,
+    /// Its ack waits for no other.
+    hurried: AtomicBool,
 }
 
 /// Says that a message is being worked on. While it lives, its channel is not given back.
@@ -90,6 +92,10 @@ impl Life {
 }
 
 impl Receipt {
+    pub(super) const fn new(lease: Arc<Lease>, tag: u64) -> Self {
+        Self { lease, tag, hurried: AtomicBool::new(false) }
+    }
+
     /// Whether the channel lives, as far as can be known: not closed, and the broker was heard of
     /// within two heartbeats. A process that was stopped and goes on finds this false.
     pub fn is_live(&self) -> bool {
@@ -158,9 +164,19 @@ impl Receipt {
         self.lease.generation
     }
 
-    /// Acks this delivery alone: in a moment the ack goes out, with others, and before the close of its channel.
-    /// That is not waited for. One that the loss of the connection overtakes is lost like one that the loss overtakes
-    /// on the wire, and the lease tells of the loss.
+    /// Sends what waits to be acked: what is done next for one of their orders must not outlive their acks.
+    pub fn send_acks(&self) {
+        self.lease.flush();
+    }
+
+    /// Its ack is to be sent before that of any other that is acked later: acks of smaller tags might overtake it.
+    pub fn hurry(&self) {
+        self.hurried.store(true, Ordering::Relaxed);
+    }
+
+    /// Acks this delivery. The ack goes out with others: at the latest some 26 ms later, and before the close of its
+    /// channel where that is given back in good order. It speaks for no other delivery that is not to be acked as well. That is not waited for. One that the loss
+    /// of the connection overtakes is lost like one that the loss overtakes on the wire, and the lease tells of the loss.
     ///
     /// # Errors
     /// [`SettleError`]. The lease is lost then: what waits behind this message must not start.
@@ -170,7 +186,7 @@ impl Receipt {
             return Err(SettleError);
         };
         if acker.is_open() {
-            self.lease.outbox.add(&self.lease, self.tag);
+            self.lease.outbox.add(&self.lease, self.tag, self.hurried.load(Ordering::Relaxed));
             Ok(())
         } else {
             self.lease.lost.cancel();

@@ -213,6 +213,8 @@ impl<P: Publish> Lane<P> {
             return delivery.receipt.give_up_channel();
         }
         self.forwarded.fetch_add(1, Ordering::Relaxed);
+        // Or it could be sent once more behind the next one of its order.
+        delivery.receipt.hurry();
         if delivery.receipt.ack().is_err() {
             tracing::debug!("the ack of a forwarded message was lost; it is forwarded again");
         }

@@ -41,6 +41,8 @@ pub(super) struct Lease {
     pub(super) pulse: Arc<Pulse>,
     /// Where its acks go.
     pub(super) outbox: Arc<Outbox>,
+    /// So many acks wait at most.
+    pub(super) acks_max: usize,
     /// What it has of the shard's former holders.
     pub(super) inheritance: Inheritance,
     /// What is known of the parked orders.
@@ -59,12 +61,17 @@ pub(super) struct Lease {
 /// Measured on 4.0.5 with 200 acks at once: without a rest, some were forgotten in every other run.
 const ACKS_REST: Duration = Duration::from_millis(250);
 
+/// Acks that wait for each other are at most one in so many that may be unsettled: what is left of the prefetch keeps
+/// the workers busy meanwhile.
+const PREFETCH_SHARE: u16 = 4;
+
 impl Lease {
     pub(super) fn new(
         generation: u64,
         queue: Arc<str>,
         lost: CancellationToken,
         (pulse, outbox): (Arc<Pulse>, Arc<Outbox>),
+        prefetch: u16,
         inheritance: Inheritance,
     ) -> Self {
         let (ending, working) = (lost.child_token(), TaskTracker::new());
@@ -83,6 +90,7 @@ impl Lease {
             unsettled: Unsettled::default(),
             pulse,
             outbox,
+            acks_max: usize::from(prefetch / PREFETCH_SHARE).max(1),
             inheritance,
             passed: Passed::default(),
             opened,
@@ -117,18 +125,33 @@ impl Lease {
         }
     }
 
-    /// Puts its acks into the line of what is to be sent: nothing that is said on its channel from now on overtakes one.
+    /// Puts its acks, and all others of the connection, into the line of what is to be sent: nothing that is said on its channel from now on overtakes one.
     pub(super) fn flush(&self) {
         self.outbox.send();
     }
 
-    /// Hands an ack over. One that finds the channel gone is lost, as one that the loss overtakes on the wire.
-    pub(super) fn pass(&self, tag: u64) {
-        if self.acker.get().is_some_and(|acker| acker.ack(tag)) {
-            self.unsettled.remove(tag);
-            self.acked.store(self.after(Instant::now()), Ordering::Relaxed);
-        } else {
-            self.lost.cancel();
+    /// Hands over the acks that are due, as [`Unsettled::due`] says. Whether some wait still. One that finds the
+    /// channel gone is lost, as one that the loss overtakes on the wire.
+    pub(super) fn pass(&self, now: Instant, patience: Duration, all_in_order: bool) -> bool {
+        let acks = self.unsettled.due(now, patience, all_in_order);
+        for ack in &acks {
+            if !self.acker.get().is_some_and(|acker| acker.ack(*ack)) {
+                self.lost.cancel();
+                return false;
+            }
+            self.unsettled.settled(*ack);
+        }
+        if !acks.is_empty() {
+            self.acked.store(self.after(now), Ordering::Relaxed);
+        }
+        self.unsettled.waiting() > 0
+    }
+
+    /// Whether the last ack was so long ago, or there was none.
+    pub(super) fn ack_was_before(&self, now: Instant, ago: Duration) -> bool {
+        match self.acked.load(Ordering::Relaxed) {
+            0 => true,
+            acked => self.opened + Duration::from_millis(acked) + ago <= now,
         }
     }
 

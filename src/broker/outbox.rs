@@ -1,8 +1,9 @@
 //! Acks on their way out, those of a connection together.
 //!
-//! Each ack by itself would wake the library's thread, be a packet of its own, and wake the broker's reader: under
-//! load that was a third of what the broker had to do. Here the first one goes out at once, and those that come
-//! within a moment after it go together. Each is still an ack of its own: none is said for others.
+//! Each ack by itself would wake the library's thread, be a packet of its own, wake the broker's reader, and be a command
+//! of its own to the replicas of the queue. Here those of a channel that come soon after others wait for more, and where
+//! all that was delivered first is to be acked, one speaks for all of it. One behind a gap waits for the gap to close,
+//! then goes alone.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,15 +13,12 @@ use tokio::time::{Instant, sleep};
 
 use super::lease::Lease;
 
-/// How long acks gather behind one that went out; the timer makes it one to two milliseconds. Those of a process that
-/// dies meanwhile are not sent: their messages come again, as after any death between a settlement and its ack.
-const MOMENT: Duration = Duration::from_millis(1);
+/// How long an ack waits for others of its channel after the last ones were sent, and for those of what was delivered
+/// before it. It is what a pod that dies leaves to be done again, beside what is at work: so it is short beside a request.
+const PATIENCE: Duration = Duration::from_millis(20);
 
-/// Acks that gather at most; whoever brings the last one sends them.
-const GATHERED_MAX: usize = 64;
-
-/// From then on whoever brings another one sends them: nobody else came for them.
-const LATE: Duration = Duration::from_millis(50);
+/// How often it is looked whether some have waited for so long.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// The acks of one connection.
 #[derive(Debug, Default)]
@@ -31,21 +29,33 @@ pub(super) struct Outbox {
 
 #[derive(Debug, Default)]
 struct Gathered {
-    acks: Vec<(Arc<Lease>, u64)>,
-    /// When the first of them came.
-    since: Option<Instant>,
+    /// Those that have acks which wait, each once.
+    leases: Vec<Arc<Lease>>,
+    /// The task knows that some wait.
+    told: bool,
 }
 
 impl Outbox {
-    /// Takes an ack. It is sent in a moment, or by [`Self::send`].
-    pub(super) fn add(&self, lease: &Arc<Lease>, tag: u64) {
+    /// Takes an ack. It is sent at once where it is `hurried`, where too many wait, or where the last one of its channel
+    /// is some time ago and none before it is missing; else later, or by [`Self::send`].
+    pub(super) fn add(&self, lease: &Arc<Lease>, tag: u64, hurried: bool) {
         let (now, mut gathered) = (Instant::now(), self.gathered());
-        let since = *gathered.since.get_or_insert(now);
-        gathered.acks.push((lease.clone(), tag));
-        let count = gathered.acks.len();
-        if count >= GATHERED_MAX || now.saturating_duration_since(since) >= LATE {
-            gathered.send();
-        } else if count == 1 {
+        // Nothing waits twice.
+        let Some(waiting) = lease.unsettled.done(tag, now) else { return };
+        let is_full = waiting >= lease.acks_max;
+        let mut waits = true;
+        if is_full || lease.ack_was_before(now, PATIENCE) {
+            waits = lease.pass(now, PATIENCE, true);
+        }
+        if hurried || (is_full && lease.unsettled.waiting() >= lease.acks_max) {
+            waits = lease.pass(now, Duration::ZERO, true);
+        }
+        match (waits, waiting) {
+            (true, 1) => gathered.leases.push(lease.clone()),
+            (false, 2..) => gathered.leases.retain(|other| !Arc::ptr_eq(other, lease)),
+            _ => {}
+        }
+        if !gathered.leases.is_empty() && !std::mem::replace(&mut gathered.told, true) {
             drop(gathered);
             self.due.notify_one();
         }
@@ -53,17 +63,29 @@ impl Outbox {
 
     /// Puts all that has gathered into the line of what is to be sent, behind which the close of a channel comes.
     pub(super) fn send(&self) {
+        let now = Instant::now();
         // Under the lock: what is told to be sent stands in the line.
-        self.gathered().send();
+        self.gathered().leases.retain(|lease| lease.pass(now, Duration::ZERO, true));
     }
 
-    /// Sends them, until it is dropped.
+    /// Sends what nobody else did, until it is dropped.
     pub(super) async fn run(&self) {
         loop {
             self.due.notified().await;
-            self.send();
-            sleep(MOMENT).await;
+            while self.look() {
+                sleep(LOOK).await;
+            }
         }
+    }
+
+    /// Sends what is due. Whether some wait still.
+    fn look(&self) -> bool {
+        let (now, mut gathered) = (Instant::now(), self.gathered());
+        gathered
+            .leases
+            .retain(|lease| lease.pass(now, PATIENCE, lease.ack_was_before(now, PATIENCE)));
+        gathered.told = !gathered.leases.is_empty();
+        gathered.told
     }
 
     fn gathered(&self) -> MutexGuard<'_, Gathered> {
@@ -71,17 +93,10 @@ impl Outbox {
     }
 }
 
-impl Gathered {
-    fn send(&mut self) {
-        self.since = None;
-        for (lease, tag) in self.acks.drain(..) {
-            lease.pass(tag);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use futures_util::poll;
     use tokio::sync::watch;
     use tokio::time::advance;
@@ -92,83 +107,160 @@ mod tests {
     use super::super::wire::{Acker, Acks};
     use super::*;
 
-    /// Keeps what is acked.
+    /// Keeps what is acked, until it is closed.
     #[derive(Debug, Default)]
-    struct Channel(Mutex<Vec<u64>>);
+    struct Channel {
+        acks: Mutex<Vec<(u64, bool)>>,
+        closed: AtomicBool,
+    }
 
     impl Acks for Channel {
         fn is_open(&self) -> bool {
-            true
+            !self.closed.load(Ordering::Relaxed)
         }
 
         fn ack(&self, tag: u64, multiple: bool) -> bool {
-            assert!(!multiple, "it would be said for others");
-            self.0.lock().unwrap().push(tag);
-            true
+            self.acks.lock().unwrap().push((tag, multiple));
+            self.is_open()
         }
     }
 
-    fn leased() -> (Arc<Outbox>, Arc<Lease>, Arc<Channel>) {
-        let (outbox, channel) = (Arc::<Outbox>::default(), Arc::<Channel>::default());
+    impl Channel {
+        fn sent(&self) -> Vec<(u64, bool)> {
+            std::mem::take(&mut self.acks.lock().unwrap())
+        }
+    }
+
+    /// Nine were delivered by a channel on which 28 may be unsettled.
+    fn leased(outbox: &Arc<Outbox>) -> (Arc<Lease>, Arc<Channel>) {
+        let channel = Arc::<Channel>::default();
         let pulse = Arc::new(Pulse::new(Duration::from_secs(10), Duration::from_secs(5)));
         let lost = CancellationToken::new();
         let carried = (pulse, outbox.clone());
-        let lease =
-            Lease::new(0, "shard".into(), lost, carried, Inheritance::new(watch::channel(None).1));
+        let inheritance = Inheritance::new(watch::channel(None).1);
+        let lease = Lease::new(0, "shard".into(), lost, carried, 28, inheritance);
         lease.acker.set(Acker::Simulated(channel.clone())).unwrap();
-        (outbox, Arc::new(lease), channel)
-    }
-
-    fn sent(channel: &Channel) -> Vec<u64> {
-        std::mem::take(&mut channel.0.lock().unwrap())
+        for tag in 1..=9 {
+            let handing = serde_json::from_value(serde_json::json!({"message": 7, "count": 0}));
+            lease.unsettled.add(tag, Instant::now(), handing.unwrap());
+        }
+        (Arc::new(lease), channel)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn first_ack_goes_out_at_once_and_those_of_the_next_moment_together() {
-        let (outbox, lease, channel) = leased();
+    async fn first_ack_goes_out_at_once_and_those_that_come_soon_after_it_as_one() {
+        let outbox = Arc::<Outbox>::default();
+        let (lease, channel) = leased(&outbox);
         let running = outbox.run();
         tokio::pin!(running);
-        assert!(poll!(running.as_mut()).is_pending());
-        outbox.add(&lease, 1);
-        assert!(poll!(running.as_mut()).is_pending());
-        assert_eq!(sent(&channel), [1]);
-        for tag in [2, 4, 3] {
-            outbox.add(&lease, tag);
+        outbox.add(&lease, 1, false);
+        assert_eq!(channel.sent(), [(1, false)]);
+        for tag in [4, 2, 3] {
+            outbox.add(&lease, tag, false);
             assert!(poll!(running.as_mut()).is_pending());
         }
-        assert!(sent(&channel).is_empty(), "they wait for each other");
-        advance(2 * MOMENT).await;
+        advance(PATIENCE.saturating_sub(Duration::from_millis(1))).await;
         assert!(poll!(running.as_mut()).is_pending());
-        assert_eq!(sent(&channel), [2, 4, 3], "in the order in which they came");
+        assert_eq!(channel.sent(), [], "they wait for each other");
+        advance(LOOK).await;
+        assert!(poll!(running.as_mut()).is_pending());
+        assert_eq!(channel.sent(), [(4, true)]);
+        // The task has nothing to look for any more, and is told anew.
+        advance(LOOK).await;
+        assert!(poll!(running.as_mut()).is_pending());
+        for tag in [5, 6] {
+            outbox.add(&lease, tag, false);
+            assert!(poll!(running.as_mut()).is_pending());
+        }
+        for _ in 0..6 {
+            advance(LOOK).await;
+            assert!(poll!(running.as_mut()).is_pending());
+        }
+        assert_eq!(channel.sent(), [(6, true)]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn acks_are_sent_without_the_task_where_they_are_asked_for_too_many_or_too_late() {
-        let (outbox, lease, channel) = leased();
-        outbox.add(&lease, 1);
-        outbox.send();
-        assert_eq!(sent(&channel), [1]);
-        for tag in 0..GATHERED_MAX - 1 {
-            outbox.add(&lease, u64::try_from(tag).unwrap());
+    async fn ack_behind_one_that_is_at_work_waits_for_it_and_then_goes_alone() {
+        let outbox = Arc::<Outbox>::default();
+        let (lease, channel) = leased(&outbox);
+        let running = outbox.run();
+        tokio::pin!(running);
+        for tag in [2, 5] {
+            outbox.add(&lease, tag, false);
+            assert!(poll!(running.as_mut()).is_pending());
         }
-        assert!(sent(&channel).is_empty());
-        outbox.add(&lease, 99);
-        assert_eq!(sent(&channel).len(), GATHERED_MAX);
-        outbox.add(&lease, 100);
-        advance(LATE).await;
-        outbox.add(&lease, 101);
-        assert_eq!(sent(&channel), [100, 101]);
+        assert_eq!(channel.sent(), [], "1 is at work");
+        advance(LOOK).await;
+        outbox.add(&lease, 1, false);
+        assert_eq!(channel.sent(), [(2, true)]);
+        advance(PATIENCE.saturating_sub(LOOK + Duration::from_millis(1))).await;
+        assert!(poll!(running.as_mut()).is_pending());
+        assert_eq!(channel.sent(), [], "it waits still");
+        advance(LOOK).await;
+        assert!(poll!(running.as_mut()).is_pending());
+        assert_eq!(channel.sent(), [(5, false)], "3 and 4 are at work");
+        assert_eq!(lease.unsettled.len(), 6);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn too_many_and_hurried_acks_go_at_once_and_those_of_other_channels_wait_on() {
+        let outbox = Arc::<Outbox>::default();
+        let [(lease, channel), (other, others)] = [leased(&outbox), leased(&outbox)];
+        outbox.add(&other, 3, false);
+        for tag in (3..9).rev() {
+            outbox.add(&lease, tag, false);
+        }
+        assert_eq!(channel.sent(), [], "1 and 2 are at work");
+        outbox.add(&lease, 9, false);
+        let alone = [8, 7, 6, 5, 4, 3, 9].map(|tag| (tag, false));
+        assert_eq!(channel.sent(), alone, "a seventh waits no longer");
+        outbox.add(&lease, 2, true);
+        assert_eq!(channel.sent(), [(2, false)]);
+        assert_eq!(others.sent(), []);
+        outbox.send();
+        assert_eq!(others.sent(), [(3, false)]);
+        outbox.add(&other, 3, false);
+        outbox.send();
+        assert_eq!(others.sent(), [], "an unknown tag would end the channel");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn too_many_acks_without_a_gap_go_as_one() {
+        let outbox = Arc::<Outbox>::default();
+        let (lease, channel) = leased(&outbox);
+        for tag in 1..=8 {
+            outbox.add(&lease, tag, false);
+        }
+        assert_eq!(channel.sent(), [(1, false), (8, true)]);
+        advance(PATIENCE + LOOK).await;
+        outbox.add(&lease, 9, false);
+        assert_eq!(channel.sent(), [(9, false)], "also without the task");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lease_whose_channel_takes_no_ack_is_lost_and_the_others_go_on() {
+        let outbox = Arc::<Outbox>::default();
+        let [(lease, channel), (other, others)] = [leased(&outbox), leased(&outbox)];
+        for lease in [&lease, &other] {
+            for tag in [2, 3] {
+                outbox.add(lease, tag, false);
+            }
+        }
+        channel.closed.store(true, Ordering::Relaxed);
+        outbox.send();
+        assert!(lease.lost.is_cancelled());
+        assert_eq!((channel.sent(), lease.unsettled.len()), (vec![(2, false)], 9));
+        assert!(!other.lost.is_cancelled());
+        assert_eq!(others.sent(), [(2, false), (3, false)]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn message_is_settled_only_once_its_ack_stands_in_the_line() {
-        let (outbox, lease, _channel) = leased();
-        let message =
-            serde_json::from_value(serde_json::json!({"message": 7, "count": 0})).unwrap();
-        lease.unsettled.add(1, Instant::now(), message);
-        outbox.add(&lease, 1);
-        assert_eq!(lease.unsettled.len(), 1, "a marker behind it must wait for that");
+        let outbox = Arc::<Outbox>::default();
+        let (lease, _channel) = leased(&outbox);
+        outbox.add(&lease, 2, false);
+        assert_eq!(lease.unsettled.len(), 9, "a marker behind it must wait for that");
         outbox.send();
-        assert_eq!(lease.unsettled.len(), 0);
+        assert_eq!(lease.unsettled.len(), 8);
     }
 }

@@ -206,7 +206,7 @@ impl<L: Line> Shard<L> {
         let (tag, arrived) = (delivery.delivery_tag, Instant::now());
         self.lease.delivered(&delivery, arrived);
         Delivery {
-            receipt: Receipt { lease: self.lease.clone(), tag },
+            receipt: Receipt::new(self.lease.clone(), tag),
             source: self.source(generations),
             properties: delivery.properties,
             exchange: delivery.exchange,

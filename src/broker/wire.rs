@@ -11,6 +11,7 @@ use ::lapin::options::BasicAckOptions;
 use futures_util::FutureExt;
 use jiff::Timestamp;
 
+use super::unsettled::Ack;
 use super::{Error, Outgoing};
 
 /// A broker that can be connected to.
@@ -176,15 +177,15 @@ impl Acker {
     }
 
     /// Puts the ack into the line of what is to be sent. False if the channel is gone, as far as is known.
-    pub(super) fn ack(&self, tag: u64) -> bool {
-        let options = BasicAckOptions::default();
+    pub(super) fn ack(&self, Ack { tag, multiple }: Ack) -> bool {
+        let options = BasicAckOptions { multiple };
         match self {
             // The library puts it into the line at the first look at its future.
             Self::Lapin(channel) => match channel.basic_ack(tag, options).now_or_never() {
                 None | Some(Ok(())) => true,
                 Some(Err(_closed)) => false,
             },
-            Self::Simulated(channel) => channel.ack(tag, options.multiple),
+            Self::Simulated(channel) => channel.ack(tag, multiple),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! attempt ──▶ line ──▶ breaker ──▶ gate ──▶ pace, quota ──▶ room ──▶ turn ──▶ GET, PATCH
-//!             whoever waits longest is at its head     ◀── what the answers say ──┘
+//!          one at a time is at its head                ◀── what the answers say ──┘
 //! ```
 //!
 //! A waiting attempt holds no place. The decisions are those of `throttle` and `breaker`; here are
@@ -10,13 +10,13 @@
 
 mod breaker;
 mod heard;
+mod line;
 mod outage;
 mod pace;
 mod quota;
 mod singled;
 mod throttle;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ pub use throttle::Throttling;
 
 use crate::protocol::Code;
 use breaker::Breaker;
+use line::Line;
 use singled::Singled;
 use throttle::Throttle;
 
@@ -54,9 +55,8 @@ pub struct Status {
 #[derive(Debug)]
 pub(super) struct Admission {
     state: Mutex<State>,
-    /// Fair: whoever waits longest stands at the head, alone.
-    line: Semaphore,
-    waiting: AtomicUsize,
+    /// Whoever is at its head is the only one that looks whether it may begin.
+    line: Line,
     /// Rings when something changed that the head may wait for.
     changed: Notify,
     paused: watch::Sender<bool>,
@@ -97,15 +97,6 @@ pub(super) struct Turn<'a> {
     failed: bool,
 }
 
-/// One that waits.
-struct Waits<'a>(&'a AtomicUsize);
-
-impl Drop for Waits<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl Admission {
     pub(super) fn new(concurrency_max: usize, throttling: Throttling, breaking: Breaking) -> Self {
         let state = State {
@@ -118,8 +109,7 @@ impl Admission {
         };
         Self {
             state: Mutex::new(state),
-            line: Semaphore::new(1),
-            waiting: AtomicUsize::new(0),
+            line: Line::new(),
             changed: Notify::new(),
             paused: watch::Sender::new(false),
             look: Semaphore::new(1),
@@ -154,16 +144,14 @@ impl Admission {
             in_flight: state.in_flight,
             limit: state.throttle.limit(),
             rate: state.throttle.rate(now),
-            waiting: self.waiting.load(Ordering::Relaxed),
+            waiting: self.line.waiting(),
         }
     }
 
-    /// Waits until an attempt may begin. May be dropped at any time.
-    pub(super) async fn enter(&self) -> Turn<'_> {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        let _waits = Waits(&self.waiting);
-        // The line is never closed.
-        let _head = self.line.acquire().await.ok();
+    /// Waits until an attempt may begin. `behind` says how many updates of its order wait behind it. May be
+    /// dropped at any time.
+    pub(super) async fn enter(&self, behind: impl FnOnce() -> usize) -> Turn<'_> {
+        let _head = self.line.head(behind).await;
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);

@@ -72,7 +72,7 @@ impl<H: Held> Company<H> {
                 self.aboard.push((job, begun));
             }
         }
-        shared.router.put_back(key, taken, Item::sequence);
+        shared.router.put_back(key, taken);
         self.merged = merged.update();
         card.aside(self.aboard.len());
         self.merged.as_ref()
@@ -134,7 +134,7 @@ impl<H: Held> Company<H> {
         card: &Card,
     ) {
         let back = self.disband(card).into_iter().map(|(job, _begun)| Item::Update(job));
-        shared.router.put_back(first.key.canonical(), back, Item::sequence);
+        shared.router.put_back(first.key.canonical(), back);
     }
 }
 

@@ -51,6 +51,10 @@ pub trait Held: Send + Sync + 'static {
     /// The span of its handling. Of what could not be decoded the order is not known.
     fn span(&self, order: Option<&str>) -> tracing::Span;
 
+    /// Once it is settled, nobody may find it unsettled who finds that of what is settled later: as where it is handled
+    /// before others of its order that came earlier, and could be handed out again and be written over them.
+    fn hurry(&self);
+
     /// For a message that can neither be settled nor skipped: the broker hands out again all that
     /// came by its channel, in order.
     fn give_up_channel(begun: &Self::Begun);

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::Held;
+use super::mailbox::Waiting;
 use crate::order::{OrderUpdate, Sequence};
 
 /// One update with the message it came in.
@@ -38,12 +39,18 @@ impl<H: Held> Item<H> {
         let held = self.held();
         held.is_live().then(|| held.arrived())
     }
+}
 
+impl<H: Held> Waiting for Item<H> {
     /// A release has none: it passes nothing, and nothing passes it.
-    pub(super) fn sequence(&self) -> Option<Sequence> {
+    fn sequence(&self) -> Option<Sequence> {
         match self {
             Self::Update(job) => job.update.sequence,
             Self::Release(_) => None,
         }
+    }
+
+    fn goes_ahead(&self) {
+        self.held().hurry();
     }
 }

@@ -4,6 +4,15 @@ use std::collections::VecDeque;
 
 use crate::order::Sequence;
 
+/// What can wait in a mailbox.
+pub(super) trait Waiting {
+    /// Its place among neighbours that have one.
+    fn sequence(&self) -> Option<Sequence>;
+
+    /// Called when it goes before others that came earlier.
+    fn goes_ahead(&self);
+}
+
 /// A queue that exists only while its order's runner works: an order at rest has no mailbox.
 ///
 /// Items come out in the order in which they came in, but for one thing: neighbours that carry a
@@ -23,21 +32,19 @@ impl<T> Default for Mailbox<T> {
     }
 }
 
-impl<T> Mailbox<T> {
+impl<T: Waiting> Mailbox<T> {
     /// Queues an item behind all others, but before those at the end that carry a greater sequence.
     /// Items that are no longer live go first: the broker hands out a copy of each again, and a
     /// stale one that is applied late would overwrite what came after.
-    pub(super) fn push(
-        &mut self,
-        item: T,
-        sequence: impl Fn(&T) -> Option<Sequence>,
-        is_live: impl Fn(&T) -> bool,
-    ) {
+    pub(super) fn push(&mut self, item: T, is_live: impl Fn(&T) -> bool) {
         self.waiting.retain(is_live);
-        let own = sequence(&item);
+        let own = item.sequence();
         let is_newer =
-            |other: &&T| matches!((own, sequence(other)), (Some(own), Some(other)) if other > own);
+            |other: &&T| matches!((own, other.sequence()), (Some(own), Some(other)) if other > own);
         let newer = self.waiting.iter().rev().take_while(is_newer).count();
+        if newer > 0 {
+            item.goes_ahead();
+        }
         self.waiting.insert(self.waiting.len() - newer, item);
     }
 
@@ -60,14 +67,10 @@ impl<T> Mailbox<T> {
 
     /// Puts items back to the front that were taken out. What came meanwhile goes to where it would be had
     /// they never left.
-    pub(super) fn put_back(
-        &mut self,
-        items: impl Iterator<Item = T>,
-        sequence: impl Fn(&T) -> Option<Sequence>,
-    ) {
+    pub(super) fn put_back(&mut self, items: impl Iterator<Item = T>) {
         let came = std::mem::replace(&mut self.waiting, items.collect());
         for item in came {
-            self.push(item, &sequence, |_| true);
+            self.push(item, |_| true);
         }
     }
 
@@ -84,26 +87,42 @@ impl<T> Mailbox<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use proptest::prelude::*;
 
     use super::*;
 
-    /// What waits: the generation of its channel, a number of its own, and perhaps a sequence.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    /// What waits: the generation of its channel, a number of its own, perhaps a sequence, and whether it went ahead.
+    #[derive(Debug, Clone, PartialEq, Eq)]
     struct Item {
         generation: u8,
         number: usize,
         sequence: Option<u64>,
+        ahead: Cell<bool>,
+    }
+
+    impl Waiting for Item {
+        fn sequence(&self) -> Option<Sequence> {
+            self.sequence.and_then(Sequence::new)
+        }
+
+        fn goes_ahead(&self) {
+            self.ahead.set(true);
+        }
     }
 
     /// Pushes an item while the channel of generation `live` is open.
     fn push(mailbox: &mut Mailbox<Item>, item: Item, live: u8) {
-        let sequence = |item: &Item| item.sequence.and_then(Sequence::new);
-        mailbox.push(item, sequence, |item| item.generation == live);
+        mailbox.push(item, |item| item.generation == live);
+    }
+
+    fn item(generation: u8, number: usize, sequence: Option<u64>) -> Item {
+        Item { generation, number, sequence, ahead: Cell::new(false) }
     }
 
     fn plain(generation: u8, number: usize) -> Item {
-        Item { generation, number, sequence: None }
+        item(generation, number, None)
     }
 
     fn drain(mailbox: &mut Mailbox<Item>, live: u8) -> Vec<usize> {
@@ -123,11 +142,7 @@ mod tests {
     #[test]
     fn what_is_put_back_stands_as_if_it_had_never_left() {
         let mut mailbox = Mailbox::default();
-        let numbered = |number: u64| Item {
-            generation: 1,
-            number: usize::try_from(number).unwrap(),
-            sequence: Some(number),
-        };
+        let numbered = |number: u64| item(1, usize::try_from(number).unwrap(), Some(number));
         for number in [2, 5, 6] {
             push(&mut mailbox, numbered(number), 1);
         }
@@ -135,7 +150,9 @@ mod tests {
         for number in [3, 7] {
             push(&mut mailbox, numbered(number), 1);
         }
-        mailbox.put_back(taken.into_iter(), |item| item.sequence.and_then(Sequence::new));
+        mailbox.put_back(taken.into_iter());
+        let ahead = mailbox.waiting.iter().filter(|item| item.ahead.get()).map(|item| item.number);
+        assert_eq!(ahead.collect::<Vec<_>>(), [3]);
         assert_eq!(drain(&mut mailbox, 1), [2, 3, 5, 6, 7]);
     }
 
@@ -163,9 +180,13 @@ mod tests {
     /// What the mailbox must hold: pushed, and the run at the end that has sequences sorted again.
     fn push_to_model(model: &mut Vec<Item>, item: Item) {
         model.retain(|it| it.generation == item.generation);
+        let number = item.number;
         model.push(item);
         let wall = model.iter().rposition(|it| it.sequence.is_none());
         model[wall.map_or(0, |at| at + 1)..].sort_by_key(|it| it.sequence);
+        let last = model.last_mut().unwrap().number;
+        let it = model.iter_mut().find(|it| it.number == number).unwrap();
+        it.ahead.set(number != last);
     }
 
     /// What happens to a mailbox.
@@ -197,8 +218,8 @@ mod tests {
             for (number, event) in events.into_iter().enumerate() {
                 match event {
                     Event::Arrives(sequence) => {
-                        let item = Item { generation, number, sequence };
-                        push(&mut mailbox, item, generation);
+                        let item = item(generation, number, sequence);
+                        push(&mut mailbox, item.clone(), generation);
                         push_to_model(&mut model, item);
                         prop_assert_eq!(&mailbox.waiting, &model);
                     }

@@ -7,8 +7,7 @@ use dashmap::{DashMap, Entry};
 use tokio::time::Instant;
 
 use super::card::{Busy, Card};
-use super::mailbox::Mailbox;
-use crate::order::Sequence;
+use super::mailbox::{Mailbox, Waiting};
 
 /// The mailboxes of all orders that have a runner.
 pub(super) struct Router<T> {
@@ -22,7 +21,7 @@ struct Entered<T> {
     card: Arc<Card>,
 }
 
-impl<T> Entered<T> {
+impl<T: Waiting> Entered<T> {
     fn read(&self, key: &Arc<str>, arrived: impl Fn(&T) -> Option<Instant>) -> Busy {
         self.card.read(key.clone(), self.mailbox.len(), self.mailbox.oldest(arrived))
     }
@@ -53,19 +52,13 @@ impl<T> Default for Router<T> {
     }
 }
 
-impl<T> Router<T> {
+impl<T: Waiting> Router<T> {
     /// Queues an item behind a running one, or claims the order for a new runner. One step under one
     /// guard: an order never gets two runners.
-    pub(super) fn push(
-        &self,
-        key: &Arc<str>,
-        item: T,
-        sequence: impl Fn(&T) -> Option<Sequence>,
-        is_live: impl Fn(&T) -> bool,
-    ) -> Routed<T> {
+    pub(super) fn push(&self, key: &Arc<str>, item: T, is_live: impl Fn(&T) -> bool) -> Routed<T> {
         match self.mailboxes.entry(key.clone()) {
             Entry::Occupied(mut entry) => {
-                entry.get_mut().mailbox.push(item, sequence, is_live);
+                entry.get_mut().mailbox.push(item, is_live);
                 Routed::Queued
             }
             Entry::Vacant(entry) => {
@@ -99,14 +92,9 @@ impl<T> Router<T> {
     }
 
     /// Puts what was taken out to the front again.
-    pub(super) fn put_back(
-        &self,
-        key: &Arc<str>,
-        items: impl Iterator<Item = T>,
-        sequence: impl Fn(&T) -> Option<Sequence>,
-    ) {
+    pub(super) fn put_back(&self, key: &Arc<str>, items: impl Iterator<Item = T>) {
         if let Some(mut entered) = self.mailboxes.get_mut(key) {
-            entered.mailbox.put_back(items, sequence);
+            entered.mailbox.put_back(items);
         }
     }
 
@@ -120,6 +108,11 @@ impl<T> Router<T> {
     pub(super) fn one(&self, key: &str, arrived: impl Fn(&T) -> Option<Instant>) -> Option<Busy> {
         let entry = self.mailboxes.get(key)?;
         Some(entry.read(entry.key(), arrived))
+    }
+
+    /// How many items wait behind the one that an order's runner works on.
+    pub(super) fn behind(&self, key: &str) -> usize {
+        self.mailboxes.get(key).map_or(0, |entered| entered.mailbox.len() + entered.card.taken())
     }
 
     /// How much is held. As [`Self::busy`].

@@ -191,7 +191,7 @@ impl<E: Effects> Runner<E> {
         }
         if !together {
             let back = aboard.into_iter().map(|(job, _begun)| Item::Update(job));
-            return self.shared.router.put_back(&self.key, back, Item::sequence);
+            return self.shared.router.put_back(&self.key, back);
         }
         for (job, begun) in aboard {
             let span = job.held.span(Some(&self.key));

@@ -36,6 +36,7 @@ struct Bench {
     heard: watch::Sender<bool>,
     settle: Duration,
     losses: u64,
+    hurried: Arc<Mutex<Vec<String>>>,
     tally: Arc<Tally>,
 }
 
@@ -82,7 +83,8 @@ fn bench_with(concurrency_max: usize, merged_bytes_max: Option<usize>) -> Bench 
     let (channel, ending) = (CancellationToken::new(), CancellationToken::new());
     let (heard, _) = watch::channel(true);
     let (settle, losses) = (Duration::ZERO, 0);
-    Bench { dispatch, fake, stop, channel, ending, heard, settle, losses, tally }
+    let hurried = Arc::default();
+    Bench { dispatch, fake, stop, channel, ending, heard, settle, losses, hurried, tally }
 }
 
 fn plain(order: &str) -> OrderUpdate {
@@ -129,6 +131,7 @@ impl Bench {
             arrived: Instant::now(),
             queue: "queue".into(),
             heard: self.heard.clone(),
+            hurried: self.hurried.clone(),
         }
     }
 

@@ -114,6 +114,10 @@ impl<'a, E: Effects> Walk<'a, E> {
             return Ended::Settled(Settlement::DeadLetter(Code::CrashLoop));
         }
         let suspect = losses >= self.shared.limits.losses_suspect;
+        if suspect {
+            // The guilty one may be what its ack would wait for.
+            self.held.hurry();
+        }
         let begun = async {
             self.held.settled().await;
             if suspect {
@@ -157,7 +161,8 @@ impl<'a, E: Effects> Walk<'a, E> {
         self.card.doing(Doing::Turn);
         self.pass(async {
             let alone = if suspect { shared.alone.acquire().await.ok() } else { None };
-            Turns { turn: shared.admission.enter().await, _alone: alone }
+            let behind = || shared.router.behind(self.update.key.canonical());
+            Turns { turn: shared.admission.enter(behind).await, _alone: alone }
         })
         .await
     }

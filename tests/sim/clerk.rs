@@ -81,6 +81,10 @@ impl Stage {
         let now = self.begun.elapsed();
         let settled = self.broker.ack(id, tag, multiple);
         self.trace.note("acked", [id.0, id.1, tag]);
+        if settled.is_empty() && self.broker.queue_of(id).is_some() {
+            // A real one would end the channel.
+            self.book.complain(now, format!("an ack of an unknown delivery: {tag} on {id:?}"));
+        }
         for message in settled {
             self.book.acked(id, tag, &message, now);
         }

@@ -172,7 +172,8 @@ impl Consumer {
         let inheritance = Inheritance::new(self.peers.word(&slot.queue));
         let lost = session.lost.child_token();
         let shared = (session.pulse.clone(), session.outbox.clone());
-        Arc::new(Lease::new(generation, slot.queue.clone(), lost, shared, inheritance))
+        let (queue, prefetch) = (slot.queue.clone(), self.settings.prefetch);
+        Arc::new(Lease::new(generation, queue, lost, shared, prefetch, inheritance))
     }
 
     async fn subscribe<T: Tie>(

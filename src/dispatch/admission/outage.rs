@@ -4,7 +4,6 @@ use tokio::sync::SemaphorePermit;
 use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::breaker::{Open, Works};
@@ -117,7 +116,7 @@ impl Admission {
     /// What is to be done about the target's trouble.
     pub(in crate::dispatch) fn keep(&self) -> Keeping {
         let now = self.now();
-        let is_waited_for = self.waiting.load(Ordering::Relaxed) > 0;
+        let is_waited_for = self.line.waiting() > 0;
         let mut state = self.state();
         let shut_until = state.throttle.shut_until();
         let Some(due) = state.breaker.probe_due().map(|due| due.max(shut_until)) else {

@@ -19,6 +19,8 @@ pub(super) struct Message {
     pub(super) queue: Arc<str>,
     /// Whether the broker was heard of.
     pub(super) heard: watch::Sender<bool>,
+    /// Whose settlement waits for no other.
+    pub(super) hurried: Arc<Mutex<Vec<String>>>,
 }
 
 impl Held for Message {
@@ -78,6 +80,10 @@ impl Held for Message {
 
     fn losses(&self) -> u64 {
         self.losses
+    }
+
+    fn hurry(&self) {
+        self.hurried.lock().unwrap().push(self.name.clone());
     }
 
     fn give_up_channel(begun: &CancellationToken) {

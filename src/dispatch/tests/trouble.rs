@@ -92,6 +92,9 @@ async fn suspects_are_worked_on_alone_and_the_guilty_one_is_dead_lettered_unbegu
     assert_eq!(told[0], "crash_loop g");
     told.sort();
     assert_eq!(told, ["ack a", "ack b", "ack c", "crash_loop g"]);
+    let mut hurried = bench.hurried.lock().unwrap().clone();
+    hurried.sort();
+    assert_eq!(hurried, ["a", "b", "c"], "their acks wait for none that may kill their holder");
 }
 
 #[tokio::test(start_paused = true)]

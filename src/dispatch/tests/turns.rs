@@ -23,6 +23,8 @@ async fn waiting_updates_are_worked_on_in_the_order_of_their_sequences() {
     }
     bench.dispatch.drained().await;
     assert_eq!(bench.told(), ["ack first", "ack 5", "ack 6", "ack 7"], "the first had begun");
+    // If the ack of 7 came before theirs, 5 or 6 could come again and be written over it.
+    assert_eq!(*bench.hurried.lock().unwrap(), ["5", "6"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -74,4 +76,41 @@ async fn hot_order_cannot_shut_out_the_others() {
     bench.send("cold", "cold");
     bench.dispatch.drained().await;
     assert_eq!(bench.told()[..2], ["ack 0", "ack cold"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn order_with_many_updates_behind_has_every_other_turn() {
+    let bench = bench(1);
+    for number in 0..20 {
+        bench.send("hot", &format!("hot {number}"));
+    }
+    for number in 0..20 {
+        bench.send(&format!("cold {number}"), &format!("cold {number}"));
+    }
+    bench.dispatch.drained().await;
+    let told = bench.told();
+    assert_eq!(told[..2], ["ack hot 0", "ack cold 0"]);
+    let by_turns = (1..12).flat_map(|it| [format!("ack cold {it}"), format!("ack hot {it}")]);
+    assert_eq!(told[2..24], by_turns.collect::<Vec<_>>(), "while 8 or more wait behind it");
+    let others = (12..20).map(|it| format!("ack cold {it}"));
+    assert_eq!(told[24..32], others.collect::<Vec<_>>(), "then it waits like any other");
+}
+
+#[tokio::test(start_paused = true)]
+async fn orders_with_many_updates_behind_cannot_shut_out_the_others() {
+    let bench = bench(1);
+    for number in 0..20 {
+        for hot in ["a", "b", "c"] {
+            bench.send(hot, &format!("{hot} {number}"));
+        }
+    }
+    for number in 0..5 {
+        bench.send(&format!("cold {number}"), &format!("cold {number}"));
+    }
+    bench.dispatch.drained().await;
+    let told = bench.told();
+    let last = told.iter().position(|what| what == "ack cold 4").unwrap();
+    assert!(last < 12, "{told:?}");
+    let first = |hot: &str| told.iter().position(|what| *what == format!("ack {hot} 0")).unwrap();
+    assert!(first("c") < last, "neither do the others shut out one of them: {told:?}");
 }
