@@ -33,7 +33,7 @@ pub(super) struct Line {
 pub(super) struct Head<'a> {
     // Next in its line before the head is free: or a newcomer might find it so.
     _line: Option<SemaphorePermit<'a>>,
-    _head: Option<SemaphorePermit<'a>>,
+    _alone: Option<SemaphorePermit<'a>>,
     _waits: Waits<'a>,
 }
 
@@ -70,8 +70,8 @@ impl Line {
         } else {
             None
         };
-        let head = self.head.acquire().await.ok();
-        Head { _line: line, _head: head, _waits: waits }
+        let alone = self.head.acquire().await.ok();
+        Head { _line: line, _alone: alone, _waits: waits }
     }
 }
 
