@@ -174,9 +174,10 @@ impl Receipt {
         self.hurried.store(true, Ordering::Relaxed);
     }
 
-    /// Acks this delivery. The ack goes out with others: at the latest some 26 ms later, and before the close of its
-    /// channel where that is given back in good order. It speaks for no other delivery that is not to be acked as well. That is not waited for. One that the loss
-    /// of the connection overtakes is lost like one that the loss overtakes on the wire, and the lease tells of the loss.
+    /// Acks this delivery, and speaks for no other one that is not to be acked as well. The ack goes out with others: at
+    /// the latest some 26 ms later, and before the close of its channel where that is given back in good order. That is
+    /// not waited for. One that the loss of the connection overtakes is lost like one that the loss overtakes on the
+    /// wire, and the lease tells of the loss.
     ///
     /// # Errors
     /// [`SettleError`]. The lease is lost then: what waits behind this message must not start.

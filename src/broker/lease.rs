@@ -125,7 +125,8 @@ impl Lease {
         }
     }
 
-    /// Puts its acks, and all others of the connection, into the line of what is to be sent: nothing that is said on its channel from now on overtakes one.
+    /// Puts its acks, and all others of the connection, into the line of what is to be sent: nothing that is said on its
+    /// channel from now on overtakes one.
     pub(super) fn flush(&self) {
         self.outbox.send();
     }

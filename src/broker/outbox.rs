@@ -103,6 +103,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::super::clean::Inheritance;
+    use super::super::delivery::Receipt;
     use super::super::pulse::Pulse;
     use super::super::wire::{Acker, Acks};
     use super::*;
@@ -214,10 +215,12 @@ mod tests {
         outbox.add(&lease, 9, false);
         let alone = [8, 7, 6, 5, 4, 3, 9].map(|tag| (tag, false));
         assert_eq!(channel.sent(), alone, "a seventh waits no longer");
-        outbox.add(&lease, 2, true);
+        let hurried = Receipt::new(lease.clone(), 2);
+        hurried.hurry();
+        hurried.ack().unwrap();
         assert_eq!(channel.sent(), [(2, false)]);
         assert_eq!(others.sent(), []);
-        outbox.send();
+        Receipt::new(other.clone(), 9).send_acks();
         assert_eq!(others.sent(), [(3, false)]);
         outbox.add(&other, 3, false);
         outbox.send();
