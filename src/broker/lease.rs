@@ -148,14 +148,6 @@ impl Lease {
         self.unsettled.waiting() > 0
     }
 
-    /// Whether the last ack was so long ago, or there was none.
-    pub(super) fn ack_was_before(&self, now: Instant, ago: Duration) -> bool {
-        match self.acked.load(Ordering::Relaxed) {
-            0 => true,
-            acked => self.opened + Duration::from_millis(acked) + ago <= now,
-        }
-    }
-
     /// Time since the last delivery, or since the subscription.
     pub(super) fn silent_for(&self) -> Duration {
         let last = Duration::from_millis(self.delivered.load(Ordering::Relaxed));

@@ -1,9 +1,9 @@
 //! Acks on their way out, those of a connection together.
 //!
 //! Each ack by itself would wake the library's thread, be a packet of its own, wake the broker's reader, and be a command
-//! of its own to the replicas of the queue. Here those of a channel that come soon after others wait for more, and where
-//! all that was delivered first is to be acked, one speaks for all of it. One behind a gap waits for the gap to close,
-//! then goes alone.
+//! of its own to the replicas of the queue. Here those that come soon after others wait for more, and go as one packet
+//! for all channels. Where all that was delivered first by a channel is to be acked, one speaks for all of it. One
+//! behind a gap waits for the gap to close, then goes alone.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::lease::Lease;
 
-/// How long an ack waits for others of its channel after the last ones were sent, and for those of what was delivered
+/// How long an ack waits for others of its connection after some were sent, and for those of what was delivered
 /// before it. It is what a pod that dies leaves to be done again, beside what is at work: so it is short beside a request.
 const PATIENCE: Duration = Duration::from_millis(20);
 
@@ -31,29 +31,48 @@ pub(super) struct Outbox {
 struct Gathered {
     /// Those that have acks which wait, each once.
     leases: Vec<Arc<Lease>>,
+    /// When all were last asked for those that nothing is missing before.
+    swept: Option<Instant>,
     /// The task knows that some wait.
     told: bool,
 }
 
+impl Gathered {
+    /// Whether the last sweep is so long ago that nothing is gained by more waiting.
+    fn is_due(&self, now: Instant) -> bool {
+        self.swept.is_none_or(|at| now.saturating_duration_since(at) >= PATIENCE)
+    }
+
+    /// Sends what waits, but for those behind a gap that have not waited for it long enough.
+    fn sweep(&mut self, now: Instant) {
+        self.swept = Some(now);
+        self.leases.retain(|lease| lease.pass(now, PATIENCE, true));
+    }
+}
+
 impl Outbox {
-    /// Takes an ack. It is sent at once where it is `hurried`, where too many wait, or where the last one of its channel
-    /// is some time ago and none before it is missing; else later, or by [`Self::send`].
+    /// Takes an ack. It is sent at once where it is `hurried`, where too many of its channel wait, or where the last
+    /// sweep is some time ago and no ack before it is missing; else later, or by [`Self::send`].
     pub(super) fn add(&self, lease: &Arc<Lease>, tag: u64, hurried: bool) {
         let (now, mut gathered) = (Instant::now(), self.gathered());
         // Nothing waits twice.
         let Some(waiting) = lease.unsettled.done(tag, now) else { return };
+        if waiting == 1 {
+            gathered.leases.push(lease.clone());
+        }
         let is_full = waiting >= lease.acks_max;
         let mut waits = true;
-        if is_full || lease.ack_was_before(now, PATIENCE) {
+        if is_full {
             waits = lease.pass(now, PATIENCE, true);
         }
         if hurried || (is_full && lease.unsettled.waiting() >= lease.acks_max) {
             waits = lease.pass(now, Duration::ZERO, true);
         }
-        match (waits, waiting) {
-            (true, 1) => gathered.leases.push(lease.clone()),
-            (false, 2..) => gathered.leases.retain(|other| !Arc::ptr_eq(other, lease)),
-            _ => {}
+        if !waits {
+            gathered.leases.retain(|other| !Arc::ptr_eq(other, lease));
+        }
+        if gathered.is_due(now) {
+            gathered.sweep(now);
         }
         if !gathered.leases.is_empty() && !std::mem::replace(&mut gathered.told, true) {
             drop(gathered);
@@ -81,9 +100,11 @@ impl Outbox {
     /// Sends what is due. Whether some wait still.
     fn look(&self) -> bool {
         let (now, mut gathered) = (Instant::now(), self.gathered());
-        gathered
-            .leases
-            .retain(|lease| lease.pass(now, PATIENCE, lease.ack_was_before(now, PATIENCE)));
+        if gathered.is_due(now) {
+            gathered.sweep(now);
+        } else {
+            gathered.leases.retain(|lease| lease.pass(now, PATIENCE, false));
+        }
         gathered.told = !gathered.leases.is_empty();
         gathered.told
     }
@@ -181,7 +202,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn ack_behind_one_that_is_at_work_waits_for_it_and_then_goes_alone() {
+    async fn ack_behind_one_that_is_at_work_goes_with_it_or_after_a_while_alone() {
         let outbox = Arc::<Outbox>::default();
         let (lease, channel) = leased(&outbox);
         let running = outbox.run();
@@ -193,14 +214,34 @@ mod tests {
         assert_eq!(channel.sent(), [], "1 is at work");
         advance(LOOK).await;
         outbox.add(&lease, 1, false);
-        assert_eq!(channel.sent(), [(2, true)]);
         advance(PATIENCE.saturating_sub(LOOK + Duration::from_millis(1))).await;
         assert!(poll!(running.as_mut()).is_pending());
-        assert_eq!(channel.sent(), [], "it waits still");
+        assert_eq!(channel.sent(), [], "they wait for each other");
         advance(LOOK).await;
         assert!(poll!(running.as_mut()).is_pending());
-        assert_eq!(channel.sent(), [(5, false)], "3 and 4 are at work");
+        assert_eq!(channel.sent(), [(2, true), (5, false)], "3 and 4 are at work");
         assert_eq!(lease.unsettled.len(), 6);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn acks_of_all_channels_go_together() {
+        let outbox = Arc::<Outbox>::default();
+        let [(lease, channel), (other, others)] = [leased(&outbox), leased(&outbox)];
+        let running = outbox.run();
+        tokio::pin!(running);
+        outbox.add(&other, 1, false);
+        assert_eq!(others.sent(), [(1, false)]);
+        advance(LOOK).await;
+        for (lease, tag) in [(&lease, 1), (&other, 2), (&lease, 2)] {
+            outbox.add(lease, tag, false);
+            assert!(poll!(running.as_mut()).is_pending());
+        }
+        advance(PATIENCE.saturating_sub(LOOK)).await;
+        assert_eq!((channel.sent(), others.sent()), (vec![], vec![]), "the first was not long ago");
+        // Whoever comes next takes all along.
+        outbox.add(&other, 3, false);
+        assert_eq!((channel.sent(), others.sent()), (vec![(2, true)], vec![(3, true)]));
+        assert!(outbox.gathered().leases.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
