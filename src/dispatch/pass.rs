@@ -8,7 +8,7 @@ use super::{Effects, Held, Shared};
 
 impl<E: Effects> Shared<E> {
     /// Lets something pass. `None` on a drain, or when the message is to be given back: neither waits
-    /// for anything.
+    /// for anything. What is large is pinned by the caller: this has room for it twice.
     pub(super) async fn pass<T>(&self, held: &E::Held, wait: impl Future<Output = T>) -> Option<T> {
         tokio::pin!(wait);
         if self.stop.is_cancelled() || !held.may_begin() {

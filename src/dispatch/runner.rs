@@ -1,8 +1,10 @@
 //! The task of one busy order: performs the steps that the protocol asks for, one update after the
 //! other, and decides nothing itself.
 
+use std::pin::pin;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tokio::time::sleep;
 use tracing::Instrument;
 
@@ -10,7 +12,9 @@ use super::card::{Card, Doing};
 use super::company::Company;
 use super::record::{Ended, Walked};
 use super::walk::Walk;
-use super::{Effects, Gate, Held, Item, Job, Letter, Outcome, PARKED_BEHIND, Shared, story};
+use super::{
+    Attempt, Effects, Gate, Held, Item, Job, Letter, Outcome, PARKED_BEHIND, Shared, story,
+};
 use crate::order::{ETag, Replay};
 use crate::protocol::{Code, Settlement};
 use crate::telemetry::field;
@@ -49,8 +53,13 @@ impl<E: Effects> Runner<E> {
         // Not begun, so not counted as given back: the broker hands it out again.
         let Some(begun) = job.held.begin() else { return };
         self.card.begin(job.held.arrived());
-        let gate = self.shared.pass(&job.held, self.shared.effects.gate(&job.held, &self.key));
-        match caught(gate).await {
+        let gate = {
+            // Pinned here, as below: whoever takes a future as it is has room for it twice.
+            let gate = pin!(self.shared.effects.gate(&job.held, &self.key));
+            let gate = pin!(self.shared.pass(&job.held, gate));
+            caught(gate).await
+        };
+        match gate {
             Ok(Some(Gate::Open)) => self.work(job, begun, company).await,
             Ok(Some(Gate::Next)) => self.work(in_turn(job), begun, company).await,
             Ok(Some(Gate::Behind(head))) => Box::pin(self.park(job, &begun, head)).await,
@@ -114,7 +123,10 @@ impl<E: Effects> Runner<E> {
         let mut walk = Walk::new(&self.shared, (&job.update, &job.held), &self.card, company);
         // The receipt stays out here: a panic in the walk costs this message its handling, never
         // its settlement.
-        let ended = caught(walk.run()).await;
+        let ended = {
+            let walking = pin!(walk.run());
+            caught(walking).await
+        };
         let Walked { attempts, conflicts, unsure, etag, seen, together } = walk.end();
         let Job { held, first_seen, .. } = *job;
         if unsure && !matches!(ended, Ok(Ended::Settled(Settlement::Applied))) {
@@ -147,22 +159,11 @@ impl<E: Effects> Runner<E> {
             return self.follow(company, together, settlement, etag).await;
         }
         self.card.doing(Doing::Settling);
-        let settling = caught(async {
-            match settlement {
-                Settlement::Applied | Settlement::AlreadyApplied | Settlement::Superseded => {
-                    let order = self.key.clone();
-                    let outcome = Outcome { settlement, order, etag: etag.clone() };
-                    self.shared.effects.ack(held, outcome).await
-                }
-                Settlement::DeadLetter(code) => {
-                    let tried = (attempts, seen);
-                    let letter = Letter::of(code, self.key.clone(), tried, first_seen);
-                    // Rare, and large.
-                    Box::pin(self.shared.effects.dead_letter(held, letter)).await
-                }
-            }
-        });
-        let done = self.done(settling.await, &begun);
+        let done = {
+            let settling =
+                pin!(self.settle(held, settlement, (attempts, seen), first_seen, etag.clone()));
+            self.done(caught(settling).await, &begun)
+        };
         self.shared.tally.settled(settlement, conflicts, done);
         self.follow(company, together, settlement, etag).await;
         // That PATCH may still be at work, and it would land on the next update's state.
@@ -177,6 +178,28 @@ impl<E: Effects> Runner<E> {
 }
 
 impl<E: Effects> Runner<E> {
+    /// Whether it was settled.
+    async fn settle(
+        &self,
+        held: E::Held,
+        settlement: Settlement,
+        tried: (Vec<Attempt>, Option<String>),
+        first_seen: Timestamp,
+        etag: Option<ETag>,
+    ) -> bool {
+        let order = self.key.clone();
+        match settlement {
+            Settlement::Applied | Settlement::AlreadyApplied | Settlement::Superseded => {
+                self.shared.effects.ack(held, Outcome { settlement, order, etag }).await
+            }
+            Settlement::DeadLetter(code) => {
+                let letter = Letter::of(code, order, tried, first_seen);
+                // Rare, and large.
+                Box::pin(self.shared.effects.dead_letter(held, letter)).await
+            }
+        }
+    }
+
     /// What comes of those who were written together with an update, now that it is settled.
     async fn follow(
         &self,

@@ -4,6 +4,7 @@ mod requests;
 
 use std::future::Future;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -118,13 +119,7 @@ impl<'a, E: Effects> Walk<'a, E> {
             // The guilty one may be what its ack would wait for.
             self.held.hurry();
         }
-        let begun = async {
-            self.held.settled().await;
-            if suspect {
-                sleep(SUSPECT_WAIT_MAX.mul_f64(self.shared.effects.dice())).await;
-            }
-        };
-        if self.pass(begun).await.is_none() {
+        if self.settled(suspect).await.is_none() {
             return Ended::Released;
         }
         let mut step = protocol::start();
@@ -132,8 +127,12 @@ impl<'a, E: Effects> Walk<'a, E> {
         let mut running: Option<Running<Turns<'a>>> = None;
         loop {
             let next = match step {
-                Step::Get(fetching) => self.get(fetching, suspect, &mut running).await,
-                Step::Patch(patching) => self.patch(patching, &mut running).await,
+                Step::Get(fetching) => match self.begin(suspect).await {
+                    // What is done with a turn is boxed: few have one, and the others wait with less.
+                    Some(turns) => Box::pin(self.get(fetching, turns, &mut running)).await,
+                    None => None,
+                },
+                Step::Patch(patching) => Box::pin(self.patch(patching, &mut running)).await,
                 Step::Wait(waiting) => self.wait(waiting).await,
                 // Rare, and large.
                 Step::Ask(asking) => Box::pin(self.ask(asking)).await,
@@ -147,8 +146,32 @@ impl<'a, E: Effects> Walk<'a, E> {
     }
 
     /// As [`Shared::pass`].
-    async fn pass<T>(&self, wait: impl Future<Output = T>) -> Option<T> {
-        self.shared.pass(self.held, wait).await
+    fn pass<T>(&self, wait: impl Future<Output = T>) -> impl Future<Output = Option<T>> {
+        self.shared.pass(self.held, wait)
+    }
+
+    /// Waits until nobody else can be at work on the message, and a suspect for a moment of chance. `None` as in
+    /// [`Self::pass`].
+    async fn settled(&self, suspect: bool) -> Option<()> {
+        let settled = pin!(async {
+            self.held.settled().await;
+            if suspect {
+                sleep(SUSPECT_WAIT_MAX.mul_f64(self.shared.effects.dice())).await;
+            }
+        });
+        self.pass(settled).await
+    }
+
+    /// Waits until an attempt may begin. `None` as in [`Self::pass`]: a drain begins no attempt, nor does a message
+    /// that somebody else gets again.
+    async fn begin(&self, suspect: bool) -> Option<Turns<'a>> {
+        // Not with a turn in hand: others may be asked for.
+        tokio::select! { biased;
+            () = self.held.may_ask() => {}
+            () = self.held.ending() => {}
+            () = self.shared.stop.cancelled() => {}
+        }
+        self.turn(suspect).await
     }
 
     /// Waits for a turn. `None` as in [`Self::pass`].
@@ -159,12 +182,12 @@ impl<'a, E: Effects> Walk<'a, E> {
     async fn turn(&self, suspect: bool) -> Option<Turns<'a>> {
         let shared: &'a Shared<E> = self.shared;
         self.card.doing(Doing::Turn);
-        self.pass(async {
+        let turns = pin!(async {
             let alone = if suspect { shared.alone.acquire().await.ok() } else { None };
             let behind = || shared.router.behind(self.update.key.canonical());
             Turns { turn: shared.admission.enter(behind).await, _alone: alone }
-        })
-        .await
+        });
+        self.pass(turns).await
     }
 
     async fn wait(&self, waiting: Waiting) -> Option<Step> {

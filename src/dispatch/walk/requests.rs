@@ -26,21 +26,13 @@ enum Came {
 }
 
 impl<'a, E: Effects> Walk<'a, E> {
-    /// Begins an attempt. `None` as in [`Self::pass`]: a drain begins no attempt, nor does a message that
-    /// somebody else gets again; or if the channel was lost meanwhile.
+    /// Begins an attempt. `None` if the message is given back, or the channel was lost meanwhile.
     pub(super) async fn get(
         &mut self,
         mut fetching: Fetching,
-        suspect: bool,
+        turns: Turns<'a>,
         running: &mut Option<Running<Turns<'a>>>,
     ) -> Option<Step> {
-        // Not with a turn in hand: others may be asked for.
-        tokio::select! { biased;
-            () = self.held.may_ask() => {}
-            () = self.held.ending() => {}
-            () = self.shared.stop.cancelled() => {}
-        }
-        let turns = self.turn(suspect).await?;
         let epoch = turns.turn.epoch();
         if self.epoch.replace(epoch).is_some_and(|before| before != epoch) {
             fetching = fetching.afresh();
