@@ -5,8 +5,9 @@
 //!              (backlog)   log to a pipe, metrics on   (answers after so long)
 //! ```
 //!
-//! Both are run in turn, so that a machine that gets slower slows down both, and what is compared is the
-//! ratio of their medians. Processor time counts for the workers alone.
+//! Both are run in turn, so that a machine that gets slower slows down both, and what is printed is the median of the
+//! ratios of each two runs. A scenario that is judged by another one runs in turn with that one. Processor time counts for
+//! the workers alone.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program whose result is text")]
 
@@ -30,7 +31,6 @@ mod process;
 #[path = "../support/program.rs"]
 mod program;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -118,35 +118,52 @@ fn chosen(options: &Options) -> Result<Vec<Scenario>> {
 }
 
 async fn measure(options: &Options) -> Result<()> {
-    let scenarios = chosen(options)?;
     let broker = Broker::try_start().await?;
-    let mut outcomes = BTreeMap::new();
-    for scenario in &scenarios {
+    let mut outcomes = Vec::new();
+    for scenario in chosen(options)? {
         println!("{}: {}", scenario.name, scenario.about);
         if scenario.name == "idle" {
-            idle::measure(scenario, &broker, options.runs).await?;
+            idle::measure(&scenario, &broker, options.runs).await?;
             continue;
         }
+        let rival = rival(&scenario, options)?;
         let mut outcome = Outcome::default();
         for run in 0..options.runs {
             // In turn, so that a machine that gets slower slows down both.
-            let kinds =
-                if run % 2 == 0 { [Kind::Bare, Kind::Daemon] } else { [Kind::Daemon, Kind::Bare] };
-            for kind in kinds {
-                if kind == Kind::Bare && scenario.against != Against::Bare {
-                    continue;
+            for is_rival in [run % 2 == 0, run % 2 == 1] {
+                if !is_rival {
+                    outcome.add(shown(&scenario, &broker, Kind::Daemon).await?);
+                } else if let Some((rival, kind)) = &rival {
+                    outcome.add_rival(shown(rival, &broker, *kind).await?);
                 }
-                let figures = timeout(RUN_MAX, one(scenario, &broker, kind)).await;
-                let figures = figures.map_err(|_elapsed| "not done in time".to_owned())??;
-                println!("  {}", figures::line(kind, &figures));
-                outcome.add(kind, figures);
             }
         }
-        outcomes.insert(scenario.name, outcome);
+        outcomes.push((scenario, outcome));
     }
-    println!("\n{}", figures::table(&scenarios, &outcomes));
+    println!("\n{}", figures::table(&outcomes));
     broker.end().await;
     Ok(())
+}
+
+/// What runs in turn with this one, for it to be compared with.
+fn rival(scenario: &Scenario, options: &Options) -> Result<Option<(Scenario, Kind)>> {
+    match scenario.against {
+        Against::Bare => Ok(Some((*scenario, Kind::Bare))),
+        Against::Other(name) => {
+            let other = SCENARIOS.into_iter().find(|it| it.name == name);
+            let mut other = other.ok_or_else(|| format!("no scenario {name} to compare with"))?;
+            other.updates = options.updates.unwrap_or(other.updates);
+            Ok(Some((other, Kind::Daemon)))
+        }
+        Against::Bound | Against::Nothing => Ok(None),
+    }
+}
+
+async fn shown(scenario: &Scenario, broker: &Broker, kind: Kind) -> Result<Figures> {
+    let figures = one(scenario, broker, kind).await?;
+    let who = if kind == Kind::Bare { kind.name() } else { scenario.name };
+    println!("  {}", figures::line(who, &figures));
+    Ok(figures)
 }
 
 async fn sweep(options: &Options) -> Result<()> {
@@ -158,9 +175,8 @@ async fn sweep(options: &Options) -> Result<()> {
         for _ in 0..options.runs {
             for (size, scenario, figures) in &mut points {
                 scenario.updates = options.updates.unwrap_or(scenario.updates);
-                let done = timeout(RUN_MAX, one(scenario, &broker, Kind::Daemon)).await;
-                let done = done.map_err(|_elapsed| "not done in time".to_owned())??;
-                println!("  {size} {}: {}", sweep.name(), figures::line(Kind::Daemon, &done));
+                let done = one(scenario, &broker, Kind::Daemon).await?;
+                println!("  {}", figures::line(&format!("{size} {}", sweep.name()), &done));
                 figures.push(done);
             }
         }
@@ -174,11 +190,14 @@ async fn sweep(options: &Options) -> Result<()> {
 
 async fn one(scenario: &Scenario, broker: &Broker, kind: Kind) -> Result<Figures> {
     let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
-    let stage = Stage::set(scenario, broker, folder.path()).await?;
-    let hottest = stage.publish().await?;
-    let figures = stage.measure(kind, hottest).await;
-    stage.end().await?;
-    figures
+    let run = async {
+        let stage = Stage::set(scenario, broker, folder.path()).await?;
+        let hottest = stage.publish().await?;
+        let figures = stage.measure(kind, hottest).await;
+        stage.end().await?;
+        figures
+    };
+    timeout(RUN_MAX, run).await.map_err(|_elapsed| "not done in time".to_owned())?
 }
 
 async fn free_port() -> Result<u16> {

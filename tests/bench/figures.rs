@@ -1,16 +1,16 @@
 //! Medians, spreads and ratios.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::scenario::{Against, Scenario};
-use crate::stage::{Figures, Kind};
+use crate::stage::Figures;
 
 /// What all runs of a scenario came to.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
-    daemon: Vec<Figures>,
-    bare: Vec<Figures>,
+    own: Vec<Figures>,
+    /// What it is judged by, run by run.
+    rival: Vec<Figures>,
 }
 
 /// The middle one of several figures, between the least and the most.
@@ -36,31 +36,32 @@ impl Spread {
 }
 
 impl Outcome {
-    pub(crate) fn add(&mut self, kind: Kind, figures: Figures) {
-        match kind {
-            Kind::Daemon => self.daemon.push(figures),
-            Kind::Bare => self.bare.push(figures),
-        }
+    /// Takes a run of the scenario.
+    pub(crate) fn add(&mut self, figures: Figures) {
+        self.own.push(figures);
+    }
+
+    /// Takes a run of what it is judged by.
+    pub(crate) fn add_rival(&mut self, figures: Figures) {
+        self.rival.push(figures);
     }
 
     fn of(&self, of: fn(&Figures) -> f64) -> Option<Spread> {
-        Spread::of(self.daemon.iter().map(of))
+        Spread::of(self.own.iter().map(of))
     }
 
-    /// Run by run, with the one of the other kind beside it.
-    fn beside_bare(&self, of: fn(&Figures) -> f64) -> Option<Spread> {
-        let pairs = self.daemon.iter().zip(&self.bare);
-        Spread::of(pairs.map(|(daemon, bare)| of(daemon) / of(bare)))
+    /// Run by run, as a ratio to the rival's run just before or after it.
+    fn beside(&self, of: fn(&Figures) -> f64) -> Option<Spread> {
+        Spread::of(self.own.iter().zip(&self.rival).map(|(own, rival)| of(own) / of(rival)))
     }
 }
 
 /// One run, for whoever waits.
-pub(crate) fn line(kind: Kind, figures: &Figures) -> String {
+pub(crate) fn line(who: &str, figures: &Figures) -> String {
     let Figures { rate, processor, memory, of_bound } = figures;
     let mut line = format!(
-        "{:11} {rate:6.0} updates a second, {processor:.4} s of processor time for 1,000, \
-         {memory:.0} MiB",
-        kind.name()
+        "{who:14} {rate:6.0} updates a second, {processor:.4} s of processor time for 1,000, \
+         {memory:.0} MiB"
     );
     if *of_bound > 0.0 {
         let _infallible = write!(line, ", {of_bound:.3} of the bound");
@@ -69,45 +70,34 @@ pub(crate) fn line(kind: Kind, figures: &Figures) -> String {
 }
 
 /// All scenarios: ratios, with the spread over the runs.
-pub(crate) fn table(scenarios: &[Scenario], outcomes: &BTreeMap<&str, Outcome>) -> String {
+pub(crate) fn table(outcomes: &[(Scenario, Outcome)]) -> String {
     let mut table = String::from(
         "| scenario | throughput | processor time | most memory, MiB |\n\
          | --- | --- | --- | --- |\n",
     );
-    for it in scenarios {
-        let Some(outcome) = outcomes.get(it.name) else { continue };
-        let shown = |spread: Option<Spread>, what: &str| {
-            spread.map(|it| format!("{} {what}", it.shown(2))).unwrap_or_default()
+    for (it, outcome) in outcomes {
+        let shown = |spread: Option<Spread>, decimals: usize, what: &str| {
+            spread.map(|it| format!("{} {what}", it.shown(decimals))).unwrap_or_default()
         };
-        let beside = |other: &str, of: fn(&Figures) -> f64| {
-            let base = outcomes.get(other).and_then(|it| it.of(of));
-            outcome.of(of).zip(base).map(|(own, base)| Spread {
-                least: own.least / base.median,
-                median: own.median / base.median,
-                most: own.most / base.median,
-            })
+        let ratios = |what: &str| {
+            [
+                shown(outcome.beside(|it| it.rate), 2, what),
+                shown(outcome.beside(|it| it.processor), 2, what),
+            ]
         };
-        let throughput = match it.against {
-            Against::Bare => shown(outcome.beside_bare(|it| it.rate), "of bare"),
+        let [throughput, processor] = match it.against {
+            Against::Bare => ratios("of bare"),
+            Against::Other(other) => ratios(&format!("times {other}")),
             Against::Bound => {
-                let bound = outcome.of(|it| it.of_bound);
-                bound.map(|it| format!("{} of the bound", it.shown(3))).unwrap_or_default()
+                [shown(outcome.of(|it| it.of_bound), 3, "of the bound"), String::new()]
             }
-            Against::Other(other) => shown(beside(other, |it| it.rate), &format!("times {other}")),
-            Against::Nothing => String::new(),
-        };
-        let processor = match it.against {
-            Against::Bare => shown(outcome.beside_bare(|it| it.processor), "of bare"),
-            Against::Other(other) => {
-                shown(beside(other, |it| it.processor), &format!("times {other}"))
-            }
-            Against::Bound | Against::Nothing => String::new(),
+            Against::Nothing => Default::default(),
         };
         let memory = outcome.of(|it| it.memory).map(|it| it.shown(0)).unwrap_or_default();
-        let about = it.about;
+        let Scenario { name, about, .. } = it;
         // Writing to a String cannot fail.
         let _infallible =
-            writeln!(table, "| `{}`: {about} | {throughput} | {processor} | {memory} |", it.name);
+            writeln!(table, "| `{name}`: {about} | {throughput} | {processor} | {memory} |");
     }
     table
 }
