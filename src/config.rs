@@ -64,7 +64,7 @@ pub use process::{
 pub use profile::Profile;
 pub use retry::{NotFound, Retries, Retry};
 pub use secret::SecretUrl;
-pub use target::Target;
+pub use target::{HttpVersion, Target};
 pub use throttle::Throttle;
 
 /// All settings of the daemon. The defaults are valid as they are: a broker and a simulator on

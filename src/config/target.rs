@@ -55,6 +55,13 @@ pub struct Target {
     /// The file that the token stood in, if any.
     #[serde(skip)]
     pub bearer_token_file: Option<PathBuf>,
+    /// Which HTTP the service is spoken to in: `http1`, `http2`, or `auto`, which is HTTP/1.1, but over https what the
+    /// service prefers of both.
+    ///
+    /// With HTTP/1.1 each request has a connection to itself. With HTTP/2 all share one, where a lost packet holds up
+    /// all, and requests beyond what the service lets in at once (100 as a rule) wait for others. `http2` without TLS
+    /// needs a service that expects it.
+    pub http_version: HttpVersion,
     /// How long a TCP and TLS connection to the service may take to open.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String", extend("x-minimum" = "10ms", "x-maximum" = "1m"))]
@@ -96,6 +103,20 @@ pub struct Target {
     pub auth: Auth,
 }
 
+/// A version of HTTP.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename_all = "lowercase")]
+pub enum HttpVersion {
+    /// What the service prefers (ALPN, RFC 7301); HTTP/1.1 without TLS.
+    #[default]
+    Auto,
+    /// HTTP/1.1, whatever the service offers.
+    Http1,
+    /// HTTP/2 and nothing else, also without TLS (RFC 9113, 3.3).
+    Http2,
+}
+
 impl Target {
     /// Where the default points: a simulator on this machine.
     fn url_default() -> Url {
@@ -115,6 +136,7 @@ impl Default for Target {
             csrf: false,
             bearer_token: None,
             bearer_token_file: None,
+            http_version: HttpVersion::default(),
             connect_timeout: Duration::from_secs(5),
             get_timeout: Duration::from_secs(30),
             patch_timeout: Duration::from_mins(1),

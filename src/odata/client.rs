@@ -20,7 +20,7 @@ use super::narrow::Narrow;
 use super::retry_after;
 use super::token::Tokens;
 use super::url::Orders;
-use crate::config::{BatchMode, Settings, Target};
+use crate::config::{BatchMode, HttpVersion, Settings, Target};
 use crate::dispatch::{Leave, Trail};
 use crate::order::{ETag, OrderKey, OrderUpdate};
 use crate::protocol::{Answer, Fault, Reply};
@@ -77,7 +77,12 @@ impl Client {
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(ODATA_VERSION, HeaderValue::from_static("4.0"));
         headers.insert(ODATA_MAX_VERSION, HeaderValue::from_static("4.0"));
-        let http = builder(target, instance)
+        let http = match target.http_version {
+            HttpVersion::Auto => builder(target, instance),
+            HttpVersion::Http1 => builder(target, instance).http1_only(),
+            HttpVersion::Http2 => builder(target, instance).http2_prior_knowledge(),
+        };
+        let http = http
             .http2_keep_alive_interval(Duration::from_secs(20))
             .http2_keep_alive_while_idle(true)
             .build()

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -16,6 +16,11 @@ use tokio::time::sleep;
 use super::door::shut;
 use super::response::Cut;
 use super::server::{Shared, handle};
+
+/// How HTTP/2 begins where the client knows that it is spoken (RFC 9113, 3.4). No method of HTTP/1.1 is called so.
+const HTTP2: &[u8; 3] = b"PRI";
+/// Most requests of one connection at a time, as many as servers let in as a rule.
+const STREAMS_MAX: u32 = 100;
 
 /// Which port a connection came in by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +86,27 @@ pub(super) async fn connection(
         is_admin: AtomicBool::new(entrance == Entrance::Admin),
         closing: Arc::default(),
     };
+    let is_http2 = tokio::select! {
+        biased;
+        begins = begins(&stream, HTTP2) => begins,
+        () = cut_off(&shared, &link) => return reset(&stream, &peer),
+    };
+    if is_http2 {
+        multiplexed(stream, link, shared).await;
+    } else {
+        one_by_one(stream, link, shared).await;
+    }
+}
+
+/// Whether the first packet begins with this.
+async fn begins(stream: &TcpStream, with: &[u8; 3]) -> bool {
+    let mut first = [0; 3];
+    stream.peek(&mut first).await.is_ok() && first == *with
+}
+
+/// HTTP/1.1: one request after the other.
+async fn one_by_one(stream: TcpStream, link: Link, shared: Arc<Shared>) {
+    let peer = &link.peer;
     let service = service_fn(|request| Box::pin(handle(&shared, &link, request)));
     let mut served = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     let ended = tokio::select! {
@@ -89,15 +115,37 @@ pub(super) async fn connection(
         // A polite end that is not announced: the client may just be sending its next request.
         () = link.closing.due() => return,
         () = cut_off(&shared, &link) => {
-            reset(&served.into_parts().io.into_inner(), &peer);
+            reset(&served.into_parts().io.into_inner(), peer);
             return;
         }
     };
     let Err(error) = ended else { return };
     if error.source().is_some_and(<dyn std::error::Error>::is::<Cut>) {
-        reset(&served.into_parts().io.into_inner(), &peer);
+        reset(&served.into_parts().io.into_inner(), peer);
     } else {
         tracing::debug!(%peer, %error, "connection ended");
+    }
+}
+
+/// HTTP/2 from the first byte, without TLS (RFC 9113, 3.3). A fault that cuts a connection resets the stream of
+/// its request; the others go on.
+async fn multiplexed(stream: TcpStream, link: Link, shared: Arc<Shared>) {
+    let link = Arc::new(link);
+    let service = service_fn(|request| {
+        let (shared, link) = (shared.clone(), link.clone());
+        // Its task outlives the connection for as long as it takes to find that out.
+        Box::pin(async move { handle(&shared, &link, request).await })
+    });
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder.max_concurrent_streams(STREAMS_MAX);
+    let served = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        biased;
+        ended = served => if let Err(error) = ended {
+            tracing::debug!(peer = %link.peer, %error, "connection ended");
+        },
+        () = link.closing.due() => {}
+        () = cut_off(&shared, &link) => {}
     }
 }
 

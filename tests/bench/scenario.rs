@@ -50,6 +50,9 @@ pub(crate) struct Scenario {
 /// Several updates of an order are written as one.
 pub(crate) const MERGED: (&str, &str) = ("DISPATCH__COALESCE", "merge");
 
+/// The service is spoken to over HTTP/2, without TLS as in all of these.
+const HTTP2: (&str, &str) = ("TARGET__HTTP_VERSION", "http2");
+
 /// No latency, one shard, 64 at work.
 pub(crate) const BASE: Scenario = Scenario {
     name: "",
@@ -77,7 +80,7 @@ pub(crate) const REAL: Scenario = Scenario {
 };
 
 /// All of them, in the order in which they are measured.
-pub(crate) const SCENARIOS: [Scenario; 15] = [
+pub(crate) const SCENARIOS: [Scenario; 17] = [
     Scenario { name: "fast-64", about: "no latency, 64 at work", ..BASE },
     Scenario {
         name: "fast-256",
@@ -95,6 +98,13 @@ pub(crate) const SCENARIOS: [Scenario; 15] = [
         ..BASE
     },
     Scenario {
+        name: "fast-64-http2",
+        about: "the same as fast-64 over HTTP/2",
+        settings: &[HTTP2],
+        against: Against::Other("fast-64"),
+        ..BASE
+    },
+    Scenario {
         name: "fast-zipf",
         about: "no latency, Zipf(1.1) keys",
         keys: Keys::Zipf,
@@ -108,6 +118,7 @@ pub(crate) const SCENARIOS: [Scenario; 15] = [
         ..BASE
     },
     Scenario { name: "real-52", about: "40 + 80 ms, 52 at work", ..REAL },
+    Scenario { name: "real-52-http2", about: "the same over HTTP/2", settings: &[HTTP2], ..REAL },
     Scenario {
         name: "real-zipf",
         about: "40 + 80 ms, Zipf(1.1) keys",

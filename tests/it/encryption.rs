@@ -45,6 +45,11 @@ impl Authority {
 
     /// What a service shows that has this name, between these years.
     fn certificate(&self, name: &str, years: [i32; 2]) -> TlsAcceptor {
+        self.offering(&[], name, years)
+    }
+
+    /// The same of one that offers these protocols, what it prefers first.
+    fn offering(&self, protocols: &[&str], name: &str, years: [i32; 2]) -> TlsAcceptor {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         [params.not_before, params.not_after] = years.map(|year| date_time_ymd(year, 1, 1));
@@ -52,7 +57,9 @@ impl Authority {
         let key = PrivatePkcs8KeyDer::from(key.serialize_der());
         let config = ServerConfig::builder().with_no_client_auth();
         let config = config.with_single_cert(vec![certificate.der().clone()], key.into());
-        TlsAcceptor::from(Arc::new(config.unwrap()))
+        let mut config = config.unwrap();
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        TlsAcceptor::from(Arc::new(config))
     }
 }
 
@@ -188,4 +195,25 @@ async fn daemon_writes_over_tls_and_a_certificate_that_is_not_trusted_is_an_outa
     let ended = daemon.stop().await;
     assert_eq!((ended.count("applied"), ended.count("failures")), (6, 0), "{}", ended.log);
     assert_eq!((ledger.out_of_order, ledger.applied_twice), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn version_of_http_is_what_the_service_offers_and_the_settings_allow() {
+    let stage = Stage::new("tls-http2", &["--orders", "1"]).await;
+    let ours = Authority::new("ours");
+    for (offered, version, is_fine) in [
+        ("h2", "auto", true),
+        ("h2", "http2", true),
+        ("h2", "http1", false),
+        ("http/1.1", "auto", true),
+        ("http/1.1", "http1", true),
+        ("http/1.1", "http2", false),
+    ] {
+        let door = Door::Tls(ours.offering(&[offered], "127.0.0.1", YEARS));
+        let (at, _standing) = stand(door, address(&stage)).await;
+        let mut settings = settings(&stage, at, &ours).await;
+        settings.push(("ORDERWRIGHT__TARGET__HTTP_VERSION".to_owned(), version.to_owned()));
+        let (code, steps) = last(&settings).await;
+        assert_eq!(code == Some(0), is_fine, "{offered} {version}: {code:?} {steps:#?}");
+    }
 }

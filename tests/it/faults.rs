@@ -22,6 +22,10 @@ const ALL: u64 = 2 * ORDERS;
 /// One by one, and several orders in one request: the same must come of it.
 const MODES: [&[(&str, &str)]; 2] = [&[], &crate::batch::BATCH];
 
+/// A connection for each request, and one for all of them: the same must come of it.
+const WIRES: [(&str, &str); 2] =
+    [("TARGET__HTTP_VERSION", "http1"), ("TARGET__HTTP_VERSION", "http2")];
+
 /// What is retried at once, and probed often.
 const QUICK: (&str, &str) = ("BREAKER__PROBE_INTERVAL", "100ms");
 

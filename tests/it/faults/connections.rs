@@ -2,15 +2,17 @@
 
 use serde_json::json;
 
-use super::{ALL, on, overcome, stage, with};
+use super::{ALL, WIRES, on, overcome, stage, with};
 use crate::stage::{Stage, message, update, updates};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn f01_lost_reply_is_looked_up_and_its_update_is_not_written_twice() {
-    let faults = json!({"f1_lost_reply": [on("patch", 1, 1), on("patch", 2, 1)]});
-    let outcome = overcome(&stage("f01").await, faults, &[]).await;
-    assert_eq!((outcome.ledger.faults.lost_reply, outcome.ledger.patches), (2, ALL));
-    assert_eq!(outcome.ended.count("already_applied"), 2);
+    for wire in WIRES {
+        let faults = json!({"f1_lost_reply": [on("patch", 1, 1), on("patch", 2, 1)]});
+        let outcome = overcome(&stage("f01").await, faults, &[wire]).await;
+        assert_eq!((outcome.ledger.faults.lost_reply, outcome.ledger.patches), (2, ALL));
+        assert_eq!(outcome.ended.count("already_applied"), 2);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -31,9 +33,11 @@ async fn f01_write_whose_last_reply_was_lost_is_no_dead_letter() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn f02_cut_connection_spends_a_retry_and_nothing_is_written_twice() {
-    let faults = json!({"f2_cut": [on("get", 1, 2), on("patch", 2, 2)]});
-    let outcome = overcome(&stage("f02").await, faults, &[]).await;
-    assert_eq!((outcome.ended.count("failures"), outcome.ended.count("retries")), (4, 4));
+    for wire in WIRES {
+        let faults = json!({"f2_cut": [on("get", 1, 2), on("patch", 2, 2)]});
+        let outcome = overcome(&stage("f02").await, faults, &[wire]).await;
+        assert_eq!((outcome.ended.count("failures"), outcome.ended.count("retries")), (4, 4));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,10 +45,12 @@ async fn f03_answer_that_breaks_off_is_looked_up() {
     // An answer to a PATCH that has a body.
     let bodies = ("TARGET__PREFER_MINIMAL", "false");
     let args = ["--orders", "6", "--profile", "bc", "--no-csrf"];
-    let stage = Stage::new("f03", &args).await;
-    let faults = json!({"f3_cut_body": [on("get", 1, 2), on("patch", 2, 1)]});
-    let outcome = overcome(&stage, faults, &[bodies]).await;
-    assert_eq!((outcome.ended.count("failures"), outcome.ended.count("already_applied")), (3, 1));
+    for wire in WIRES {
+        let stage = Stage::new("f03", &args).await;
+        let faults = json!({"f3_cut_body": [on("get", 1, 2), on("patch", 2, 1)]});
+        let ended = overcome(&stage, faults, &[bodies, wire]).await.ended;
+        assert_eq!((ended.count("failures"), ended.count("already_applied")), (3, 1), "{wire:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,13 +98,18 @@ async fn f04_late_write_of_a_dead_lettered_update_does_not_overwrite_the_next_on
 
 #[tokio::test(flavor = "multi_thread")]
 async fn f19_connection_that_is_closed_while_idle_costs_no_update() {
-    let faults = json!({"f19_close_idle": [on("get", 1, 2), on("patch", 2, 2)]});
-    overcome(&stage("f19").await, faults, &[]).await;
+    for wire in WIRES {
+        let faults = json!({"f19_close_idle": [on("get", 1, 2), on("patch", 2, 2)]});
+        overcome(&stage("f19").await, faults, &[wire]).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn f20_body_that_comes_too_slowly_is_given_up_at_the_deadline() {
-    let faults = json!({"f20_slow_drip": with(on("get", 1, 2), "for", "1m")});
-    let outcome = overcome(&stage("f20").await, faults, &[("TARGET__GET_TIMEOUT", "1s")]).await;
-    assert_eq!(outcome.ended.count("failures"), 2);
+    for wire in WIRES {
+        let faults = json!({"f20_slow_drip": with(on("get", 1, 2), "for", "1m")});
+        let timeout = ("TARGET__GET_TIMEOUT", "1s");
+        let outcome = overcome(&stage("f20").await, faults, &[timeout, wire]).await;
+        assert_eq!(outcome.ended.count("failures"), 2);
+    }
 }
