@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::lease::Lease;
 
-/// How long an ack waits for others of its connection after some were sent, and for those of what was delivered
+/// How long an ack waits for others of its connection after all were looked at, and for those of what was delivered
 /// before it. It is what a pod that dies leaves to be done again, beside what is at work: so it is short beside a request.
 const PATIENCE: Duration = Duration::from_millis(20);
 

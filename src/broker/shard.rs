@@ -5,6 +5,7 @@
 //! this one still works, and hands the unfinished messages out last. The library cancels by itself
 //! when a `Consumer` is dropped while its channel is open, so the consumer outlives the channel here.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,11 +102,15 @@ impl<L: Line> Shard<L> {
         let Surroundings { stop, force, .. } = surroundings;
         let mut looks = interval((self.age_max / AGE_LOOKS).max(Duration::from_millis(1)));
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Once for all deliveries: to be told of an end is to enter a list, and to leave it.
+        let mut lost = pin!(lease.lost.cancelled());
+        let mut stopped = pin!(stop.cancelled());
+        let mut ending = pin!(lease.ending.cancelled());
         let end = loop {
             tokio::select! { biased; // Stop wins over new work.
-                () = lease.lost.cancelled() => break End::Broken(None),
-                () = stop.cancelled() => break self.finish(force).await,
-                () = lease.ending.cancelled() => break self.finish(force).await,
+                () = &mut lost => break End::Broken(None),
+                () = &mut stopped => break self.finish(force).await,
+                () = &mut ending => break self.finish(force).await,
                 _ = looks.tick() => self.look_at_age(),
                 Some(_settled) = self.markers.join_next() => {}
                 next = self.line.next() => match next {

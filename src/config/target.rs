@@ -55,12 +55,13 @@ pub struct Target {
     /// The file that the token stood in, if any.
     #[serde(skip)]
     pub bearer_token_file: Option<PathBuf>,
-    /// Which HTTP the service is spoken to in: `http1`, `http2`, or `auto`, which is HTTP/1.1, but over https what the
-    /// service prefers of both.
+    /// Which HTTP the service is spoken to in: `http1`, `http2`, or `auto`, which is what the service prefers of both
+    /// over https, else HTTP/1.1.
     ///
-    /// With HTTP/1.1 each request has a connection to itself. With HTTP/2 all share one, where a lost packet holds up
-    /// all, and requests beyond what the service lets in at once (100 as a rule) wait for others. `http2` without TLS
-    /// needs a service that expects it.
+    /// With HTTP/1.1 each request has a connection to itself. With HTTP/2 all share one: a lost packet holds up all, and
+    /// requests beyond what the service lets in at once (100 as a rule) wait in the library, where one that was given
+    /// up may still be written when its update is somebody else's. So keep `dispatch.concurrency_max` below that.
+    /// `http2` without TLS needs a service that expects it.
     pub http_version: HttpVersion,
     /// How long a TCP and TLS connection to the service may take to open.
     #[serde(with = "humantime_serde")]
@@ -108,13 +109,13 @@ pub struct Target {
 #[serde(rename_all = "lowercase")]
 #[schemars(rename_all = "lowercase")]
 pub enum HttpVersion {
-    /// What the service prefers (ALPN, RFC 7301); HTTP/1.1 without TLS.
-    #[default]
-    Auto,
     /// HTTP/1.1, whatever the service offers.
+    #[default]
     Http1,
     /// HTTP/2 and nothing else, also without TLS (RFC 9113, 3.3).
     Http2,
+    /// What the service prefers (ALPN, RFC 7301); HTTP/1.1 without TLS.
+    Auto,
 }
 
 impl Target {

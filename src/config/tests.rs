@@ -224,7 +224,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("target.select", "true"),
     ("target.csrf", "false"),
     ("target.bearer_token", "null"),
-    ("target.http_version", "\"auto\""),
+    ("target.http_version", "\"http1\""),
     ("target.connect_timeout", "\"5s\""),
     ("target.get_timeout", "\"30s\""),
     ("target.patch_timeout", "\"1m\""),

@@ -178,7 +178,7 @@ impl<E: Effects> Runner<E> {
 }
 
 impl<E: Effects> Runner<E> {
-    /// Whether it was settled.
+    /// Acks, or writes a letter. Whether it was settled.
     async fn settle(
         &self,
         held: E::Held,

@@ -119,7 +119,7 @@ impl<'a, E: Effects> Walk<'a, E> {
             // The guilty one may be what its ack would wait for.
             self.held.hurry();
         }
-        if self.settled(suspect).await.is_none() {
+        if self.undisturbed(suspect).await.is_none() {
             return Ended::Released;
         }
         let mut step = protocol::start();
@@ -152,7 +152,7 @@ impl<'a, E: Effects> Walk<'a, E> {
 
     /// Waits until nobody else can be at work on the message, and a suspect for a moment of chance. `None` as in
     /// [`Self::pass`].
-    async fn settled(&self, suspect: bool) -> Option<()> {
+    async fn undisturbed(&self, suspect: bool) -> Option<()> {
         let settled = pin!(async {
             self.held.settled().await;
             if suspect {

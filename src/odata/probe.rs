@@ -269,7 +269,10 @@ const fn silence(fault: Fault) -> (&'static str, &'static str) {
         Fault::Unreachable => ("no connection", "check target.url"),
         Fault::Untrusted => ("its certificate is not trusted", "is target.url the service itself?"),
         Fault::Timeout => ("no answer in target.get_timeout", "is it that slow?"),
-        Fault::Broken => ("the connection broke", "is it HTTP that answers at target.url?"),
+        Fault::Broken => (
+            "the connection broke",
+            "is it HTTP that answers at target.url, and of target.http_version?",
+        ),
         Fault::TooLarge => ("the answer is too large", "raise target.body_bytes_max"),
         Fault::SignIn(_) => ("401, and then no new token", "see target.auth"),
         Fault::Csrf => ("the CSRF token is refused", "see target.csrf"),

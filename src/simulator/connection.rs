@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::sleep;
+use tokio_util::task::TaskTracker;
 
 use super::door::shut;
 use super::response::Cut;
@@ -69,6 +71,16 @@ impl Closing {
     }
 }
 
+/// Where the requests of an HTTP/2 connection run. They outlive it for as long as it takes to find its end.
+#[derive(Clone)]
+struct Tasks(TaskTracker);
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
+    fn execute(&self, task: F) {
+        self.0.spawn(task);
+    }
+}
+
 /// Serves one connection. A fault that cuts it resets it, so that the client cannot mistake the end
 /// for a polite one.
 pub(super) async fn connection(
@@ -98,7 +110,7 @@ pub(super) async fn connection(
     }
 }
 
-/// Whether the first packet begins with this.
+/// Whether the first packet begins with this. One that is shorter is taken for HTTP/1.1, which refuses it.
 async fn begins(stream: &TcpStream, with: &[u8; 3]) -> bool {
     let mut first = [0; 3];
     stream.peek(&mut first).await.is_ok() && first == *with
@@ -128,15 +140,14 @@ async fn one_by_one(stream: TcpStream, link: Link, shared: Arc<Shared>) {
 }
 
 /// HTTP/2 from the first byte, without TLS (RFC 9113, 3.3). A fault that cuts a connection resets the stream of
-/// its request; the others go on.
+/// its request; the others go on. A closed port ends them all, without a reset: a client sees what is unanswered.
 async fn multiplexed(stream: TcpStream, link: Link, shared: Arc<Shared>) {
     let link = Arc::new(link);
     let service = service_fn(|request| {
         let (shared, link) = (shared.clone(), link.clone());
-        // Its task outlives the connection for as long as it takes to find that out.
         Box::pin(async move { handle(&shared, &link, request).await })
     });
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let mut builder = http2::Builder::new(Tasks(shared.requests.clone()));
     builder.max_concurrent_streams(STREAMS_MAX);
     let served = builder.serve_connection(TokioIo::new(stream), service);
     tokio::select! {

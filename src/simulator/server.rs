@@ -1,6 +1,6 @@
 //! The TCP edge: connections, bytes, waiting. Decides nothing; the world does.
 //!
-//! A connection bounds what one client has under way, but does not own it: a request that takes
+//! A connection bounds what one client has under way (one request, of HTTP/2 a hundred), but does not own it: a request that takes
 //! time runs in a task of the server, and is carried out even if its client gives up. Real servers
 //! do not notice either, and a PATCH that arrives after its client has left is what entity tags are
 //! for.
@@ -56,7 +56,7 @@ pub(super) struct Shared {
     pub(super) door: watch::Sender<Door>,
     /// Whether somebody listens, as the door has it.
     pub(super) listening: watch::Sender<bool>,
-    requests: TaskTracker,
+    pub(super) requests: TaskTracker,
     clock: Clock,
     pub(super) stop: CancellationToken,
     body_bytes_max: usize,

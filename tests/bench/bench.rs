@@ -100,7 +100,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The scenarios that are asked for, and those that they are compared with.
+/// The scenarios that are asked for.
 fn chosen(options: &Options) -> Result<Vec<Scenario>> {
     let is_asked = |it: &Scenario| match options.scenarios.as_slice() {
         [] => it.name != "deep",
@@ -132,9 +132,9 @@ async fn measure(options: &Options) -> Result<()> {
             // In turn, so that a machine that gets slower slows down both.
             for is_rival in [run % 2 == 0, run % 2 == 1] {
                 if !is_rival {
-                    outcome.add(shown(&scenario, &broker, Kind::Daemon).await?);
+                    outcome.add(measured(&scenario, &broker, Kind::Daemon).await?);
                 } else if let Some((rival, kind)) = &rival {
-                    outcome.add_rival(shown(rival, &broker, *kind).await?);
+                    outcome.add_rival(measured(rival, &broker, *kind).await?);
                 }
             }
         }
@@ -159,7 +159,8 @@ fn rival(scenario: &Scenario, options: &Options) -> Result<Option<(Scenario, Kin
     }
 }
 
-async fn shown(scenario: &Scenario, broker: &Broker, kind: Kind) -> Result<Figures> {
+/// One run, which is printed.
+async fn measured(scenario: &Scenario, broker: &Broker, kind: Kind) -> Result<Figures> {
     let figures = one(scenario, broker, kind).await?;
     let who = if kind == Kind::Bare { kind.name() } else { scenario.name };
     println!("  {}", figures::line(who, &figures));

@@ -60,7 +60,7 @@ impl Outcome {
 pub(crate) fn line(who: &str, figures: &Figures) -> String {
     let Figures { rate, processor, memory, of_bound } = figures;
     let mut line = format!(
-        "{who:14} {rate:6.0} updates a second, {processor:.4} s of processor time for 1,000, \
+        "{who:16} {rate:6.0} updates a second, {processor:.4} s of processor time for 1,000, \
          {memory:.0} MiB"
     );
     if *of_bound > 0.0 {

@@ -80,7 +80,7 @@ pub(crate) const REAL: Scenario = Scenario {
 };
 
 /// All of them, in the order in which they are measured.
-pub(crate) const SCENARIOS: [Scenario; 17] = [
+pub(crate) const SCENARIOS: [Scenario; 18] = [
     Scenario { name: "fast-64", about: "no latency, 64 at work", ..BASE },
     Scenario {
         name: "fast-256",
@@ -119,6 +119,14 @@ pub(crate) const SCENARIOS: [Scenario; 17] = [
     },
     Scenario { name: "real-52", about: "40 + 80 ms, 52 at work", ..REAL },
     Scenario { name: "real-52-http2", about: "the same over HTTP/2", settings: &[HTTP2], ..REAL },
+    Scenario {
+        name: "real-52-shards",
+        about: "the same over 64 shards",
+        shards: 64,
+        prefetch: 32,
+        against: Against::Other("real-52"),
+        ..REAL
+    },
     Scenario {
         name: "real-zipf",
         about: "40 + 80 ms, Zipf(1.1) keys",

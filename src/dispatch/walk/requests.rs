@@ -26,7 +26,7 @@ enum Came {
 }
 
 impl<'a, E: Effects> Walk<'a, E> {
-    /// Begins an attempt. `None` if the message is given back, or the channel was lost meanwhile.
+    /// The first request of an attempt. `None` if the message is given back, or the channel was lost meanwhile.
     pub(super) async fn get(
         &mut self,
         mut fetching: Fetching,

@@ -14,7 +14,7 @@ pub(super) struct Obstacle {
 }
 
 /// A word of the library, and what it means. The first that fits decides.
-static KNOWN: [(&str, Obstacle); 12] = [
+static KNOWN: [(&str, Obstacle); 13] = [
     (
         "certificate not valid for name",
         certificate(
@@ -74,6 +74,14 @@ static KNOWN: [(&str, Obstacle); 12] = [
             State::Wrong,
             "the service does not know its name",
             "is the name in target.url the service's own?",
+        ),
+    ),
+    (
+        "NoApplicationProtocol",
+        handshake(
+            State::Wrong,
+            "no version of HTTP in common",
+            "does target.http_version fit the service?",
         ),
     ),
     (

@@ -37,6 +37,21 @@ async fn f18_refuse_connections_closes_the_port_cuts_who_is_there_and_opens_it_a
 }
 
 #[tokio::test]
+async fn f18_refuse_connections_ends_connections_of_http2_too() {
+    let sim = sim_with_admin(Settings::default()).await;
+    let client = Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+    let order = format!("http://{}{ORDER}", sim.address);
+    let answer = client.get(&order).send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), answer.version()), (200, reqwest::Version::HTTP_2));
+    sim.set(json!({"f18_refuse_connections": 1})).await;
+    let gone = async { while client.get(&order).send().await.is_ok() {} };
+    timeout(Duration::from_secs(30), gone).await.unwrap();
+    let admin = sim.admin.unwrap();
+    sim.client.delete(format!("http://{admin}/sim/faults")).send().await.unwrap();
+    assert_eq!(client.get(&order).send().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
 async fn f18_refuse_connections_ends_by_itself_and_spares_the_connection_that_ordered_it() {
     let sim = sim(Settings::default()).await;
     let bad = sim.request(Method::PUT, "/sim/faults").body(r#"{"f18_refuse_connections":1}"#);
