@@ -119,6 +119,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use futures_util::poll;
+    use proptest::prelude::*;
     use tokio::sync::watch;
     use tokio::time::advance;
     use tokio_util::sync::CancellationToken;
@@ -306,5 +307,61 @@ mod tests {
         assert_eq!(lease.unsettled.len(), 9, "a marker behind it must wait for that");
         outbox.send();
         assert_eq!(lease.unsettled.len(), 8);
+    }
+
+    /// What was added to one of three channels, and is not sent yet: its tag, and when that was.
+    type Waiting = Vec<(u64, Instant)>;
+
+    /// Takes out what these acks speak for.
+    fn spoken_for(waiting: &mut Waiting, sent: Vec<(u64, bool)>) {
+        for (sent, multiple) in sent {
+            let before = waiting.len();
+            waiting.retain(|(tag, _)| *tag != sent && !(multiple && *tag < sent));
+            assert!(waiting.len() < before, "nobody asked for an ack of {sent}");
+        }
+    }
+
+    async fn play(steps: Vec<(usize, prop::sample::Index, bool, u64)>) {
+        let outbox = Arc::<Outbox>::default();
+        let channels: [_; 3] = std::array::from_fn(|_| leased(&outbox));
+        let mut unsent: [Waiting; 3] = Default::default();
+        let mut left: [Vec<u64>; 3] = std::array::from_fn(|_| (1..=9).collect());
+        let running = outbox.run();
+        tokio::pin!(running);
+        let look = |unsent: &mut [Waiting; 3]| {
+            for ((lease, channel), waiting) in channels.iter().zip(unsent) {
+                spoken_for(waiting, channel.sent());
+                let longest = waiting.iter().map(|(_, since)| since.elapsed()).max();
+                assert!(longest <= Some(PATIENCE + LOOK + Duration::from_millis(1)), "{longest:?}");
+                let gathered = outbox.gathered();
+                let count = gathered.leases.iter().filter(|it| Arc::ptr_eq(it, lease)).count();
+                assert_eq!(count, usize::from(!waiting.is_empty()));
+                assert!(gathered.told || gathered.leases.is_empty(), "the task sleeps");
+            }
+        };
+        for (number, tag, hurried, pause) in steps {
+            if !left[number].is_empty() {
+                let tag = left[number].remove(tag.index(left[number].len()));
+                unsent[number].push((tag, Instant::now()));
+                outbox.add(&channels[number].0, tag, hurried);
+            }
+            look(&mut unsent);
+            for _ in 0..pause {
+                assert!(poll!(running.as_mut()).is_pending());
+                advance(Duration::from_millis(1)).await;
+                assert!(poll!(running.as_mut()).is_pending());
+                look(&mut unsent);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_ack_of_any_channel_waits_for_too_long(
+            steps in prop::collection::vec((0..3_usize, any::<prop::sample::Index>(), prop::bool::weighted(0.1), 0..30_u64), 1..40),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+            runtime.unwrap().block_on(play(steps));
+        }
     }
 }
