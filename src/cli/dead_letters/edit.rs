@@ -181,7 +181,10 @@ async fn wanted(desk: &Desk, arguments: &Arguments, original: &Original) -> Resu
     if arguments.is_by_hand() {
         let is_over = || desk.interrupt.is_cancelled();
         let _ctrl_c_is_the_editors = desk.signals.elsewhere();
-        return match editor::edit(&original.body, desk.settings.order.body_bytes_max).await {
+        let edited = editor::edit(&original.body, desk.settings.order.body_bytes_max).await;
+        // While Ctrl-C is the editor's still.
+        desk.signals.caught_up().await;
+        return match edited {
             _ if is_over() => Err(Stop::Told(exit::GRACE)),
             Ok(body) => Ok(body),
             Err(error) => Err(Stop::Told(fail(error.exit(), &error))),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +17,8 @@ pub(super) struct Interrupt {
     asked: CancellationToken,
     /// How many programs of ours have the terminal.
     elsewhere: Arc<AtomicUsize>,
+    /// Whoever wants to know that all is heard that was sent. `None` if nobody listens.
+    heard_all: Option<mpsc::Sender<oneshot::Sender<()>>>,
 }
 
 /// While it is kept, Ctrl-C is meant for another program on this terminal.
@@ -41,6 +44,16 @@ impl Interrupt {
         Elsewhere(self.elsewhere.clone())
     }
 
+    /// Completes when what was sent before is heard: a program that ends may have been sent the same.
+    pub(super) async fn caught_up(&self) {
+        let Some(asks) = &self.heard_all else { return };
+        let (tell, told) = oneshot::channel();
+        if asks.send(tell).await.is_ok() {
+            // Without an answer nobody listens any more.
+            let _told = told.await;
+        }
+    }
+
     fn is_meant(&self) -> bool {
         self.elsewhere.load(Ordering::Acquire) == 0
     }
@@ -50,19 +63,26 @@ impl Interrupt {
 /// itself.
 pub(super) fn listen() -> (Interrupt, JoinSet<()>) {
     let mut listener = JoinSet::new();
-    let heard = Interrupt::default();
+    let mut heard = Interrupt::default();
     let (Ok(mut interrupt), Ok(mut terminate)) =
         (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
         // Then the first one ends the program, as it does where nobody listens.
         return (heard, listener);
     };
+    let (asks, mut asked) = mpsc::channel(1);
+    heard.heard_all = Some(asks);
     let told = heard.clone();
     listener.spawn(async move {
         loop {
-            tokio::select! {
+            tokio::select! { biased; // Answers once all is heard.
                 _ = interrupt.recv() => if !told.is_meant() { continue },
                 _ = terminate.recv() => {}
+                Some(tell) = asked.recv() => {
+                    // Who asked may have gone.
+                    let _gone = tell.send(());
+                    continue;
+                }
             }
             if told.asked.is_cancelled() {
                 // No destructor may run: the library's would cancel consumers, and what is cancelled
