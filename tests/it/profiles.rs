@@ -21,8 +21,11 @@ async fn works(profile: &str, product: &[&str]) {
     for mode in MODES {
         let name = format!("profile-{profile}");
         let stage = Stage::new(&name, &[&["--orders", "20"], product].concat()).await;
-        let busy = json!({"f11_conflict_storm": {"next": 10}});
-        stage.simulator.faults(&busy).await.unwrap();
+        // Each order once: should few come first, they would use up their retries on any ten.
+        let once =
+            |order| json!({"on": "patch", "order": format!("USMF/SO-{order:06}"), "next": 1});
+        let busy: Vec<_> = (1..=10).map(once).collect();
+        stage.simulator.faults(&json!({"f11_conflict_storm": busy})).await.unwrap();
         let settings = [&[("TARGET__PROFILE", profile)], &SET[..], mode].concat();
         let daemon = stage.daemon(&settings).await;
         let mut letters = stage.letters().await;
