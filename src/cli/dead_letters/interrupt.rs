@@ -2,14 +2,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::super::complain;
 use crate::app::exit;
+
+/// The shortest timer.
+const TURN: Duration = Duration::from_millis(1);
 
 /// What was heard.
 #[derive(Debug, Clone, Default)]
@@ -47,6 +52,9 @@ impl Interrupt {
     /// Completes when what was sent before is heard: a program that ends may have been sent the same.
     pub(super) async fn caught_up(&self) {
         let Some(asks) = &self.heard_all else { return };
+        // The runtime may tell of a program's end before it tells of a signal that came earlier, but it fires timers
+        // after both.
+        sleep(TURN).await;
         let (tell, told) = oneshot::channel();
         if asks.send(tell).await.is_ok() {
             // Without an answer nobody listens any more.
