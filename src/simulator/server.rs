@@ -1,9 +1,9 @@
 //! The TCP edge: connections, bytes, waiting. Decides nothing; the world does.
 //!
-//! A connection bounds what one client has under way (one request, of HTTP/2 a hundred), but does not own it: a request that takes
-//! time runs in a task of the server, and is carried out even if its client gives up. Real servers
-//! do not notice either, and a PATCH that arrives after its client has left is what entity tags are
-//! for.
+//! A connection bounds what one client has under way (one request, of HTTP/2 a hundred), but does not
+//! own it: a request that takes time runs in a task of the server, and is carried out even if its client
+//! gives up. Real servers do not notice either, and a PATCH that arrives after its client has left is what
+//! entity tags are for.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

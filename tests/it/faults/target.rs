@@ -95,14 +95,16 @@ async fn f10_login_page_for_all_is_an_outage() {
 #[tokio::test(flavor = "multi_thread")]
 async fn f18_maintenance_is_an_outage_and_a_closed_port_too() {
     outlast(&stage("f18-maintenance").await, "f18_maintenance", &[]).await;
-    let stage = stage("f18-port").await;
-    stage.simulator.faults(&json!({"f18_refuse_connections": 1})).await.unwrap();
-    let daemon = stage.daemon(&[super::QUICK]).await;
-    stage.publish(&updates(super::ORDERS, 2)).await;
-    daemon.logs("the target does not work").await;
-    stage.simulator.faults(&json!({"f18_refuse_connections": 0})).await.unwrap();
-    stage.applied(super::ALL).await;
-    super::finish(&stage, daemon, &json!({})).await;
+    for wire in super::WIRES {
+        let stage = stage("f18-port").await;
+        stage.simulator.faults(&json!({"f18_refuse_connections": 1})).await.unwrap();
+        let daemon = stage.daemon(&[super::QUICK, wire]).await;
+        stage.publish(&updates(super::ORDERS, 2)).await;
+        daemon.logs("the target does not work").await;
+        stage.simulator.faults(&json!({"f18_refuse_connections": 0})).await.unwrap();
+        stage.applied(super::ALL).await;
+        super::finish(&stage, daemon, &json!({})).await;
+    }
 }
 
 /// Ten minutes, sixty times as fast.
