@@ -175,7 +175,7 @@ impl Receipt {
     }
 
     /// Acks this delivery, and speaks for no other one that is not to be acked as well. The ack goes out with others: at
-    /// the latest some 26 ms later, and before the close of its channel where that is given back in good order. That is
+    /// the latest some 41 ms later, and before the close of its channel where that is given back in good order. That is
     /// not waited for. One that the loss of the connection overtakes is lost like one that the loss overtakes on the
     /// wire, and the lease tells of the loss.
     ///

@@ -102,11 +102,17 @@ impl Lease {
     /// Notes a delivery.
     pub(super) fn delivered(&self, delivery: &lapin::message::Delivery, now: Instant) {
         let handing = Handing::of(delivery);
-        self.unsettled.add(delivery.delivery_tag, now, handing);
+        self.hold(delivery.delivery_tag, now, handing);
         if delivery.redelivered {
             self.inheritance.note(handing, now);
         }
         self.delivered.store(self.after(now), Ordering::Relaxed);
+    }
+
+    /// Notes that this tag is to be settled.
+    pub(super) fn hold(&self, tag: u64, now: Instant, handing: Handing) {
+        self.unsettled.add(tag, now, handing);
+        self.outbox.delivered();
     }
 
     /// Milliseconds since it began, at least one: zero means never.
@@ -133,8 +139,8 @@ impl Lease {
 
     /// Hands over the acks that are due, as [`Unsettled::due`] says. Whether some wait still. One that finds the
     /// channel gone is lost, as one that the loss overtakes on the wire.
-    pub(super) fn pass(&self, now: Instant, patience: Duration, all_in_order: bool) -> bool {
-        let acks = self.unsettled.due(now, patience, all_in_order);
+    pub(super) fn pass(&self, now: Instant, patience: Duration) -> bool {
+        let acks = self.unsettled.due(now, patience);
         for ack in &acks {
             if !self.acker.get().is_some_and(|acker| acker.ack(*ack)) {
                 self.lost.cancel();
@@ -198,5 +204,11 @@ impl Lease {
     pub(super) fn give_up(&self) {
         self.troubled.store(true, Ordering::Relaxed);
         self.ending.cancel();
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.outbox.forgotten(self.unsettled.undecided());
     }
 }

@@ -5,26 +5,29 @@
 //! for all channels. Where all that was delivered first by a channel is to be acked, one speaks for all of it. One
 //! behind a gap waits for the gap to close, then goes alone.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
 use super::lease::Lease;
 
-/// How long an ack waits for others of its connection after all were looked at, and for those of what was delivered
-/// before it. It is what a pod that dies leaves to be done again, beside what is at work: so it is short beside a request.
+/// How long an ack waits for others of its connection, after all that waited were last sent. One behind a gap waits for
+/// as long for the gap to close, and then for the next time that all are sent. It is what a pod that dies leaves to be
+/// done again, beside what is at work: so it is short beside a request.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// How often it is looked whether some have waited for so long.
-const LOOK: Duration = Duration::from_millis(5);
-
 /// The acks of one connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outbox {
     gathered: Mutex<Gathered>,
     due: Notify,
+    /// What was delivered by the connection and is not decided, at work or not.
+    to_do: AtomicUsize,
+    /// With so much of it nobody runs out of work soon, whichever channels it came by.
+    plenty: usize,
 }
 
 #[derive(Debug, Default)]
@@ -46,33 +49,47 @@ impl Gathered {
     /// Sends what waits, but for those behind a gap that have not waited for it long enough.
     fn sweep(&mut self, now: Instant) {
         self.swept = Some(now);
-        self.leases.retain(|lease| lease.pass(now, PATIENCE, true));
+        self.leases.retain(|lease| lease.pass(now, PATIENCE));
     }
 }
 
 impl Outbox {
-    /// Takes an ack. It is sent at once where it is `hurried`, where too many of its channel wait, or where the last
-    /// sweep is some time ago and no ack before it is missing; else later, or by [`Self::send`].
+    /// Of a connection of whose updates so many are worked on at the same time.
+    pub(super) fn new(workers: usize) -> Self {
+        // What an ack makes the broker send arrives while the other half is worked on.
+        let plenty = workers.saturating_mul(2);
+        Self { gathered: Mutex::default(), due: Notify::new(), to_do: AtomicUsize::new(0), plenty }
+    }
+
+    /// Notes a delivery.
+    pub(super) fn delivered(&self) {
+        self.to_do.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that so many deliveries will not be decided any more.
+    pub(super) fn forgotten(&self, count: usize) {
+        self.to_do.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// Takes an ack. It is sent at once where it is `hurried`, where many of its channel wait and the connection has not
+    /// much left to do, or where the last sweep is some time ago and no ack before it is missing; else later, or by
+    /// [`Self::send`].
     pub(super) fn add(&self, lease: &Arc<Lease>, tag: u64, hurried: bool) {
         let (now, mut gathered) = (Instant::now(), self.gathered());
         // Nothing waits twice.
         let Some(waiting) = lease.unsettled.done(tag, now) else { return };
+        let left = self.to_do.fetch_sub(1, Ordering::Relaxed).saturating_sub(1);
         if waiting == 1 {
             gathered.leases.push(lease.clone());
         }
-        let is_full = waiting >= lease.acks_max;
-        let mut waits = true;
-        if is_full {
-            waits = lease.pass(now, PATIENCE, true);
-        }
-        if hurried || (is_full && lease.unsettled.waiting() >= lease.acks_max) {
-            waits = lease.pass(now, Duration::ZERO, true);
-        }
-        if !waits {
-            gathered.leases.retain(|other| !Arc::ptr_eq(other, lease));
-        }
-        if gathered.is_due(now) {
+        // The broker is to send more of this channel before there is nothing left to do.
+        let is_wanted = waiting >= lease.acks_max && left < self.plenty;
+        if is_wanted || gathered.is_due(now) {
             gathered.sweep(now);
+        }
+        if hurried || (is_wanted && lease.unsettled.waiting() >= lease.acks_max) {
+            lease.pass(now, Duration::ZERO);
+            gathered.leases.retain(|other| !Arc::ptr_eq(other, lease));
         }
         if !gathered.leases.is_empty() && !std::mem::replace(&mut gathered.told, true) {
             drop(gathered);
@@ -84,29 +101,27 @@ impl Outbox {
     pub(super) fn send(&self) {
         let now = Instant::now();
         // Under the lock: what is told to be sent stands in the line.
-        self.gathered().leases.retain(|lease| lease.pass(now, Duration::ZERO, true));
+        self.gathered().leases.retain(|lease| lease.pass(now, Duration::ZERO));
     }
 
     /// Sends what nobody else did, until it is dropped.
     pub(super) async fn run(&self) {
         loop {
             self.due.notified().await;
-            while self.look() {
-                sleep(LOOK).await;
+            while let Some(next) = self.look() {
+                sleep_until(next).await;
             }
         }
     }
 
-    /// Sends what is due. Whether some wait still.
-    fn look(&self) -> bool {
+    /// Sends what is due. When to look again, if some wait still.
+    fn look(&self) -> Option<Instant> {
         let (now, mut gathered) = (Instant::now(), self.gathered());
         if gathered.is_due(now) {
             gathered.sweep(now);
-        } else {
-            gathered.leases.retain(|lease| lease.pass(now, PATIENCE, false));
         }
         gathered.told = !gathered.leases.is_empty();
-        gathered.told
+        gathered.swept.filter(|_| gathered.told).map(|at| at + PATIENCE)
     }
 
     fn gathered(&self) -> MutexGuard<'_, Gathered> {
@@ -129,6 +144,8 @@ mod tests {
     use super::super::pulse::Pulse;
     use super::super::wire::{Acker, Acks};
     use super::*;
+
+    const STEP: Duration = Duration::from_millis(5);
 
     /// Keeps what is acked, until it is closed.
     #[derive(Debug, Default)]
@@ -154,6 +171,11 @@ mod tests {
         }
     }
 
+    /// There are always more workers than updates.
+    fn of_many() -> Arc<Outbox> {
+        Arc::new(Outbox::new(1_000))
+    }
+
     /// Nine were delivered by a channel on which 28 may be unsettled.
     fn leased(outbox: &Arc<Outbox>) -> (Arc<Lease>, Arc<Channel>) {
         let channel = Arc::<Channel>::default();
@@ -165,14 +187,14 @@ mod tests {
         lease.acker.set(Acker::Simulated(channel.clone())).unwrap();
         for tag in 1..=9 {
             let handing = serde_json::from_value(serde_json::json!({"message": 7, "count": 0}));
-            lease.unsettled.add(tag, Instant::now(), handing.unwrap());
+            lease.hold(tag, Instant::now(), handing.unwrap());
         }
         (Arc::new(lease), channel)
     }
 
     #[tokio::test(start_paused = true)]
     async fn first_ack_goes_out_at_once_and_those_that_come_soon_after_it_as_one() {
-        let outbox = Arc::<Outbox>::default();
+        let outbox = of_many();
         let (lease, channel) = leased(&outbox);
         let running = outbox.run();
         tokio::pin!(running);
@@ -185,18 +207,18 @@ mod tests {
         advance(PATIENCE.saturating_sub(Duration::from_millis(1))).await;
         assert!(poll!(running.as_mut()).is_pending());
         assert_eq!(channel.sent(), [], "they wait for each other");
-        advance(LOOK).await;
+        advance(STEP).await;
         assert!(poll!(running.as_mut()).is_pending());
         assert_eq!(channel.sent(), [(4, true)]);
         // The task has nothing to look for any more, and is told anew.
-        advance(LOOK).await;
+        advance(STEP).await;
         assert!(poll!(running.as_mut()).is_pending());
         for tag in [5, 6] {
             outbox.add(&lease, tag, false);
             assert!(poll!(running.as_mut()).is_pending());
         }
         for _ in 0..6 {
-            advance(LOOK).await;
+            advance(STEP).await;
             assert!(poll!(running.as_mut()).is_pending());
         }
         assert_eq!(channel.sent(), [(6, true)]);
@@ -204,7 +226,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn ack_behind_one_that_is_at_work_goes_with_it_or_after_a_while_alone() {
-        let outbox = Arc::<Outbox>::default();
+        let outbox = of_many();
         let (lease, channel) = leased(&outbox);
         let running = outbox.run();
         tokio::pin!(running);
@@ -213,12 +235,12 @@ mod tests {
             assert!(poll!(running.as_mut()).is_pending());
         }
         assert_eq!(channel.sent(), [], "1 is at work");
-        advance(LOOK).await;
+        advance(STEP).await;
         outbox.add(&lease, 1, false);
-        advance(PATIENCE.saturating_sub(LOOK + Duration::from_millis(1))).await;
+        advance(PATIENCE.saturating_sub(STEP + Duration::from_millis(1))).await;
         assert!(poll!(running.as_mut()).is_pending());
         assert_eq!(channel.sent(), [], "they wait for each other");
-        advance(LOOK).await;
+        advance(STEP).await;
         assert!(poll!(running.as_mut()).is_pending());
         assert_eq!(channel.sent(), [(2, true), (5, false)], "3 and 4 are at work");
         assert_eq!(lease.unsettled.len(), 6);
@@ -226,18 +248,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn acks_of_all_channels_go_together() {
-        let outbox = Arc::<Outbox>::default();
+        let outbox = of_many();
         let [(lease, channel), (other, others)] = [leased(&outbox), leased(&outbox)];
         let running = outbox.run();
         tokio::pin!(running);
         outbox.add(&other, 1, false);
         assert_eq!(others.sent(), [(1, false)]);
-        advance(LOOK).await;
+        advance(STEP).await;
         for (lease, tag) in [(&lease, 1), (&other, 2), (&lease, 2)] {
             outbox.add(lease, tag, false);
             assert!(poll!(running.as_mut()).is_pending());
         }
-        advance(PATIENCE.saturating_sub(LOOK)).await;
+        advance(PATIENCE.saturating_sub(STEP)).await;
         assert_eq!((channel.sent(), others.sent()), (vec![], vec![]), "the first was not long ago");
         // Whoever comes next takes all along.
         outbox.add(&other, 3, false);
@@ -247,7 +269,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn too_many_and_hurried_acks_go_at_once_and_those_of_other_channels_wait_on() {
-        let outbox = Arc::<Outbox>::default();
+        let outbox = of_many();
         let [(lease, channel), (other, others)] = [leased(&outbox), leased(&outbox)];
         outbox.add(&other, 3, false);
         for tag in (3..9).rev() {
@@ -271,20 +293,42 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn too_many_acks_without_a_gap_go_as_one() {
-        let outbox = Arc::<Outbox>::default();
+        let outbox = of_many();
         let (lease, channel) = leased(&outbox);
         for tag in 1..=8 {
             outbox.add(&lease, tag, false);
         }
         assert_eq!(channel.sent(), [(1, false), (8, true)]);
-        advance(PATIENCE + LOOK).await;
+        advance(PATIENCE + STEP).await;
         outbox.add(&lease, 9, false);
         assert_eq!(channel.sent(), [(9, false)], "also without the task");
     }
 
     #[tokio::test(start_paused = true)]
+    async fn too_many_acks_wait_with_the_others_as_long_as_there_is_enough_to_do() {
+        let outbox = Arc::new(Outbox::new(4));
+        let [(lease, channel), (other, others)] = [leased(&outbox), leased(&outbox)];
+        outbox.add(&other, 1, false);
+        assert_eq!(others.sent(), [(1, false)]);
+        for tag in 1..=9 {
+            outbox.add(&lease, tag, false);
+        }
+        outbox.add(&other, 2, false);
+        assert_eq!((channel.sent(), others.sent()), (vec![], vec![]), "the other has enough");
+        for tag in 3..=8 {
+            outbox.add(&other, tag, false);
+        }
+        let sent = (channel.sent(), others.sent());
+        assert_eq!(sent, (vec![(9, true)], vec![(8, true)]), "one is left");
+        let (third, _channel) = leased(&outbox);
+        assert_eq!(outbox.to_do.load(Ordering::Relaxed), 10);
+        drop([lease, other, third]);
+        assert_eq!(outbox.to_do.load(Ordering::Relaxed), 0, "they come again, by another channel");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn lease_whose_channel_takes_no_ack_is_lost_and_the_others_go_on() {
-        let outbox = Arc::<Outbox>::default();
+        let outbox = of_many();
         let [(lease, channel), (other, others)] = [leased(&outbox), leased(&outbox)];
         for lease in [&lease, &other] {
             for tag in [2, 3] {
@@ -301,7 +345,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn message_is_settled_only_once_its_ack_stands_in_the_line() {
-        let outbox = Arc::<Outbox>::default();
+        let outbox = of_many();
         let (lease, _channel) = leased(&outbox);
         outbox.add(&lease, 2, false);
         assert_eq!(lease.unsettled.len(), 9, "a marker behind it must wait for that");
@@ -321,8 +365,8 @@ mod tests {
         }
     }
 
-    async fn play(steps: Vec<(usize, prop::sample::Index, bool, u64)>) {
-        let outbox = Arc::<Outbox>::default();
+    async fn play(workers: usize, steps: Vec<(usize, prop::sample::Index, bool, u64)>) {
+        let outbox = Arc::new(Outbox::new(workers));
         let channels: [_; 3] = std::array::from_fn(|_| leased(&outbox));
         let mut unsent: [Waiting; 3] = Default::default();
         let mut left: [Vec<u64>; 3] = std::array::from_fn(|_| (1..=9).collect());
@@ -332,7 +376,7 @@ mod tests {
             for ((lease, channel), waiting) in channels.iter().zip(unsent) {
                 spoken_for(waiting, channel.sent());
                 let longest = waiting.iter().map(|(_, since)| since.elapsed()).max();
-                assert!(longest <= Some(PATIENCE + LOOK + Duration::from_millis(1)), "{longest:?}");
+                assert!(longest <= Some(2 * PATIENCE + Duration::from_millis(1)), "{longest:?}");
                 let gathered = outbox.gathered();
                 let count = gathered.leases.iter().filter(|it| Arc::ptr_eq(it, lease)).count();
                 assert_eq!(count, usize::from(!waiting.is_empty()));
@@ -346,6 +390,12 @@ mod tests {
                 outbox.add(&channels[number].0, tag, hurried);
             }
             look(&mut unsent);
+            let to_do = left.iter().map(Vec::len).sum::<usize>();
+            assert_eq!(outbox.to_do.load(Ordering::Relaxed), to_do);
+            assert!(
+                to_do >= 2 * workers || unsent[number].len() < 7,
+                "there will be nothing to do"
+            );
             for _ in 0..pause {
                 assert!(poll!(running.as_mut()).is_pending());
                 advance(Duration::from_millis(1)).await;
@@ -358,10 +408,11 @@ mod tests {
     proptest! {
         #[test]
         fn no_ack_of_any_channel_waits_for_too_long(
+            workers in 0..15_usize,
             steps in prop::collection::vec((0..3_usize, any::<prop::sample::Index>(), prop::bool::weighted(0.1), 0..30_u64), 1..40),
         ) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-            runtime.unwrap().block_on(play(steps));
+            runtime.unwrap().block_on(play(workers, steps));
         }
     }
 }

@@ -110,10 +110,10 @@ pub(super) struct Session {
 
 impl Session {
     /// Begins with a broker that has just answered.
-    pub(super) fn new(heartbeat: Duration, settle_window: Duration) -> Self {
+    pub(super) fn new(heartbeat: Duration, settle_window: Duration, workers: usize) -> Self {
         let pulse = Arc::new(Pulse::new(heartbeat, settle_window));
-        let lost = CancellationToken::new();
-        Self { pulse, outbox: Arc::default(), lost, told: Arc::default() }
+        let (outbox, lost) = (Arc::new(Outbox::new(workers)), CancellationToken::new());
+        Self { pulse, outbox, lost, told: Arc::default() }
     }
 
     /// Says that the connection is lost: once, however many shards find it out.

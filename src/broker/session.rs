@@ -61,6 +61,8 @@ pub struct Consumer {
     balance: config::Balance,
     topology: Topology,
     settle_window: Duration,
+    /// So many updates are worked on at the same time.
+    workers: usize,
     restorer: Restorer,
     instance: String,
     stops: Stops,
@@ -100,6 +102,7 @@ impl Consumer {
             balance: settings.balance.clone(),
             topology: topology.clone(),
             settle_window: settings.dispatch.settle_window,
+            workers: settings.dispatch.concurrency_max,
             restorer: Restorer::new(topology, settings),
             instance: instance.to_owned(),
             stops,
@@ -223,7 +226,7 @@ impl Consumer {
         intake.turn_to(&slots.iter().map(|slot| &*slot.queue).collect());
         self.peers.renew();
         let connection = Arc::new(connection);
-        let session = Session::new(self.settings.heartbeat, self.settle_window);
+        let session = Session::new(self.settings.heartbeat, self.settle_window, self.workers);
         self.counts.connected.store(true, Ordering::Relaxed);
         let mut helpers = self.clone().helpers(&connection, &session, &slots, generations.live);
         let turned = CancellationToken::new();

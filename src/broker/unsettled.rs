@@ -57,17 +57,13 @@ impl Unsettled {
         Some(held.waiting)
     }
 
-    /// The acks that are due: those that have waited for as long as `patience`, and with them, or if `all_in_order`
-    /// anyway, one for all that were delivered first and wait for their acks. Among those that it speaks for, none is
-    /// at work.
-    pub(super) fn due(&self, now: Instant, patience: Duration, all_in_order: bool) -> Vec<Ack> {
+    /// The acks that are due: one for all that were delivered first and wait for their acks, and those that have waited
+    /// for as long as `patience`. Among those that the first speaks for, none is at work.
+    pub(super) fn due(&self, now: Instant, patience: Duration) -> Vec<Ack> {
         let held = self.lock();
         let is_late = |(at, _): &&(Instant, u64)| now.saturating_duration_since(*at) >= patience;
-        let mut late = held.done.iter().take_while(is_late).peekable();
+        let late = held.done.iter().take_while(is_late);
         let mut acks = Vec::new();
-        if !all_in_order && late.peek().is_none() {
-            return acks;
-        }
         let first = held.all.iter().take_while(|(_, one)| one.done);
         let last = first.map(|(tag, _)| *tag).enumerate().last();
         if let Some((before, tag)) = last {
@@ -100,6 +96,12 @@ impl Unsettled {
     /// How many wait for their ack to be sent.
     pub(super) fn waiting(&self) -> usize {
         self.lock().waiting
+    }
+
+    /// How many are neither settled nor wait for that.
+    pub(super) fn undecided(&self) -> usize {
+        let held = self.lock();
+        held.all.len() - held.waiting
     }
 
     /// When the oldest one arrived.
@@ -198,7 +200,6 @@ mod tests {
         /// What is due is sent; if `all`, nothing waits any longer.
         Sent {
             all: bool,
-            in_order: bool,
         },
     }
 
@@ -207,8 +208,7 @@ mod tests {
             3 => Just(Event::Delivered),
             3 => any::<prop::sample::Index>().prop_map(Event::Done),
             1 => (0..30_u64).prop_map(Event::Passes),
-            2 => (prop::bool::weighted(0.1), any::<bool>())
-                .prop_map(|(all, in_order)| Event::Sent { all, in_order }),
+            2 => prop::bool::weighted(0.1).prop_map(|all| Event::Sent { all }),
         ]
     }
 
@@ -259,11 +259,9 @@ mod tests {
                         prop_assert_eq!(unsettled.done(tag, now), None);
                     }
                     Event::Passes(milliseconds) => now += Duration::from_millis(milliseconds),
-                    Event::Sent { all, in_order } => {
+                    Event::Sent { all } => {
                         let patience = if all { Duration::ZERO } else { patience };
-                        let acks = unsettled.due(now, patience, in_order);
-                        let is_sent = in_order || !acks.is_empty();
-                        for ack in acks {
+                        for ack in unsettled.due(now, patience) {
                             world.acked(ack)?;
                             unsettled.settled(ack);
                         }
@@ -271,11 +269,12 @@ mod tests {
                         prop_assert_eq!(late, None);
                         let first = world.unacked.first();
                         let is_gap = first.is_none_or(|tag| world.at_work.contains(tag));
-                        prop_assert!(is_gap || !is_sent, "a gap that is none");
+                        prop_assert!(is_gap, "a gap that is none");
                     }
                 }
                 prop_assert_eq!(unsettled.len(), world.unacked.len());
                 prop_assert_eq!(unsettled.waiting(), world.waiting.len());
+                prop_assert_eq!(unsettled.undecided(), world.at_work.len());
             }
         }
     }
