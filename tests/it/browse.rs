@@ -74,7 +74,16 @@ impl Queue {
     /// All that is there, in order.
     async fn numbers(&self) -> Vec<u32> {
         let connection = self.connection().await;
-        let mut browser = self.open(&connection).await.unwrap();
+        // The lock of a look that was cut off is released beside its letters, maybe after them.
+        let opened = async {
+            loop {
+                match self.open(&connection).await {
+                    Err(Error::OperatorAtWork) => {}
+                    opened => break opened.unwrap(),
+                }
+            }
+        };
+        let mut browser = timeout(PATIENCE, opened).await.expect("the lock is free");
         let numbers = read(&mut browser).await;
         browser.close().await.unwrap();
         edge::close(&connection, PATIENCE).await;
