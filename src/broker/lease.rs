@@ -41,7 +41,7 @@ pub(super) struct Lease {
     pub(super) pulse: Arc<Pulse>,
     /// Where its acks go.
     pub(super) outbox: Arc<Outbox>,
-    /// So many acks wait at most.
+    /// With so many acks waiting it wants new deliveries.
     pub(super) acks_max: usize,
     /// What it has of the shard's former holders.
     pub(super) inheritance: Inheritance,
@@ -61,8 +61,8 @@ pub(super) struct Lease {
 /// Measured on 4.0.5 with 200 acks at once: without a rest, some were forgotten in every other run.
 const ACKS_REST: Duration = Duration::from_millis(250);
 
-/// Acks that wait for each other are at most one in so many that may be unsettled: what is left of the prefetch keeps
-/// the workers busy meanwhile.
+/// Once one in so many that may be unsettled waits for its ack, new deliveries are wanted, unless the connection has
+/// enough to do: what is left of the prefetch keeps the workers busy meanwhile.
 const PREFETCH_SHARE: u16 = 4;
 
 impl Lease {

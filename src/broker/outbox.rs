@@ -26,7 +26,7 @@ pub(super) struct Outbox {
     due: Notify,
     /// What was delivered by the connection and is not decided, at work or not.
     to_do: AtomicUsize,
-    /// With so much of it nobody runs out of work soon, whichever channels it came by.
+    /// So much of it is taken for enough until the next sweep, whichever channels it came by.
     plenty: usize,
 }
 
